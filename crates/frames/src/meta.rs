@@ -1,0 +1,174 @@
+//! What is known of a frame besides its bytes.
+
+use core::fmt;
+use core::ops::{BitOr, BitOrAssign};
+
+/// A frame's number in its arena.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Frame(u32);
+
+impl Frame {
+    /// No frame: the end of a chain or of a list.
+    pub const NONE: Frame = Frame(u32::MAX);
+
+    /// The frame with this number.
+    #[inline]
+    pub const fn new(index: u32) -> Frame {
+        Frame(index)
+    }
+
+    /// The number.
+    #[inline]
+    pub const fn index(self) -> u32 {
+        self.0
+    }
+
+    /// Whether this is [`Frame::NONE`].
+    #[inline]
+    pub const fn is_none(self) -> bool {
+        self.0 == u32::MAX
+    }
+
+    /// Whether this names a frame.
+    #[inline]
+    pub const fn is_some(self) -> bool {
+        self.0 != u32::MAX
+    }
+
+    /// `None` for [`Frame::NONE`].
+    #[inline]
+    pub const fn get(self) -> Option<Frame> {
+        if self.is_none() { None } else { Some(self) }
+    }
+}
+
+impl Default for Frame {
+    fn default() -> Self {
+        Frame::NONE
+    }
+}
+
+impl fmt::Debug for Frame {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.is_none() { write!(f, "Frame(none)") } else { write!(f, "Frame({})", self.0) }
+    }
+}
+
+/// Who still needs a frame. It is free when nobody does.
+#[derive(Clone, Copy, PartialEq, Eq, Default)]
+pub struct Owners(u8);
+
+impl Owners {
+    /// Nobody: the frame is on the free list.
+    pub const NONE: Owners = Owners(0);
+    /// With the port to be filled: the kernel may write it at any moment, so nobody may look.
+    pub const FILL: Owners = Owners(1);
+    /// In flight: the port reads it until the transmission is complete.
+    pub const TRANSMIT: Owners = Owners(2);
+    /// In a receive queue: waits for the stack or for the application.
+    pub const RECEIVED: Owners = Owners(4);
+    /// Sent or to be sent, and not yet acknowledged by the peer.
+    pub const UNACKED: Owners = Owners(8);
+    /// Set aside for a reader outside the turn (see [`crate::Held`]): nobody may write it.
+    pub const HELD: Owners = Owners(16);
+
+    /// Whether every owner in `other` is in `self`.
+    #[inline]
+    pub const fn contains(self, other: Owners) -> bool {
+        self.0 & other.0 == other.0
+    }
+
+    /// Whether any owner in `other` is in `self`.
+    #[inline]
+    pub const fn intersects(self, other: Owners) -> bool {
+        self.0 & other.0 != 0
+    }
+
+    /// Whether nobody owns the frame.
+    #[inline]
+    pub const fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    #[inline]
+    pub(crate) const fn without(self, other: Owners) -> Owners {
+        Owners(self.0 & !other.0)
+    }
+}
+
+impl BitOr for Owners {
+    type Output = Owners;
+    #[inline]
+    fn bitor(self, rhs: Owners) -> Owners {
+        Owners(self.0 | rhs.0)
+    }
+}
+
+impl BitOrAssign for Owners {
+    #[inline]
+    fn bitor_assign(&mut self, rhs: Owners) {
+        self.0 |= rhs.0;
+    }
+}
+
+impl fmt::Debug for Owners {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names = [
+            (Owners::FILL, "fill"),
+            (Owners::TRANSMIT, "transmit"),
+            (Owners::RECEIVED, "received"),
+            (Owners::UNACKED, "unacked"),
+            (Owners::HELD, "held"),
+        ];
+        let mut set = f.debug_set();
+        for (owner, name) in names {
+            if self.contains(owner) {
+                set.entry(&format_args!("{name}"));
+            }
+        }
+        set.finish()
+    }
+}
+
+/// What the port knows of a received packet's transport checksum.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[repr(u8)]
+pub enum ChecksumState {
+    /// Nothing: the stack must verify it.
+    #[default]
+    Unknown,
+    /// Hardware or the kernel found it right.
+    Verified,
+    /// The sender is on this machine and left it unfinished (`CHECKSUM_PARTIAL`,
+    /// `VIRTIO_NET_HDR_F_NEEDS_CSUM`): there was no wire to damage the packet, so none is due.
+    Unfinished,
+    /// The port is a local virtual link that does not say: a field that holds exactly the
+    /// pseudo-header's sum is an unfinished one, and anything else must verify.
+    MaybeUnfinished,
+}
+
+/// A frame's entry. Two of them share a cache line.
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
+pub struct Meta {
+    /// When it arrived, nanoseconds of the port's clock; 0 where the port does not know.
+    pub timestamp: u64,
+    /// The frame after this one in a chain or in a queue.
+    pub next: Frame,
+    /// Free for the owner: TCP keeps the sequence number of the first byte here.
+    pub mark: u32,
+    /// Bytes of the whole chain, kept in its first frame.
+    pub total: u32,
+    /// Where the bytes start, from the frame's first byte. What lies before is head room.
+    pub offset: u16,
+    /// Bytes in this frame.
+    pub len: u16,
+    /// Cached one's-complement sum of the bytes (big-endian words, folded, not inverted).
+    pub sum: u16,
+    /// Payload bytes of each segment when the packet is a super-segment, else 0.
+    pub gso_size: u16,
+    /// Checksum knowledge of a received packet, kept in the chain's first frame.
+    pub checksum: ChecksumState,
+}
+
+const _: () = assert!(core::mem::size_of::<Meta>() == 32);

@@ -1,0 +1,214 @@
+//! TCP options: all that Millrace knows, read in one pass.
+
+use core::time::Duration;
+
+use crate::{Malformed, Seq};
+
+/// The largest window scale that may be used (RFC 7323 §2.3).
+pub const MAX_WINDOW_SCALE: u8 = 14;
+/// SACK blocks that fit into one header (RFC 2018 §3).
+pub const MAX_SACK_BLOCKS: usize = 4;
+
+/// Numbers that stand for options on the wire.
+pub(super) mod kind {
+    pub const END: u8 = 0;
+    pub const NO_OPERATION: u8 = 1;
+    pub const MSS: u8 = 2;
+    pub const WINDOW_SCALE: u8 = 3;
+    pub const SACK_PERMITTED: u8 = 4;
+    pub const SACK: u8 = 5;
+    pub const TIMESTAMPS: u8 = 8;
+    pub const USER_TIMEOUT: u8 = 28;
+    pub const FAST_OPEN: u8 = 34;
+    pub const EXPERIMENT: u8 = 254;
+}
+
+/// Experiment identifier of Fast Open before it had a number (RFC 7413 §4.1.1, RFC 6994).
+const FAST_OPEN_EXPERIMENT: [u8; 2] = [0xf9, 0x89];
+
+/// The options of one segment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Options {
+    /// Maximum segment size, in bytes. Means something on SYN only.
+    pub mss: Option<u16>,
+    /// Window scale, at most [`MAX_WINDOW_SCALE`]. Means something on SYN only.
+    pub window_scale: Option<u8>,
+    /// The peer sent a window scale above 14: it was cut to 14, and RFC 7323 §2.3 wants a log.
+    pub window_scale_clamped: bool,
+    /// The peer can read SACK (RFC 2018). Means something on SYN only.
+    pub sack_permitted: bool,
+    /// Timestamps: value and echo reply (RFC 7323 §3).
+    pub timestamps: Option<(u32, u32)>,
+    /// TCP Fast Open (RFC 7413). Means something on SYN only.
+    pub fast_open: Option<FastOpen>,
+    /// The peer's user timeout (RFC 5482).
+    pub user_timeout: Option<UserTimeout>,
+    sack: [(Seq, Seq); MAX_SACK_BLOCKS],
+    sack_len: u8,
+}
+
+impl Options {
+    /// Reads the bytes of all options, padding included.
+    ///
+    /// # Errors
+    /// [`Malformed::Option`]; see [`Segment::options`](super::Segment::options).
+    #[inline]
+    pub fn parse(bytes: &[u8]) -> Result<Self, Malformed> {
+        let mut options = Self::default();
+        if bytes.is_empty() {
+            return Ok(options);
+        }
+        if let Some(timestamps) = timestamps_only(bytes) {
+            options.timestamps = Some(timestamps);
+            return Ok(options);
+        }
+        options.read(bytes)?;
+        Ok(options)
+    }
+
+    /// The SACK blocks `(first, end)` in the order of the segment: `first` is the first sequence
+    /// number of a block and `end` the one after its last.
+    #[inline]
+    pub fn sack(&self) -> &[(Seq, Seq)] {
+        self.sack.get(..self.sack_len.into()).unwrap_or(&self.sack)
+    }
+
+    fn read(&mut self, mut rest: &[u8]) -> Result<(), Malformed> {
+        while let Some((&kind, after)) = rest.split_first() {
+            match kind {
+                kind::END => break,
+                kind::NO_OPERATION => rest = after,
+                _ => {
+                    // The length counts the kind and itself.
+                    let &len = after.first().ok_or(Malformed::Option)?;
+                    let Some(([_, _, data @ ..], after)) = rest.split_at_checked(len.into()) else {
+                        return Err(Malformed::Option);
+                    };
+                    self.read_one(kind, data)?;
+                    rest = after;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    #[inline]
+    fn read_one(&mut self, kind: u8, data: &[u8]) -> Result<(), Malformed> {
+        match (kind, data) {
+            (kind::MSS, &[a, b]) => self.mss = Some(u16::from_be_bytes([a, b])),
+            (kind::WINDOW_SCALE, &[scale]) => {
+                self.window_scale = Some(scale.min(MAX_WINDOW_SCALE));
+                self.window_scale_clamped = scale > MAX_WINDOW_SCALE;
+            }
+            (kind::SACK_PERMITTED, &[]) => self.sack_permitted = true,
+            (kind::SACK, blocks) => self.read_sack(blocks)?,
+            (kind::TIMESTAMPS, &[a, b, c, d, e, f, g, h]) => {
+                let (value, echo) = ([a, b, c, d], [e, f, g, h]);
+                self.timestamps = Some((u32::from_be_bytes(value), u32::from_be_bytes(echo)));
+            }
+            (kind::USER_TIMEOUT, &[a, b]) => {
+                self.user_timeout = Some(UserTimeout(u16::from_be_bytes([a, b])));
+            }
+            (kind::FAST_OPEN, cookie) => self.read_fast_open(cookie),
+            (kind::EXPERIMENT, data) => {
+                if let Some(cookie) = data.strip_prefix(&FAST_OPEN_EXPERIMENT) {
+                    self.read_fast_open(cookie);
+                }
+            }
+            (kind::MSS | kind::WINDOW_SCALE | kind::SACK_PERMITTED, _)
+            | (kind::TIMESTAMPS | kind::USER_TIMEOUT, _) => return Err(Malformed::Option),
+            _ => {}
+        }
+        Ok(())
+    }
+
+    #[inline]
+    fn read_sack(&mut self, data: &[u8]) -> Result<(), Malformed> {
+        let (blocks, rest) = data.as_chunks::<8>();
+        if !rest.is_empty() || blocks.is_empty() || blocks.len() > MAX_SACK_BLOCKS {
+            return Err(Malformed::Option);
+        }
+        for (to, &[a, b, c, d, e, f, g, h]) in self.sack.iter_mut().zip(blocks) {
+            let (first, end) = ([a, b, c, d], [e, f, g, h]);
+            *to = (Seq(u32::from_be_bytes(first)), Seq(u32::from_be_bytes(end)));
+        }
+        self.sack_len = blocks.len() as u8;
+        Ok(())
+    }
+
+    /// > Options with invalid Length values or without the SYN flag set MUST be ignored.
+    ///
+    /// (RFC 7413 §4.1.1)
+    #[inline]
+    fn read_fast_open(&mut self, cookie: &[u8]) {
+        if let Some(fast_open) = FastOpen::new(cookie) {
+            self.fast_open = Some(fast_open);
+        }
+    }
+}
+
+#[inline]
+pub(super) fn timestamps_only(bytes: &[u8]) -> Option<(u32, u32)> {
+    match *bytes {
+        [kind::NO_OPERATION, kind::NO_OPERATION, kind::TIMESTAMPS, 10, a, b, c, d, e, f, g, h] => {
+            let (value, echo) = ([a, b, c, d], [e, f, g, h]);
+            Some((u32::from_be_bytes(value), u32::from_be_bytes(echo)))
+        }
+        _ => None,
+    }
+}
+
+/// A Fast Open cookie, or the request for one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FastOpen {
+    bytes: [u8; Self::MAX_LEN],
+    len: u8,
+}
+
+impl FastOpen {
+    /// Length of the longest cookie.
+    pub const MAX_LEN: usize = 16;
+
+    /// Asks for a cookie.
+    pub const REQUEST: Self = Self { bytes: [0; Self::MAX_LEN], len: 0 };
+
+    /// A cookie of 4 to 16 bytes and even length, or the request for one if it is empty; `None`
+    /// for any other length.
+    #[inline]
+    pub fn new(cookie: &[u8]) -> Option<Self> {
+        if !matches!(cookie.len(), 0 | 4 | 6 | 8 | 10 | 12 | 14 | 16) {
+            return None;
+        }
+        let mut bytes = [0; Self::MAX_LEN];
+        for (to, byte) in bytes.iter_mut().zip(cookie) {
+            *to = *byte;
+        }
+        Some(Self { bytes, len: cookie.len() as u8 })
+    }
+
+    /// The cookie; empty if one is asked for.
+    #[inline]
+    pub fn cookie(&self) -> &[u8] {
+        self.bytes.get(..self.len.into()).unwrap_or(&self.bytes)
+    }
+
+    /// True if a cookie is asked for.
+    #[inline]
+    pub fn is_request(&self) -> bool {
+        self.len == 0
+    }
+}
+
+/// How long a peer keeps unacknowledged data before it gives up (RFC 5482 §2), as sent: the upper
+/// bit says minutes instead of seconds, and the rest is their number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UserTimeout(pub u16);
+
+impl UserTimeout {
+    /// The time itself.
+    #[inline]
+    pub const fn duration(self) -> Duration {
+        let number = (self.0 & 0x7fff) as u64;
+        Duration::from_secs(if self.0 & 0x8000 != 0 { 60 * number } else { number })
+    }
+}
