@@ -1,0 +1,35 @@
+//! eBPF for Millrace, straight on bpf(2): instructions, maps, loading, XDP links, and the
+//! redirector that steers chosen frames to AF_XDP sockets.
+//!
+//! Everything lives by file descriptor. Nothing is pinned and nothing is attached by netlink, so
+//! when the process ends, however it ends, the kernel takes programs, maps and links away.
+//! This crate may not read or write frames, and it knows nothing of sockets but their descriptor.
+//!
+//! ```no_run
+//! use millrace_bpf::{Mode, RedirectConfig, Redirector};
+//!
+//! let redirector = Redirector::load(&RedirectConfig::everything(), 1)?;
+//! let link = redirector.attach(3, Mode::Native)?; // detached when `link` is dropped
+//! # Ok::<(), millrace_bpf::Error>(())
+//! ```
+
+pub mod asm;
+mod error;
+pub mod insn;
+pub mod link;
+pub mod map;
+pub mod netlink;
+pub mod probe;
+pub mod program;
+pub mod redirector;
+mod sys;
+
+pub use asm::{AssembleError, Assembler, Label, Program};
+pub use error::{Error, Result};
+pub use insn::Insn;
+pub use link::{Link, LinkInfo, Mode};
+pub use map::{Map, MapKind, MapSpec, PerCpuMap, Plain, TypedMap, Update};
+pub use netlink::{Attached, attached};
+pub use probe::{Refusal, may_bpf};
+pub use program::{LoadOptions, ProgramInfo, TestRun, XdpProgram};
+pub use redirector::{Counters, Filter, Ports, Protocol, RedirectConfig, Redirector};

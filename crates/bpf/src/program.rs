@@ -1,0 +1,199 @@
+//! Loading XDP programs and running them on given frames. Attaching is in [`crate::link`].
+
+use std::ffi::CString;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+
+use crate::asm::Program;
+use crate::error::{Error, Result};
+use crate::link::{Link, Mode};
+use crate::sys;
+
+const FIRST_LOG_LEN: usize = 64 << 10;
+/// The kernel takes no larger buffer (`UINT_MAX >> 2`); a log of that size is of no use either.
+const LAST_LOG_LEN: usize = 64 << 20;
+
+/// What a program returns (`enum xdp_action`).
+pub mod action {
+    #![allow(missing_docs)]
+    pub const ABORTED: u32 = 0;
+    pub const DROP: u32 = 1;
+    pub const PASS: u32 = 2;
+    pub const TX: u32 = 3;
+    pub const REDIRECT: u32 = 4;
+}
+
+/// How a program is loaded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LoadOptions<'a> {
+    /// The name that the kernel shows; at most 15 bytes are kept.
+    pub name: &'a str,
+    /// The licence; some helpers are for GPL-compatible programs only.
+    pub license: &'a str,
+    /// `BPF_F_XDP_HAS_FRAGS`: take frames that span several buffers.
+    pub frags: bool,
+}
+
+impl<'a> LoadOptions<'a> {
+    /// Options for a program with this name: Apache-2.0, frames of one buffer.
+    pub fn named(name: &'a str) -> Self {
+        Self { name, license: "Apache-2.0", frags: false }
+    }
+}
+
+/// A loaded XDP program.
+#[derive(Debug)]
+pub struct XdpProgram {
+    fd: OwnedFd,
+    name: String,
+}
+
+impl XdpProgram {
+    /// Gives the program to the kernel's verifier and compiler.
+    ///
+    /// # Errors
+    /// [`Error::Verifier`] with the whole log if the program is refused, [`Error::System`] if it
+    /// does not get that far (`EPERM` without the capability).
+    pub fn load(program: &Program, options: &LoadOptions<'_>) -> Result<Self> {
+        let license = CString::new(options.license)
+            .map_err(|_| Error::Argument("the licence contains a zero byte".into()))?;
+        let slots = program.slots();
+        let mut attr = sys::ProgLoad {
+            prog_type: sys::PROG_TYPE_XDP,
+            insn_cnt: slots.len() as u32,
+            insns: slots.as_ptr() as u64,
+            license: license.as_ptr() as u64,
+            prog_flags: if options.frags { sys::F_XDP_HAS_FRAGS } else { 0 },
+            prog_name: sys::object_name(options.name),
+            expected_attach_type: sys::ATTACH_TYPE_XDP,
+            ..Default::default()
+        };
+        // SAFETY: the instructions and the licence outlive the call.
+        let errno = match unsafe { sys::bpf_fd(sys::PROG_LOAD, &mut attr) } {
+            Ok(fd) => return Ok(Self { fd, name: options.name.to_owned() }),
+            Err(errno) => errno,
+        };
+        let log = Self::verifier_log(&mut attr);
+        if log.is_empty() {
+            return Err(Error::system(format!("loading program {}", options.name), errno));
+        }
+        Err(Error::Verifier { program: options.name.to_owned(), errno, log })
+    }
+
+    /// Loads once more, with a log that grows until it fits.
+    fn verifier_log(attr: &mut sys::ProgLoad) -> String {
+        let mut log = vec![0u8; FIRST_LOG_LEN];
+        loop {
+            log.fill(0);
+            attr.log_level = 1;
+            attr.log_size = log.len() as u32;
+            attr.log_buf = log.as_mut_ptr() as u64;
+            // SAFETY: as in `load`, and the log is `log_size` writable bytes.
+            let result = unsafe { sys::bpf_fd(sys::PROG_LOAD, attr) };
+            if !matches!(result, Err(libc::ENOSPC)) || log.len() >= LAST_LOG_LEN {
+                return sys::name_text(&log);
+            }
+            log.resize(log.len() * 4, 0);
+        }
+    }
+
+    /// The name it was loaded with.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// What the kernel knows of it.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn info(&self) -> Result<ProgramInfo> {
+        ProgramInfo::of(self.fd.as_fd(), &self.name)
+    }
+
+    /// Attaches the program to an interface of the caller's network namespace. It stays until
+    /// the link is dropped or detached, or the process ends.
+    ///
+    /// # Errors
+    /// [`Error::Occupied`] with the other program's id and name if there is one, else
+    /// [`Error::Attach`].
+    pub fn attach(&self, ifindex: u32, mode: Mode) -> Result<Link> {
+        Link::create(self, ifindex, mode)
+    }
+
+    /// Runs the program `repeat` times on a copy of `frame` and reports the last run.
+    ///
+    /// The kernel takes frames from 14 bytes up to a page without its head room and tail room.
+    /// The context says receive queue 0 of the loopback interface.
+    ///
+    /// # Errors
+    /// `EINVAL` for a frame of a length outside that range.
+    pub fn test_run(&self, frame: &[u8], repeat: u32) -> Result<TestRun> {
+        // A program may grow the frame into its head room and tail room.
+        let mut out = vec![0u8; frame.len() + 4096];
+        let mut attr = sys::TestRunAttr {
+            prog_fd: self.fd.as_raw_fd() as u32,
+            data_size_in: frame.len() as u32,
+            data_size_out: out.len() as u32,
+            data_in: frame.as_ptr() as u64,
+            data_out: out.as_mut_ptr() as u64,
+            repeat,
+            ..Default::default()
+        };
+        // SAFETY: both buffers have the stated lengths and outlive the call.
+        unsafe { sys::bpf(sys::PROG_TEST_RUN, &mut attr) }.map_err(|errno| {
+            let what = format!("test run of {} on {} bytes", self.name, frame.len());
+            Error::system(what, errno)
+        })?;
+        out.truncate(attr.data_size_out as usize);
+        Ok(TestRun { action: attr.retval, frame: out, nanoseconds: attr.duration })
+    }
+}
+
+impl AsFd for XdpProgram {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+/// The outcome of [`XdpProgram::test_run`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TestRun {
+    /// What the program returned; see [`action`].
+    pub action: u32,
+    /// The frame as the program left it.
+    pub frame: Vec<u8>,
+    /// The mean time of a run, in nanoseconds.
+    pub nanoseconds: u32,
+}
+
+/// A program in the kernel.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProgramInfo {
+    /// The kernel's id.
+    pub id: u32,
+    /// The name, or nothing.
+    pub name: String,
+    /// The user who loaded it.
+    pub uid: u32,
+}
+
+impl ProgramInfo {
+    fn of(fd: BorrowedFd<'_>, what: &str) -> Result<Self> {
+        let raw: sys::RawProgramInfo = sys::object_info(fd)
+            .map_err(|errno| Error::system(format!("asking about program {what}"), errno))?;
+        Ok(Self { id: raw.id, name: sys::name_text(&raw.name), uid: raw.created_by_uid })
+    }
+
+    /// The program with this id, or nothing if it is gone.
+    ///
+    /// # Errors
+    /// `EPERM` without `CAP_SYS_ADMIN`, which the kernel asks for here.
+    pub fn by_id(id: u32) -> Result<Option<Self>> {
+        let mut attr = sys::GetById { id, ..Default::default() };
+        // SAFETY: the attribute holds no address.
+        match unsafe { sys::bpf_fd(sys::PROG_GET_FD_BY_ID, &mut attr) } {
+            Ok(fd) => Self::of(fd.as_fd(), &format!("id {id}")).map(Some),
+            Err(libc::ENOENT) => Ok(None),
+            Err(errno) => Err(Error::system(format!("opening program id {id}"), errno)),
+        }
+    }
+}
