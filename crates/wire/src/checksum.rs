@@ -5,7 +5,7 @@
 //! a packet with `to_be_bytes`. Bytes of odd length count as if a zero byte followed them.
 //!
 //! One's complement has two zeros. A partial sum is 0 only if every byte summed was 0; any other
-//! multiple of 0xffff is 0xffff. [`add`] and [`concat`] keep that, and so sums of the same bytes
+//! multiple of 0xffff is 0xffff. [`add`] and [`concat()`] keep that, and so sums of the same bytes
 //! are equal however they were cut. [`subtract`] and [`update`] cannot tell the zeros apart: where
 //! nothing but zeros remain, their result is the other zero.
 
@@ -19,7 +19,7 @@ const LANES: usize = CHUNK / 4;
 /// Chunks after which the lanes must be emptied, so that the sum of all 16-bit words in them stays
 /// below 2^32.
 const MAX_CHUNKS: usize = 2048;
-const _: () = assert!(MAX_CHUNKS * CHUNK / 2 * 0xffff < 1 << 32);
+const _: () = assert!((MAX_CHUNKS * CHUNK / 2) as u64 * 0xffff < 1 << 32);
 
 /// Sums of 32-bit words, lane by lane, in the machine's byte order.
 ///
@@ -68,12 +68,15 @@ fn add64(a: u64, b: u64) -> u64 {
     sum + u64::from(carry)
 }
 
+/// Folds a sum of big-endian numbers of 16, 32 or 64 bits: modulo 2^16 - 1, each number is the sum
+/// of its words. With fields that are about to be written this is faster than to read them back,
+/// which must wait for the stores.
 #[inline(always)]
-fn fold(sum: u64) -> u16 {
+pub(crate) const fn fold(sum: u64) -> u16 {
     let (sum, carry) = (sum as u32).overflowing_add((sum >> 32) as u32);
-    let sum = sum + u32::from(carry);
+    let sum = sum + carry as u32;
     let (sum, carry) = (sum as u16).overflowing_add((sum >> 16) as u16);
-    sum + u16::from(carry)
+    sum + carry as u16
 }
 
 /// Folds a sum of words in the machine's byte order and turns it into big-endian words' sum:
@@ -234,7 +237,6 @@ pub const fn update32(checksum: u16, old: u32, new: u32) -> u16 {
 /// or UDP and its payload.
 #[inline]
 pub fn pseudo_v4(source: Ipv4Addr, destination: Ipv4Addr, protocol: u8, len: usize) -> u16 {
-    // Big-endian numbers of any width have the words' sum as their own, modulo 2^16 - 1.
     let sum = u64::from(source.to_bits())
         + u64::from(destination.to_bits())
         + u64::from(protocol)

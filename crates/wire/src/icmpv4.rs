@@ -62,7 +62,7 @@ pub enum Kind<'a> {
     },
     /// A packet could not be delivered.
     Unreachable {
-        /// Why: one of [`unreachable`], or anything else.
+        /// Why: one of [`mod@unreachable`], or anything else.
         code: u8,
         /// With code `FRAGMENTATION_NEEDED`, the largest packet that fits, in bytes; 0 from
         /// routers older than RFC 1191. Without meaning for other codes.
@@ -203,7 +203,7 @@ pub fn emit_echo_request(buf: &mut [u8], identifier: u16, sequence: u16, data: &
 }
 
 /// Writes destination unreachable with its checksum and returns its length. `code` is one of
-/// [`unreachable`]. Of the offending packet, from its IPv4 header on, at most [`MAX_QUOTE`] bytes
+/// [`mod@unreachable`]. Of the offending packet, from its IPv4 header on, at most [`MAX_QUOTE`] bytes
 /// are quoted, and no more than `buf` has room for. `next_hop_mtu` is 0 unless the code is
 /// `FRAGMENTATION_NEEDED`.
 ///

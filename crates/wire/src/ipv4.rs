@@ -273,17 +273,20 @@ impl Header {
         let total_len =
             u16::try_from(HEADER_LEN + payload_len).expect("an IPv4 packet of at most 65535 bytes");
         let fragment = if self.dont_fragment { DONT_FRAGMENT } else { 0 };
-        header[0] = 4 << 4 | (HEADER_LEN / 4) as u8;
-        header[1] = self.tos;
-        header[2..4].copy_from_slice(&total_len.to_be_bytes());
-        header[4..6].copy_from_slice(&self.identification.to_be_bytes());
-        header[6..8].copy_from_slice(&fragment.to_be_bytes());
-        header[8] = self.ttl;
-        header[9] = self.protocol;
-        header[10..12].copy_from_slice(&[0; 2]);
-        header[12..16].copy_from_slice(&self.source.octets());
-        header[16..].copy_from_slice(&self.destination.octets());
-        let checksum = checksum::finish(checksum::sum(header));
-        header[10..12].copy_from_slice(&checksum.to_be_bytes());
+        let words = [
+            (4 << 12 | (HEADER_LEN as u32 / 4) << 8 | u32::from(self.tos)) << 16
+                | u32::from(total_len),
+            u32::from(self.identification) << 16 | u32::from(fragment),
+            u32::from(self.ttl) << 24 | u32::from(self.protocol) << 16,
+            self.source.to_bits(),
+            self.destination.to_bits(),
+        ];
+        let sum = words.iter().map(|word| u64::from(*word)).sum();
+        let (fields, _) = header.as_chunks_mut::<4>();
+        for (field, word) in fields.iter_mut().zip(words) {
+            *field = word.to_be_bytes();
+        }
+        let checksum = checksum::finish(checksum::fold(sum));
+        header[CHECKSUM_OFFSET..CHECKSUM_OFFSET + 2].copy_from_slice(&checksum.to_be_bytes());
     }
 }

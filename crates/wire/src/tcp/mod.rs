@@ -6,7 +6,7 @@ mod writer;
 
 pub use flags::Flags;
 pub use options::{FastOpen, MAX_SACK_BLOCKS, MAX_WINDOW_SCALE, Options, UserTimeout};
-pub use writer::OptionWriter;
+pub use writer::{OptionWriter, timestamps};
 
 use crate::{Malformed, Seq, checksum};
 
@@ -224,12 +224,39 @@ pub struct Header {
 impl Header {
     /// Writes the header with its options and checksum 0 at the start of `buf`, and returns its
     /// length: the offset for the payload. `options` are padded, as [`OptionWriter::padded`] does.
-    /// [`fill_checksum`] comes last.
     ///
     /// # Panics
     /// If `buf` is too short, or `options` are not a multiple of four bytes or more than 40.
     #[inline]
     pub fn emit(&self, buf: &mut [u8], options: &[u8]) -> usize {
+        self.write(buf, options);
+        HEADER_LEN + options.len()
+    }
+
+    /// Like [`emit`](Self::emit), but with the right checksum. `pseudo` is the sum of the
+    /// pseudo-header, whose length counts header, options and payload, and `payload_sum` that of
+    /// the payload. Faster than [`emit`](Self::emit) and [`fill_checksum`], for the header is not
+    /// read back.
+    ///
+    /// # Panics
+    /// As [`emit`](Self::emit).
+    #[inline]
+    pub fn emit_with_checksum(
+        &self,
+        buf: &mut [u8],
+        options: &[u8],
+        pseudo: u16,
+        payload_sum: u16,
+    ) -> usize {
+        let sum = checksum::add(self.write(buf, options), checksum::sum(options));
+        let sum = checksum::add(checksum::add(sum, pseudo), payload_sum);
+        set_checksum(buf, checksum::finish(sum));
+        HEADER_LEN + options.len()
+    }
+
+    /// Writes everything but the checksum, and returns the sum of the first 20 bytes.
+    #[inline]
+    fn write(&self, buf: &mut [u8], options: &[u8]) -> u16 {
         assert!(
             options.len().is_multiple_of(4) && options.len() <= MAX_OPTIONS_LEN,
             "TCP options fill 32-bit words, at most ten"
@@ -237,17 +264,19 @@ impl Header {
         let len = HEADER_LEN + options.len();
         let (header, to) =
             buf[..len].split_first_chunk_mut::<HEADER_LEN>().expect("room for a TCP header");
-        header[..2].copy_from_slice(&self.source_port.to_be_bytes());
-        header[2..4].copy_from_slice(&self.destination_port.to_be_bytes());
-        header[4..8].copy_from_slice(&self.sequence.0.to_be_bytes());
-        header[8..12].copy_from_slice(&self.acknowledgement.0.to_be_bytes());
-        header[12] = (len as u8 / 4) << 4;
-        header[13] = self.flags.0;
-        header[14..16].copy_from_slice(&self.window.to_be_bytes());
-        header[16..18].copy_from_slice(&[0; 2]);
-        header[18..].copy_from_slice(&self.urgent.to_be_bytes());
+        let words = [
+            u32::from(self.source_port) << 16 | u32::from(self.destination_port),
+            self.sequence.0,
+            self.acknowledgement.0,
+            (len as u32 / 4) << 28 | u32::from(self.flags.0) << 16 | u32::from(self.window),
+            u32::from(self.urgent),
+        ];
+        let (fields, _) = header.as_chunks_mut::<4>();
+        for (field, word) in fields.iter_mut().zip(words) {
+            *field = word.to_be_bytes();
+        }
         to.copy_from_slice(options);
-        len
+        checksum::fold(words.iter().map(|word| u64::from(*word)).sum())
     }
 }
 

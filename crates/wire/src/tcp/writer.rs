@@ -4,6 +4,16 @@ use super::MAX_OPTIONS_LEN;
 use super::options::{FastOpen, MAX_SACK_BLOCKS, kind};
 use crate::Seq;
 
+/// The options of nearly every segment of an established connection: two no-operations and
+/// timestamps. The same bytes as [`OptionWriter::timestamps`] alone writes, but of a length that is
+/// known when compiling, so that a header with them is a few stores.
+#[inline]
+pub fn timestamps(value: u32, echo_reply: u32) -> [u8; 12] {
+    let [a, b, c, d] = value.to_be_bytes();
+    let [e, f, g, h] = echo_reply.to_be_bytes();
+    [kind::NO_OPERATION, kind::NO_OPERATION, kind::TIMESTAMPS, 10, a, b, c, d, e, f, g, h]
+}
+
 /// Collects options for [`Header::emit`](super::Header::emit).
 ///
 /// Values of 32 bits begin at a multiple of four bytes, behind no-operations. MSS, SACK permitted,
