@@ -1,0 +1,142 @@
+//! How long to look for work before giving the core back: spin, sleep, or spin and then sleep.
+//!
+//! The loop belongs to the port's user, who has other work besides frames (timers, mailboxes).
+//! What lives here is the policy and the sleep.
+
+use std::io;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::sync::Arc;
+
+use millrace_frames::{Duration, Instant};
+
+use crate::Port;
+
+/// What to do with a turn that finds nothing to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wait {
+    /// Look again at once, for ever: lowest latency, one core.
+    Spin,
+    /// Sleep in the kernel until a frame, a timer or a wake-up.
+    Sleep,
+    /// Spin for so long after the last work, then sleep.
+    SpinThenSleep(Duration),
+}
+
+/// Why a sleep ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wake {
+    /// A frame may have arrived.
+    Arrival,
+    /// The deadline has come.
+    Deadline,
+    /// Another thread rang the [`Bell`].
+    Bell,
+    /// A signal was delivered; its handler may want to run (Ctrl-C).
+    Signal,
+}
+
+/// Wakes a sleeper from another thread.
+#[derive(Clone, Debug)]
+pub struct Bell(Arc<OwnedFd>);
+
+impl Bell {
+    /// A bell that nobody has rung.
+    ///
+    /// # Errors
+    /// When the process has no file descriptor left.
+    pub fn new() -> io::Result<Self> {
+        // SAFETY: creates a new descriptor, no memory involved.
+        let fd = unsafe { libc::eventfd(0, libc::EFD_NONBLOCK | libc::EFD_CLOEXEC) };
+        if fd < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: `fd` was just made and is owned by nobody else.
+        Ok(Bell(Arc::new(unsafe { OwnedFd::from_raw_fd(fd) })))
+    }
+
+    /// Ends the current or the next sleep.
+    pub fn ring(&self) {
+        let one = 1u64;
+        // SAFETY: writes eight bytes from a live u64. The only failure is a full counter, and
+        // then the sleeper is awake anyway.
+        unsafe { libc::write(self.0.as_raw_fd(), (&raw const one).cast(), 8) };
+    }
+
+    /// Forgets earlier rings. Returns whether there were any.
+    pub fn silence(&self) -> bool {
+        let mut count = 0u64;
+        // SAFETY: reads eight bytes into a live u64.
+        unsafe { libc::read(self.0.as_raw_fd(), (&raw mut count).cast(), 8) == 8 }
+    }
+
+    /// The descriptor, readable once rung.
+    pub fn fd(&self) -> RawFd {
+        self.0.as_raw_fd()
+    }
+}
+
+/// Sleeps until a frame arrives at `port`, `bell` rings, or `deadline` has come (`None`: never).
+///
+/// # Errors
+/// What ppoll(2) says; a signal is no error.
+pub fn sleep(
+    port: &mut dyn Port,
+    bell: &Bell,
+    now: Instant,
+    deadline: Option<Instant>,
+) -> io::Result<Wake> {
+    if !port.arm(now) {
+        return Ok(Wake::Arrival);
+    }
+    // After arming: a frame that is put on a delayed wire from now on wakes us by itself.
+    let deadline = match (deadline, port.next_arrival()) {
+        (Some(a), Some(b)) => Some(a.min(b)),
+        (a, b) => a.or(b),
+    };
+    let timeout = deadline.map(|deadline| {
+        let left = deadline - now;
+        libc::timespec {
+            tv_sec: left.as_secs().min(i32::MAX as u64) as libc::time_t,
+            tv_nsec: left.subsec_nanos().into(),
+        }
+    });
+    let mut fds = [
+        libc::pollfd { fd: bell.fd(), events: libc::POLLIN, revents: 0 },
+        libc::pollfd { fd: port.fd().unwrap_or(-1), events: libc::POLLIN, revents: 0 },
+    ];
+    // SAFETY: `fds` and `timeout` outlive the call; a negative descriptor is ignored by poll.
+    let ready = unsafe {
+        libc::ppoll(
+            fds.as_mut_ptr(),
+            fds.len() as libc::nfds_t,
+            timeout.as_ref().map_or(core::ptr::null(), core::ptr::from_ref),
+            core::ptr::null(),
+        )
+    };
+    match ready {
+        0 => Ok(Wake::Deadline),
+        1.. if fds[0].revents != 0 => {
+            bell.silence();
+            Ok(Wake::Bell)
+        }
+        1.. => Ok(Wake::Arrival),
+        _ => match io::Error::last_os_error() {
+            error if error.kind() == io::ErrorKind::Interrupted => Ok(Wake::Signal),
+            error => Err(error),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bell_rung_before_the_sleep_is_heard_once() {
+        let bell = Bell::new().unwrap();
+        bell.ring();
+        bell.ring();
+        assert!(bell.silence());
+        assert!(!bell.silence());
+    }
+}
