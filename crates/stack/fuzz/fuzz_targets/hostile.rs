@@ -1,0 +1,12 @@
+//! Scripts of frames, calls and times against a listening stack with connections in every state.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+
+#[allow(dead_code)]
+#[path = "../../tests/common/craft.rs"]
+mod craft;
+#[path = "../../tests/common/hostile.rs"]
+mod hostile;
+
+fuzz_target!(|script: &[u8]| hostile::run(script));

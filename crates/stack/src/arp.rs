@@ -1,0 +1,102 @@
+//! ARP (RFC 826): answers for our addresses, questions for others', and what is believed.
+
+use core::net::{IpAddr, Ipv4Addr};
+
+use millrace_frames::Frame;
+use millrace_wire::mac::Mac;
+use millrace_wire::{arp, ether};
+
+use crate::Stack;
+use crate::address::{Word, address, word_v4};
+use crate::control::{Hop, L2};
+use crate::neighbour::Learned;
+
+impl Stack {
+    /// An ARP packet whose Ethernet payload begins at `start` of the frame.
+    pub(crate) fn arp_packet(&mut self, frame: Frame, start: usize) {
+        let Ok(packet) = arp::Packet::parse(&self.arena.bytes(frame)[start..]) else {
+            self.counters.drop_arp_malformed += 1;
+            return;
+        };
+        let (operation, sender_mac, sender, target) =
+            (packet.operation(), packet.sender_mac(), packet.sender_ip(), packet.target_ip());
+        if !sender_mac.is_unicast() || sender.is_broadcast() || sender.is_multicast() {
+            self.counters.drop_arp_malformed += 1;
+            return;
+        }
+        if self.addresses.find(word_v4(sender)).is_some() {
+            if sender_mac != self.config.mac {
+                self.counters.address_conflicts += 1;
+            }
+            self.counters.drop_arp_not_ours += 1;
+            return;
+        }
+        let to_us = self.addresses.find(word_v4(target)).is_some();
+        // A probe (RFC 5227) has no sender address yet: there is nothing to learn from it.
+        let mut outcome = Learned::Nothing;
+        if !sender.is_unspecified() {
+            let keys = &self.keys;
+            outcome = self.neighbours.learn(keys, word_v4(sender), sender_mac, self.now, to_us);
+        }
+        let learned = outcome != Learned::Nothing;
+        if learned {
+            self.send_neighbour_packets(sender_mac);
+        }
+        if let Learned::Overflowed(neighbour) = outcome {
+            self.tcp_neighbour_answered(neighbour);
+        }
+        match operation {
+            arp::Operation::Request if to_us => {
+                self.arp_send(arp::Operation::Reply, target, sender_mac, sender, sender_mac);
+                self.counters.arp_replies_sent += 1;
+            }
+            _ if learned => {}
+            _ => self.counters.drop_arp_not_ours += 1,
+        }
+    }
+
+    /// Asks for a neighbour's address: of itself where it is known, else of all.
+    pub(crate) fn arp_request(&mut self, wanted: Word, known: Option<Mac>) {
+        let IpAddr::V4(target) = address(wanted) else { return };
+        let source = match self.addresses.route(IpAddr::V4(target)) {
+            Some(route) => self.addresses.v4(route.local),
+            None => return,
+        };
+        self.arp_send(
+            arp::Operation::Request,
+            source,
+            Mac([0; 6]),
+            target,
+            known.unwrap_or(Mac::BROADCAST),
+        );
+        self.counters.arp_requests_sent += 1;
+    }
+
+    /// Tells the link who we are, so that what others remember of the address is mended (RFC 5227
+    /// §2.3). To be called when the port is up.
+    pub fn announce(&mut self) {
+        for local in 0..self.addresses.iter().count() as u8 {
+            let own = self.addresses.v4(local);
+            if !own.is_unspecified() {
+                self.arp_send(arp::Operation::Request, own, Mac([0; 6]), own, Mac::BROADCAST);
+                self.counters.arp_requests_sent += 1;
+            }
+        }
+    }
+
+    fn arp_send(
+        &mut self,
+        operation: arp::Operation,
+        source: Ipv4Addr,
+        target_mac: Mac,
+        target: Ipv4Addr,
+        to: Mac,
+    ) {
+        let Some(frame) = self.control_frame() else { return };
+        let mac = self.config.mac;
+        let room = self.control_room(frame);
+        ether::emit(room, to, mac, ether::EtherType::ARP);
+        arp::emit(&mut room[L2..], operation, mac, source, target_mac, target);
+        self.control_packet(frame, L2 + arp::LEN, Hop::Mac(to));
+    }
+}

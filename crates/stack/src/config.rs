@@ -1,0 +1,143 @@
+//! Every bound of a stack, in one place.
+
+use core::net::IpAddr;
+use core::ops::RangeInclusive;
+use core::time::Duration;
+
+use millrace_wire::mac::Mac;
+
+/// An address and the length of its network's prefix.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct InterfaceAddress {
+    /// The host's address.
+    pub address: IpAddr,
+    /// Bits of the network's prefix.
+    pub prefix: u8,
+}
+
+/// What a stack is given when it is made. Nothing here changes afterwards.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Hardware address of the stack's end of the wire.
+    pub mac: Mac,
+    /// Largest IP packet in bytes, 576 to 65535.
+    pub mtu: u16,
+    /// The stack's own addresses, at most 255.
+    pub addresses: Vec<InterfaceAddress>,
+    /// Where packets for other networks go.
+    pub gateway: Option<IpAddr>,
+    /// Secret of hashes, sequence numbers and ports. The same seed and the same input give the
+    /// same output to the byte; a stack that faces others takes it from the system's randomness.
+    pub seed: [u64; 4],
+    /// The port finishes transport checksums.
+    pub tx_checksum: bool,
+    /// Payload bytes of the largest super-segment that the port cuts up; 0: none.
+    pub tx_gso: u32,
+
+    /// Most connections in any state, TIME-WAIT included.
+    pub connections: u32,
+    /// Most connections in TIME-WAIT; the oldest makes way.
+    pub time_wait_connections: u32,
+    /// Most listeners.
+    pub listeners: u16,
+    /// Most datagram sockets.
+    pub datagram_sockets: u16,
+    /// Most entries of the neighbour cache.
+    pub neighbours: u16,
+    /// Most packets that wait for one neighbour's address to be resolved.
+    pub neighbour_queue: u8,
+    /// Most packets that wait besides those of connections: resets, ICMP, ARP, datagrams.
+    pub control_queue: u16,
+    /// Frames that payload to be sent, and payload received out of order, may not take, so that
+    /// the rest still works. Received payload in order leaves half of them.
+    pub frame_reserve: u32,
+
+    /// Most unacknowledged and unsent bytes of a connection.
+    pub send_buffer: u32,
+    /// Most received bytes that a connection keeps for its application; the window's limit.
+    pub receive_buffer: u32,
+    /// Most frames that wait for a gap before them to be filled, per connection.
+    pub out_of_order_frames: u16,
+    /// Most datagrams that a socket keeps for its application; newer ones are dropped.
+    pub datagram_queue: u16,
+
+    /// Ports that `connect` and port 0 choose from (RFC 6056).
+    pub ephemeral_ports: RangeInclusive<u16>,
+    /// Initial congestion window in segments (RFC 6928).
+    pub initial_window: u8,
+    /// First retransmission timeout (RFC 6298 §2.1).
+    pub initial_rto: Duration,
+    /// Least retransmission timeout.
+    pub min_rto: Duration,
+    /// Greatest retransmission timeout.
+    pub max_rto: Duration,
+    /// Retransmissions of a SYN before `connect` fails.
+    pub syn_retries: u8,
+    /// Retransmissions of a SYN-ACK before the half-open connection is forgotten.
+    pub syn_ack_retries: u8,
+    /// Retransmissions of data (and window probes without an answer) before the connection is
+    /// given up (RFC 1122 §4.2.3.5, R2).
+    pub retries: u8,
+    /// How long an acknowledgement may wait for data to ride on (RFC 1122 §4.2.3.2: below 500 ms).
+    pub delayed_ack: Duration,
+    /// Time in TIME-WAIT, twice the maximum segment lifetime.
+    pub time_wait: Duration,
+    /// Time in FIN-WAIT-2 without an application.
+    pub fin_wait_2: Duration,
+
+    /// Resets sent in one second for segments that no connection takes.
+    pub resets_per_second: u32,
+    /// ICMP messages (echo replies apart) sent in one second (RFC 1812 §4.3.2.8).
+    pub icmp_per_second: u32,
+    /// Challenge acknowledgements sent in one second (RFC 5961 §7).
+    pub challenge_acks_per_second: u32,
+    /// How long a neighbour's address is believed without a confirmation (RFC 1122 §2.3.2.1).
+    pub neighbour_reachable: Duration,
+    /// Time between two requests for a neighbour's address (RFC 1122: at most one a second).
+    pub neighbour_retry: Duration,
+    /// Requests before a neighbour is unreachable.
+    pub neighbour_retries: u8,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Config {
+            mac: Mac([2, 0, 0, 0, 0, 1]),
+            mtu: 1500,
+            addresses: Vec::new(),
+            gateway: None,
+            seed: [0; 4],
+            tx_checksum: false,
+            tx_gso: 0,
+            connections: 16_384,
+            time_wait_connections: 8_192,
+            listeners: 64,
+            datagram_sockets: 64,
+            neighbours: 256,
+            neighbour_queue: 8,
+            control_queue: 256,
+            frame_reserve: 256,
+            send_buffer: 1 << 20,
+            receive_buffer: 1 << 20,
+            out_of_order_frames: 1024,
+            datagram_queue: 256,
+            ephemeral_ports: 32_768..=65_535,
+            initial_window: 10,
+            initial_rto: Duration::from_secs(1),
+            min_rto: Duration::from_millis(200),
+            max_rto: Duration::from_secs(120),
+            syn_retries: 6,
+            syn_ack_retries: 5,
+            retries: 15,
+            delayed_ack: Duration::from_millis(40),
+            time_wait: Duration::from_secs(60),
+            fin_wait_2: Duration::from_secs(60),
+            resets_per_second: 10_000,
+            icmp_per_second: 1_000,
+            challenge_acks_per_second: 1_000,
+            neighbour_reachable: Duration::from_secs(60),
+            neighbour_retry: Duration::from_secs(1),
+            neighbour_retries: 3,
+        }
+    }
+}

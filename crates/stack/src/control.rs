@@ -1,0 +1,150 @@
+//! Packets besides those of connections: ARP, ICMP, resets, datagrams. They wait in a bounded
+//! queue until they are transmitted, and at a neighbour until its address is known.
+
+use millrace_frames::{Arena, Frame, Owners, Transmit, TxBatch};
+use millrace_wire::mac::Mac;
+use millrace_wire::{ether, ipv4};
+
+use crate::Stack;
+use crate::address::Word;
+use crate::neighbour::{NeighbourRef, Resolution};
+
+/// Where a packet goes on the link.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Hop {
+    /// To this hardware address: a broadcast, or an answer to a frame that came from there. An
+    /// answer needs no entry in the neighbour cache, so invented senders cannot fill it.
+    Mac(Mac),
+    /// To the next hop with this address.
+    Address(Word),
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Waiting {
+    packet: Transmit,
+    hop: Hop,
+}
+
+/// Room that a packet without options or data needs behind the frame's head room.
+pub(crate) const L2: usize = ether::HEADER_LEN;
+pub(crate) const L4: usize = ether::HEADER_LEN + ipv4::HEADER_LEN;
+
+impl Stack {
+    /// A frame for a packet of our own.
+    pub(crate) fn control_frame(&mut self) -> Option<Frame> {
+        if self.control.len() >= usize::from(self.config.control_queue) {
+            self.counters.drop_control_queue_full += 1;
+            return None;
+        }
+        let frame = self.arena.allocate(Owners::TRANSMIT);
+        if frame.is_none() {
+            self.counters.drop_no_frame += 1;
+        }
+        frame
+    }
+
+    /// The room of a control frame from the packet's first byte on.
+    pub(crate) fn control_room(&mut self, frame: Frame) -> &mut [u8] {
+        // Aligned so that the IP header is, and with the head room in front left to the port.
+        &mut self.arena.room_mut(frame)[Arena::HEADROOM - L2..]
+    }
+
+    /// Queues a packet of `len` bytes that was written to [`Stack::control_room`]; the Ethernet
+    /// header's destination is filled in on the way out.
+    pub(crate) fn control_packet(&mut self, frame: Frame, len: usize, hop: Hop) {
+        let packet = Transmit {
+            head: frame,
+            total: len as u32,
+            offset: (Arena::HEADROOM - L2) as u16,
+            len: len as u16,
+            frames: 1,
+            ..Transmit::default()
+        };
+        self.control.push_back(Waiting { packet, hop });
+    }
+
+    pub(crate) fn transmit_control(&mut self, batch: &mut TxBatch) {
+        while !batch.is_full() {
+            let Some(Waiting { packet, hop }) = self.control.pop_front() else { return };
+            match hop {
+                Hop::Mac(mac) => self.push_packet(packet, mac, batch),
+                Hop::Address(address) => {
+                    let keys = &self.keys;
+                    match self.neighbours.look_up(keys, address, self.now, false) {
+                        Some(neighbour) => self.dispatch(packet, neighbour, batch),
+                        None => {
+                            self.counters.drop_neighbour_cache_full += 1;
+                            self.arena.transmitted(&packet);
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// Sends a packet to a neighbour, or lets it wait there. The batch must have room.
+    #[inline]
+    pub(crate) fn dispatch(
+        &mut self,
+        packet: Transmit,
+        neighbour: NeighbourRef,
+        batch: &mut TxBatch,
+    ) {
+        match self.neighbours.resolve(neighbour, self.now) {
+            Resolution::Known(mac) => self.push_packet(packet, mac, batch),
+            // Nowhere to wait: that the cache is full was counted when it was looked up.
+            Resolution::Gone if neighbour == NeighbourRef::NONE => self.arena.transmitted(&packet),
+            Resolution::Wait | Resolution::Gone => {
+                if let Err(packet) = self.neighbours.enqueue(neighbour, packet) {
+                    self.counters.drop_neighbour_queue_full += 1;
+                    self.arena.transmitted(&packet);
+                }
+            }
+        }
+    }
+
+    #[inline]
+    fn push_packet(&mut self, packet: Transmit, mac: Mac, batch: &mut TxBatch) {
+        let start = usize::from(packet.offset);
+        self.arena.room_mut(packet.head)[start..start + 6].copy_from_slice(&mac.0);
+        if batch.push(packet).is_err() {
+            // Callers check for room; losing one packet is what a wire may do.
+            self.arena.transmitted(&packet);
+        }
+    }
+
+    /// Packets that waited for a neighbour whose address is known now.
+    pub(crate) fn send_neighbour_packets(&mut self, mac: Mac) {
+        while let Some(packet) = self.neighbours.released.pop() {
+            if self.control.len() >= usize::from(self.config.control_queue) {
+                self.counters.drop_control_queue_full += 1;
+                self.arena.transmitted(&packet);
+            } else {
+                // Popped last first, so each goes before the one that was popped before it.
+                self.control.push_front(Waiting { packet, hop: Hop::Mac(mac) });
+            }
+        }
+    }
+
+    /// Packets that waited in vain, or whose entry made way for another.
+    pub(crate) fn release_neighbour_packets(&mut self) {
+        while let Some(packet) = self.neighbours.released.pop() {
+            self.arena.transmitted(&packet);
+        }
+    }
+
+    /// Packets that nobody will transmit any more.
+    pub(crate) fn release_control_packets(&mut self) {
+        while let Some(Waiting { packet, .. }) = self.control.pop_front() {
+            self.arena.transmitted(&packet);
+        }
+    }
+
+    /// Writes Ethernet and IPv4 headers of a control packet. `payload` is the IP payload's length.
+    pub(crate) fn control_header(&mut self, frame: Frame, ip: ipv4::Header, payload: usize) {
+        let mac = self.config.mac;
+        let room = self.control_room(frame);
+        ether::emit(room, Mac([0; 6]), mac, ether::EtherType::IPV4);
+        ip.emit(&mut room[L2..], payload);
+    }
+}

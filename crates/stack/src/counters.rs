@@ -1,0 +1,171 @@
+//! What a stack counts: every drop by its reason, and what tells whether it is well.
+
+macro_rules! counters {
+    ($($(#[doc = $doc:literal])+ $name:ident,)+) => {
+        /// Counters since the stack was made. A dropped packet raises exactly one that begins with
+        /// `drop_`.
+        #[derive(Clone, Debug, Default, PartialEq, Eq)]
+        pub struct Counters {
+            $($(#[doc = $doc])+ pub $name: u64,)+
+        }
+
+        impl Counters {
+            /// Names and values, in the order of declaration.
+            pub fn iter(&self) -> impl Iterator<Item = (&'static str, u64)> {
+                [$((stringify!($name), self.$name),)+].into_iter()
+            }
+        }
+    };
+}
+
+counters! {
+    /// Packets handed in.
+    packets_in,
+    /// Packets handed out.
+    packets_out,
+    /// TCP segments taken by a connection or a listener.
+    segments_in,
+    /// TCP segments handed out.
+    segments_out,
+    /// TCP segments handed out again.
+    segments_retransmitted,
+    /// Retransmission timeouts.
+    retransmission_timeouts,
+    /// Fast retransmissions begun.
+    fast_retransmits,
+    /// Zero-window probes sent.
+    window_probes,
+    /// Acknowledgements that the delay timer sent.
+    delayed_acks,
+    /// Segments that came out of order and were kept.
+    out_of_order,
+    /// Segments that carried only what had been received.
+    duplicates,
+    /// Connections opened from here and established.
+    connections_opened,
+    /// Connections opened by a peer and established.
+    connections_accepted,
+    /// Connections that ended by a reset from the peer.
+    connections_reset,
+    /// Connections given up after too many retransmissions.
+    connections_timed_out,
+    /// Resets sent.
+    resets_sent,
+    /// Challenge acknowledgements sent (RFC 5961).
+    challenge_acks,
+    /// TIME-WAIT entries that made way before their time.
+    time_wait_recycled,
+    /// TIME-WAIT entries that a new SYN or connect took over.
+    time_wait_reused,
+    /// Datagrams handed to sockets.
+    datagrams_in,
+    /// Datagrams sent.
+    datagrams_out,
+    /// Echo requests answered.
+    echo_replies,
+    /// ICMP errors sent.
+    icmp_errors_sent,
+    /// ICMP errors that belonged to a live connection.
+    icmp_errors_taken,
+    /// ARP requests sent.
+    arp_requests_sent,
+    /// ARP replies sent.
+    arp_replies_sent,
+    /// ARP packets that claim our own address for another hardware address (RFC 5227).
+    address_conflicts,
+    /// Ethernet header incomplete.
+    drop_ethernet_malformed,
+    /// Ethernet frame for another host.
+    drop_ethernet_not_ours,
+    /// Ether type that nobody here speaks.
+    drop_ether_type,
+    /// VLAN tag: the stack is on no VLAN.
+    drop_vlan,
+    /// ARP packet malformed.
+    drop_arp_malformed,
+    /// ARP packet that is no business of ours.
+    drop_arp_not_ours,
+    /// IP header malformed.
+    drop_ip_malformed,
+    /// IP header checksum wrong.
+    drop_ip_checksum,
+    /// IP destination is not ours.
+    drop_ip_not_ours,
+    /// IP source that no host may use (multicast, broadcast, loopback, unspecified).
+    drop_ip_source,
+    /// A fragment: reassembly is not there yet.
+    drop_ip_fragment,
+    /// IPv6: not there yet.
+    drop_ipv6,
+    /// IP protocol that nobody here speaks.
+    drop_ip_protocol,
+    /// ICMP message malformed or its checksum wrong.
+    drop_icmp_malformed,
+    /// ICMP message of a type that is ignored.
+    drop_icmp_ignored,
+    /// ICMP error that quotes no live connection, or a sequence number never sent.
+    drop_icmp_unrelated,
+    /// UDP header malformed.
+    drop_udp_malformed,
+    /// UDP checksum wrong.
+    drop_udp_checksum,
+    /// No socket has the UDP port.
+    drop_udp_no_socket,
+    /// The socket's receive queue is full.
+    drop_udp_queue_full,
+    /// TCP header malformed.
+    drop_tcp_malformed,
+    /// TCP options malformed.
+    drop_tcp_options,
+    /// TCP checksum wrong.
+    drop_tcp_checksum,
+    /// TCP to a broadcast or multicast address.
+    drop_tcp_not_unicast,
+    /// No connection and no listener takes the segment.
+    drop_tcp_no_connection,
+    /// Outside the receive window.
+    drop_tcp_outside_window,
+    /// Acknowledges what was never sent.
+    drop_tcp_bad_ack,
+    /// No ACK flag where one is due.
+    drop_tcp_no_ack,
+    /// A reset or SYN that RFC 5961 does not believe.
+    drop_tcp_challenged,
+    /// Carried nothing new.
+    drop_tcp_duplicate,
+    /// Payload behind the peer's FIN.
+    drop_tcp_after_fin,
+    /// The out-of-order queue is full, or the arena is down to the reserve.
+    drop_tcp_out_of_order_full,
+    /// The receive queue has its most frames, or the arena is down to half of the reserve.
+    drop_tcp_receive_queue_full,
+    /// The listener has its most half-open connections.
+    drop_listen_syn_queue_full,
+    /// The listener has its most connections that nobody accepted.
+    drop_listen_accept_queue_full,
+    /// The connection table is full.
+    drop_no_connection_entry,
+    /// A reset was due, but too many were sent in this second.
+    drop_reset_rate,
+    /// An ICMP message was due, but too many were sent in this second.
+    drop_icmp_rate,
+    /// A challenge acknowledgement was due, but too many were sent in this second.
+    drop_challenge_rate,
+    /// No frame was free for a packet of our own.
+    drop_no_frame,
+    /// Too many packets of our own wait to be sent.
+    drop_control_queue_full,
+    /// Too many packets wait for one neighbour.
+    drop_neighbour_queue_full,
+    /// The neighbour did not answer.
+    drop_neighbour_unreachable,
+    /// The neighbour cache is full of unanswered requests.
+    drop_neighbour_cache_full,
+}
+
+impl Counters {
+    /// Sum of all drops.
+    pub fn dropped(&self) -> u64 {
+        self.iter().filter(|(name, _)| name.starts_with("drop_")).map(|(_, value)| value).sum()
+    }
+}

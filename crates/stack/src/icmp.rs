@@ -1,0 +1,113 @@
+//! ICMP for IPv4 (RFC 792, RFC 1122 §3.2.2): echo, unreachables, and errors about connections.
+
+use millrace_frames::{Arena, Frame};
+use millrace_wire::icmpv4::{self, Kind};
+use millrace_wire::{checksum, ipv4, protocol, tcp};
+
+use crate::Stack;
+use crate::address::word_v4;
+use crate::control::{Hop, L4};
+use crate::ip::IpInfo;
+
+impl Stack {
+    pub(crate) fn icmp_packet(&mut self, frame: Frame, ip: &IpInfo) {
+        let bytes = self.arena.bytes(frame);
+        // A message in a chain is larger than any that is worth an answer.
+        let message = bytes.get(ip.payload..ip.payload + ip.len).map(icmpv4::Packet::parse);
+        let Some(Ok(packet)) = message else {
+            self.counters.drop_icmp_malformed += 1;
+            return;
+        };
+        if !packet.verify_checksum() {
+            self.counters.drop_icmp_malformed += 1;
+            return;
+        }
+        match packet.kind() {
+            // RFC 1122 §3.2.2.6 lets a host be silent to broadcast requests; that keeps it from
+            // helping to flood a third party.
+            Kind::EchoRequest { .. } if !ip.many => self.echo_reply(frame, ip),
+            // Path MTU discovery is not there yet, and no reason to give up a connection.
+            Kind::Unreachable { code: icmpv4::unreachable::FRAGMENTATION_NEEDED, .. } => {
+                self.counters.drop_icmp_ignored += 1;
+            }
+            Kind::Unreachable { code, quote, .. } => {
+                let hard =
+                    matches!(code, icmpv4::unreachable::PROTOCOL | icmpv4::unreachable::PORT);
+                match quoted_tcp(quote) {
+                    Some((header, quoted)) if self.addresses.find(word_v4(header.0)).is_some() => {
+                        self.tcp_icmp_error(header, quoted, hard);
+                    }
+                    _ => self.counters.drop_icmp_unrelated += 1,
+                }
+            }
+            _ => self.counters.drop_icmp_ignored += 1,
+        }
+    }
+
+    /// The reply is the request with another type (RFC 792), so its checksum is the request's,
+    /// updated.
+    fn echo_reply(&mut self, request: Frame, ip: &IpInfo) {
+        let len = ip.len;
+        let room = self.arena.frame_size() - Arena::HEADROOM;
+        if ipv4::HEADER_LEN + len > room.min(usize::from(self.config.mtu)) {
+            self.counters.drop_icmp_ignored += 1;
+            return;
+        }
+        let Some(frame) = self.control_frame() else { return };
+        self.control_header(frame, self.icmp_header(ip), len);
+        self.arena.meta_mut(frame).len = ipv4::HEADER_LEN as u16;
+        let source_offset = usize::from(self.arena.meta(request).offset);
+        self.arena.append_from(frame, request, source_offset + ip.payload, len);
+        let message = &mut self.control_room(frame)[L4..L4 + len];
+        let old = u16::from_be_bytes([message[0], message[1]]);
+        let field = u16::from_be_bytes([message[2], message[3]]);
+        message[0] = 0;
+        message[2..4].copy_from_slice(&checksum::update(field, old, old & 0xff).to_be_bytes());
+        self.counters.echo_replies += 1;
+        self.control_packet(frame, L4 + len, Hop::Mac(ip.mac));
+    }
+
+    /// Says that a packet could not be delivered here, unless RFC 1122 §3.2.2 forbids it.
+    pub(crate) fn icmp_unreachable(&mut self, offending: Frame, ip: &IpInfo, code: u8) {
+        if ip.many {
+            return;
+        }
+        if !self.icmp_rate.take(self.now) {
+            self.counters.drop_icmp_rate += 1;
+            return;
+        }
+        let quote_len = (ip.payload - ip.start + ip.len).min(icmpv4::MAX_QUOTE);
+        let mut quote = [0u8; icmpv4::MAX_QUOTE];
+        let bytes = &self.arena.bytes(offending)[ip.start..];
+        let quote_len = quote_len.min(bytes.len());
+        quote[..quote_len].copy_from_slice(&bytes[..quote_len]);
+        let Some(frame) = self.control_frame() else { return };
+        let room = &mut self.control_room(frame)[L4..];
+        let len = icmpv4::emit_unreachable(room, code, 0, &quote[..quote_len]);
+        self.control_header(frame, self.icmp_header(ip), len);
+        self.counters.icmp_errors_sent += 1;
+        self.control_packet(frame, L4 + len, Hop::Mac(ip.mac));
+    }
+
+    fn icmp_header(&self, ip: &IpInfo) -> ipv4::Header {
+        ipv4::Header {
+            source: self.addresses.v4(ip.local),
+            destination: ip.source,
+            protocol: protocol::ICMP,
+            ttl: 64,
+            tos: 0,
+            identification: 0,
+            dont_fragment: true,
+        }
+    }
+}
+
+/// Source and destination of a quoted IPv4 header, and what is left of its TCP header.
+fn quoted_tcp(quote: &[u8]) -> Option<((core::net::Ipv4Addr, core::net::Ipv4Addr), tcp::Quoted)> {
+    let packet = ipv4::Packet::parse_cut(quote).ok()?;
+    if packet.protocol() != protocol::TCP || packet.fragment_offset() != 0 {
+        return None;
+    }
+    let quoted = tcp::Quoted::parse(packet.payload()).ok()?;
+    Some(((packet.source(), packet.destination()), quoted))
+}

@@ -1,0 +1,191 @@
+//! What must hold of a stack between any two calls. For tests and fuzzing: it walks everything.
+
+use millrace_frames::{Frame, Owners};
+use millrace_wire::seq::Seq;
+
+use crate::stack::{List, Stack};
+use crate::tcp::connection::{Connection, Flags, NO_LINK, State};
+use crate::tcp::output::ROUNDING;
+
+impl Stack {
+    /// Asserts that lists, counts and queues agree with each other.
+    ///
+    /// # Panics
+    /// When they do not: a mistake in this crate, whatever the peer sent.
+    #[doc(hidden)]
+    pub fn check_invariants(&self) {
+        self.check_entries();
+        self.check_lists();
+        self.check_listeners();
+        for (index, connection) in self.connections.iter().enumerate() {
+            if connection.state != State::Closed {
+                self.check_timers(index, connection);
+                self.check_sending(connection);
+            }
+            if connection.state != State::Closed || connection.flags.has(Flags::ATTACHED) {
+                self.check_receiving(connection);
+            }
+        }
+    }
+
+    fn check_entries(&self) {
+        let mut free = 0;
+        let mut at = self.free_connections;
+        while at != NO_LINK {
+            let connection = &self.connections[at as usize];
+            assert_eq!(connection.state, State::Closed, "free entry {at}");
+            let taken = Flags::IN_TABLE.with(Flags::ATTACHED).with(Flags::IN_ACCEPT);
+            assert!(!connection.flags.has(taken), "free entry {at} is {:?}", connection.flags);
+            let armed = Flags::REXMIT_ARMED.with(Flags::DELACK_ARMED).with(Flags::EXPIRE_ARMED);
+            assert!(!connection.flags.has(armed), "free entry {at} waits for time");
+            free += 1;
+            assert!(free <= self.connections.len(), "the free list is a ring");
+            at = connection.link;
+        }
+        let in_use = self.connections.len() - free;
+        assert_eq!(in_use, self.connections_in_use as usize, "entries in use");
+        for (index, connection) in self.connections.iter().enumerate() {
+            if connection.flags.has(Flags::IN_TABLE) {
+                let found = self.flows.find(connection.hash, |at| at == index as u32);
+                assert!(found.is_some(), "entry {index} is not in the flow table");
+            }
+            let synchronised = connection.state != State::Closed;
+            assert_eq!(synchronised, connection.flags.has(Flags::IN_TABLE), "entry {index}");
+        }
+    }
+
+    fn check_lists(&self) {
+        let walk = |list: List, flag: Flags, next: fn(&Connection) -> u32, name: &str| {
+            let (mut at, mut last, mut count) = (list.head, NO_LINK, 0);
+            while at != NO_LINK {
+                let connection = &self.connections[at as usize];
+                assert!(connection.flags.has(flag), "{at} is on {name} without its flag");
+                count += 1;
+                assert!(count <= self.connections.len(), "{name} is a ring");
+                (last, at) = (at, next(connection));
+            }
+            assert_eq!(last, list.tail, "the end of {name}");
+            let flagged = self.connections.iter().filter(|one| one.flags.has(flag)).count();
+            assert_eq!(count, flagged, "{name}");
+        };
+        walk(self.out, Flags::IN_OUT, |one| one.out_next, "out");
+        walk(self.ready, Flags::IN_READY, |one| one.ready_next, "ready");
+        walk(self.starved, Flags::IN_STARVED, |one| one.starved_next, "starved");
+
+        let (mut at, mut before, mut count) = (self.time_wait.head, NO_LINK, 0);
+        while at != NO_LINK {
+            let connection = &self.connections[at as usize];
+            assert_eq!(connection.state, State::TimeWait, "on the TIME-WAIT list");
+            assert_eq!(connection.link_back, before, "back link on the TIME-WAIT list");
+            count += 1;
+            (before, at) = (at, connection.link);
+        }
+        assert_eq!(before, self.time_wait.tail, "the end of TIME-WAIT");
+        assert_eq!(count, self.time_wait_count, "TIME-WAIT");
+        let states = self.connections.iter().filter(|one| one.state == State::TimeWait).count();
+        assert_eq!(count as usize, states, "TIME-WAIT");
+    }
+
+    fn check_timers(&self, index: usize, connection: &Connection) {
+        let armed = Flags::REXMIT_ARMED.with(Flags::DELACK_ARMED).with(Flags::EXPIRE_ARMED);
+        if connection.flags.has(armed) {
+            assert!(self.wheel.expires(index as u32).is_some(), "a deadline without a timer");
+        }
+        let outstanding = connection.snd_una != connection.snd_max;
+        if outstanding {
+            let pending = Flags::REXMIT_ARMED.with(Flags::IN_OUT);
+            assert!(connection.flags.has(pending), "unacknowledged data without a timer");
+        }
+        if connection.state == State::TimeWait {
+            assert!(connection.flags.has(Flags::EXPIRE_ARMED), "TIME-WAIT without an end");
+        }
+    }
+
+    fn check_sending(&self, connection: &Connection) {
+        let Connection { snd_una, snd_nxt, snd_max, snd_end, .. } = *connection;
+        assert!(snd_una.le(snd_nxt) && snd_nxt.le(snd_max), "{snd_una} {snd_nxt} {snd_max}");
+        let fin = u32::from(connection.flags.has(Flags::FIN_QUEUED));
+        assert!(snd_max.le(snd_end + fin), "sent {snd_max} of {snd_end}");
+        let (mut at, mut last) = (connection.send.head, Frame::NONE);
+        let mut cursor_seen = connection.cursor.is_none();
+        let mut seq: Option<Seq> = None;
+        while at.is_some() {
+            let meta = self.arena.meta(at);
+            assert!(self.arena.owners(at).contains(Owners::UNACKED), "{at:?} in a send queue");
+            let start = Seq(meta.mark);
+            assert!(seq.is_none_or(|seq| seq == start), "a hole in the send queue");
+            if seq.is_none() {
+                assert!(start.le(snd_una.max(start)) && snd_una.lt(start + u32::from(meta.len)));
+            }
+            if at == connection.cursor {
+                cursor_seen = true;
+                let end = start + u32::from(meta.len);
+                assert!(snd_nxt.ge(start) && snd_nxt.le(end), "the cursor's frame");
+            }
+            seq = Some(start + u32::from(meta.len));
+            (last, at) = (at, meta.next);
+        }
+        assert_eq!(last, connection.send.tail, "the end of the send queue");
+        assert!(cursor_seen, "the cursor is not in the send queue");
+        if let Some(seq) = seq {
+            assert_eq!(seq, snd_end, "the send queue's last byte");
+        }
+    }
+
+    fn check_receiving(&self, connection: &Connection) {
+        let (mut at, mut last) = (connection.receive.head, Frame::NONE);
+        let (mut frames, mut bytes) = (0u32, 0u32);
+        while at.is_some() {
+            assert!(self.arena.owners(at).contains(Owners::RECEIVED), "{at:?} in a receive queue");
+            let meta = self.arena.meta(at);
+            frames += 1;
+            bytes += u32::from(meta.len);
+            (last, at) = (at, meta.next);
+        }
+        assert_eq!(last, connection.receive.tail, "the end of the receive queue");
+        let counted = (u32::from(connection.receive_frames), connection.receive_bytes);
+        assert_eq!((frames, bytes), counted, "the receive queue");
+        let most = self.config.receive_buffer + self.config.receive_buffer / ROUNDING;
+        assert!(bytes <= most, "{bytes} bytes");
+
+        let (mut at, mut last, mut frames) = (connection.out_of_order.head, Frame::NONE, 0);
+        let mut seq: Option<Seq> = None;
+        while at.is_some() {
+            assert!(self.arena.owners(at).contains(Owners::RECEIVED), "{at:?} out of order");
+            let meta = self.arena.meta(at);
+            assert!(seq.is_none_or(|seq| seq.le(Seq(meta.mark))), "out of order is not in order");
+            assert!(Seq(meta.mark).gt(connection.rcv_nxt), "out of order what is in order");
+            seq = Some(Seq(meta.mark));
+            frames += 1;
+            (last, at) = (at, meta.next);
+        }
+        assert_eq!(last, connection.out_of_order.tail, "the end of the out-of-order queue");
+        assert_eq!(frames, connection.out_of_order_frames, "the out-of-order queue");
+        assert!(frames <= self.config.out_of_order_frames);
+    }
+
+    fn check_listeners(&self) {
+        for (number, listener) in self.listeners.iter().enumerate() {
+            let mut queued = 0;
+            let (mut at, mut last) = (listener.head, NO_LINK);
+            while at != NO_LINK {
+                let connection = &self.connections[at as usize];
+                assert!(connection.flags.has(Flags::IN_ACCEPT), "{at} on an accept queue");
+                assert_eq!(usize::from(connection.listener), number);
+                queued += 1;
+                (last, at) = (at, connection.link);
+            }
+            assert_eq!(last, listener.tail, "the end of an accept queue");
+            assert_eq!(queued, listener.queued, "accept queue of listener {number}");
+            assert!(queued <= listener.backlog);
+            let half_open = self
+                .connections
+                .iter()
+                .filter(|one| {
+                    one.flags.has(Flags::HALF_OPEN) && usize::from(one.listener) == number
+                })
+                .count();
+            assert_eq!(half_open, listener.half_open as usize, "half-open of listener {number}");
+        }
+    }
+}

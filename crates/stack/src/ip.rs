@@ -1,0 +1,173 @@
+//! From a received frame to the protocol that takes it: Ethernet and IPv4 input.
+
+use core::net::Ipv4Addr;
+
+use millrace_frames::{ChecksumState, Frame};
+use millrace_wire::mac::Mac;
+use millrace_wire::{checksum, ether, ipv4, protocol};
+
+use crate::Stack;
+
+/// What the layers above need to know of an IPv4 packet.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct IpInfo {
+    pub(crate) source: Ipv4Addr,
+    pub(crate) destination: Ipv4Addr,
+    /// Number of our address that it came to.
+    pub(crate) local: u8,
+    /// Who sent the frame.
+    pub(crate) mac: Mac,
+    /// Where the IP header begins in the frame's bytes.
+    pub(crate) start: usize,
+    /// Where the IP payload begins.
+    pub(crate) payload: usize,
+    /// Bytes of the IP payload, over the whole chain.
+    pub(crate) len: usize,
+    /// It came to a broadcast or multicast address.
+    pub(crate) many: bool,
+}
+
+impl Stack {
+    /// Takes one received packet. Every way out either queues its frames or releases them.
+    #[inline]
+    pub(crate) fn packet(&mut self, frame: Frame) {
+        if !self.common_packet(frame) {
+            self.general_packet(frame);
+        }
+    }
+
+    fn general_packet(&mut self, frame: Frame) {
+        let bytes = self.arena.bytes(frame);
+        let Ok(ethernet) = ether::Frame::parse(bytes) else {
+            self.counters.drop_ethernet_malformed += 1;
+            return self.drop_chain(frame);
+        };
+        let destination = ethernet.destination();
+        let source = ethernet.source();
+        let many = destination.is_multicast();
+        if source.is_multicast() {
+            // No station has a group address; an answer would go to all of them.
+            self.counters.drop_ethernet_malformed += 1;
+            return self.drop_chain(frame);
+        }
+        if destination != self.config.mac && !many {
+            self.counters.drop_ethernet_not_ours += 1;
+            return self.drop_chain(frame);
+        }
+        if ethernet.vlan().is_some_and(|tag| tag.vid != 0) {
+            self.counters.drop_vlan += 1;
+            return self.drop_chain(frame);
+        }
+        let start = ethernet.header_len();
+        match ethernet.ether_type() {
+            ether::EtherType::IPV4 => self.ipv4_packet(frame, source, start, many),
+            ether::EtherType::ARP => {
+                self.arp_packet(frame, start);
+                self.drop_chain(frame);
+            }
+            ether::EtherType::IPV6 => {
+                self.counters.drop_ipv6 += 1;
+                self.drop_chain(frame);
+            }
+            _ => {
+                self.counters.drop_ether_type += 1;
+                self.drop_chain(frame);
+            }
+        }
+    }
+
+    fn ipv4_packet(&mut self, frame: Frame, mac: Mac, start: usize, many: bool) {
+        let meta = self.arena.meta(frame);
+        let chain_len = if meta.next.is_none() { meta.len as usize } else { meta.total as usize };
+        let (checksum, bytes) = (meta.checksum, &self.arena.bytes(frame)[start..]);
+        let packet = match ipv4::Packet::parse_cut(bytes) {
+            Ok(packet) if packet.total_len() <= chain_len - start => packet,
+            _ => {
+                self.counters.drop_ip_malformed += 1;
+                return self.drop_chain(frame);
+            }
+        };
+        // A packet that never left this machine may have been cut up or put together without a
+        // new header checksum; those ports say so.
+        if checksum != ChecksumState::Verified && !packet.verify_checksum() {
+            self.counters.drop_ip_checksum += 1;
+            return self.drop_chain(frame);
+        }
+        let (source, destination) = (packet.source(), packet.destination());
+        let local = self.addresses.find(crate::address::word_v4(destination));
+        let broadcast = local.is_none()
+            && (destination.is_multicast() || self.addresses.is_broadcast(destination));
+        let info = IpInfo {
+            source,
+            destination,
+            local: local.unwrap_or(0),
+            mac,
+            start,
+            payload: start + packet.header_len(),
+            len: packet.total_len() - packet.header_len(),
+            many: many || broadcast,
+        };
+        let (fragment, protocol) = (packet.is_fragment(), packet.protocol());
+        if local.is_none() && !broadcast {
+            self.counters.drop_ip_not_ours += 1;
+        } else if protocol != protocol::TCP
+            && !self.addresses.may_be_a_host(crate::address::word_v4(source))
+        {
+            // TCP asks only for a source that has no connection yet.
+            self.counters.drop_ip_source += 1;
+        } else if fragment {
+            self.counters.drop_ip_fragment += 1;
+        } else {
+            match protocol {
+                protocol::TCP => return self.tcp_packet(frame, &info),
+                protocol::UDP => return self.udp_packet(frame, &info),
+                protocol::ICMP => self.icmp_packet(frame, &info),
+                _ => {
+                    self.counters.drop_ip_protocol += 1;
+                    self.icmp_unreachable(
+                        frame,
+                        &info,
+                        millrace_wire::icmpv4::unreachable::PROTOCOL,
+                    );
+                }
+            }
+        }
+        self.drop_chain(frame);
+    }
+
+    /// Whether a transport checksum is right, by what the port knows of it or by summing. `field`
+    /// is the checksum as it stands; `pseudo` the pseudo-header's sum with the length.
+    #[inline]
+    pub(crate) fn checksum_holds(
+        &self,
+        frame: Frame,
+        start: usize,
+        len: usize,
+        field: u16,
+        pseudo: u16,
+    ) -> bool {
+        match self.arena.meta(frame).checksum {
+            ChecksumState::Verified | ChecksumState::Unfinished => true,
+            ChecksumState::MaybeUnfinished if field == pseudo => true,
+            ChecksumState::MaybeUnfinished | ChecksumState::Unknown => {
+                checksum::add(pseudo, self.chain_sum(frame, start, len)) == 0xffff
+            }
+        }
+    }
+
+    /// Sum of `len` bytes from `start` of the first frame on, over a chain.
+    fn chain_sum(&self, frame: Frame, start: usize, len: usize) -> u16 {
+        let first = &self.arena.bytes(frame)[start..];
+        let mut summed = first.len().min(len);
+        let mut sum = checksum::sum(&first[..summed]);
+        let mut next = self.arena.meta(frame).next;
+        while summed < len && next.is_some() {
+            let bytes = self.arena.bytes(next);
+            let part = bytes.len().min(len - summed);
+            sum = checksum::concat(sum, summed, checksum::sum(&bytes[..part]));
+            summed += part;
+            next = self.arena.meta(next).next;
+        }
+        sum
+    }
+}

@@ -1,0 +1,36 @@
+//! One share-nothing TCP/IP stack: frames and time in, frames and the next deadline out.
+//!
+//! A [`Stack`] owns its arena, its connections and its timers. It does no I/O and reads no clock,
+//! so many of them run in one test, in virtual time, from one seed. Everything is allocated when
+//! it is made; every bound is a field of [`Config`], and every drop a field of [`Counters`].
+//!
+//! A turn: [`Stack::receive`] what the port has, [`Stack::advance`] the timers, ask
+//! [`Stack::next_event`] what the application must know, let it answer, and [`Stack::transmit`].
+
+#![forbid(unsafe_code)]
+
+mod address;
+mod arp;
+mod config;
+mod control;
+mod counters;
+mod hash;
+mod icmp;
+mod invariants;
+mod ip;
+mod neighbour;
+mod rate;
+mod stack;
+mod table;
+mod tcp;
+mod teardown;
+mod udp;
+mod wheel;
+
+pub use config::{Config, InterfaceAddress};
+pub use counters::Counters;
+pub use stack::{Event, Stack};
+pub use tcp::api::{ConnectionId, ConnectionInfo, ListenerId};
+pub use tcp::congestion::Algorithm;
+pub use tcp::connection::{Failure, Ready, State};
+pub use udp::{Datagram, SocketId};

@@ -1,0 +1,379 @@
+//! The stack itself: what it owns, and one turn of it.
+
+use std::collections::VecDeque;
+use std::io;
+
+use millrace_frames::{Arena, BURST, Frame, Instant, Owners, RxBatch, TxBatch};
+
+use crate::address::{Addresses, Word};
+use crate::control::Waiting;
+use crate::hash::Keys;
+use crate::neighbour::{Action, NeighbourRef, Neighbours};
+use crate::rate::RateLimit;
+use crate::table::FlowTable;
+use crate::tcp::api::{ConnectionId, ListenerId};
+use crate::tcp::connection::{Connection, Flags, NO_LINK, Ready};
+use crate::tcp::listen::Listener;
+use crate::tcp::rtt::Bounds;
+use crate::udp::{SocketId, UdpSocket};
+use crate::wheel::{self, Wheel};
+use crate::{Config, Counters};
+
+/// No listener or socket has the port.
+pub(crate) const NO_SOCKET: u16 = u16::MAX;
+
+/// A list through one of the connections' link fields.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct List {
+    pub(crate) head: u32,
+    pub(crate) tail: u32,
+}
+
+impl List {
+    pub(crate) const EMPTY: List = List { head: NO_LINK, tail: NO_LINK };
+}
+
+/// One TCP/IP stack.
+pub struct Stack {
+    pub(crate) config: Config,
+    pub(crate) arena: Arena,
+    pub(crate) counters: Counters,
+    pub(crate) keys: Keys,
+    pub(crate) addresses: Addresses,
+    pub(crate) neighbours: Neighbours,
+    /// The last destination that a next hop was found for: connections come in runs.
+    pub(crate) last_hop: (Word, NeighbourRef),
+
+    pub(crate) now: Instant,
+    pub(crate) now_us: u32,
+    pub(crate) tick: u64,
+
+    pub(crate) connections: Box<[Connection]>,
+    pub(crate) free_connections: u32,
+    pub(crate) connections_in_use: u32,
+    pub(crate) flows: FlowTable,
+    pub(crate) wheel: Wheel,
+    /// No timer runs out before this tick.
+    pub(crate) next_tick: u64,
+    /// Connections with something to send.
+    pub(crate) out: List,
+    /// Connections with something to tell.
+    pub(crate) ready: List,
+    /// Connections that found no frame to write to.
+    pub(crate) starved: List,
+    pub(crate) time_wait: List,
+    pub(crate) time_wait_count: u32,
+
+    pub(crate) listeners: Vec<Listener>,
+    /// First listener of each TCP port.
+    pub(crate) tcp_ports: Box<[u16]>,
+    pub(crate) ready_listeners: VecDeque<u16>,
+    pub(crate) port_counter: [u32; 16],
+
+    pub(crate) sockets: Vec<UdpSocket>,
+    /// First socket of each UDP port.
+    pub(crate) udp_ports: Box<[u16]>,
+    pub(crate) ready_sockets: VecDeque<u16>,
+
+    /// The configuration's, in the units of their users.
+    pub(crate) rtt_bounds: Bounds,
+    pub(crate) delayed_ack_ticks: u32,
+
+    /// Packets besides those of connections.
+    pub(crate) control: VecDeque<Waiting>,
+    pub(crate) reset_rate: RateLimit,
+    pub(crate) icmp_rate: RateLimit,
+    pub(crate) challenge_rate: RateLimit,
+}
+
+/// Something that the application must know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// A connection waits to be accepted. Told again after each [`Stack::accept`] that leaves
+    /// others waiting, and when another comes.
+    Accept(ListenerId),
+    /// A connection has something to tell.
+    Connection(ConnectionId, Ready),
+    /// A datagram has arrived.
+    Datagram(SocketId),
+}
+
+impl Stack {
+    /// Makes a stack over an arena; `now` is the time it starts at.
+    ///
+    /// # Errors
+    /// `InvalidInput` when a bound in the configuration makes no sense, naming it.
+    pub fn new(mut config: Config, arena: Arena, now: Instant) -> io::Result<Stack> {
+        check(&config, &arena)?;
+        // A port may cut up more than an IP packet can hold beside its headers.
+        config.tx_gso = config.tx_gso.min(u32::from(u16::MAX) - 40);
+        let tick = now.as_nanos() >> wheel::TICK_SHIFT;
+        let mut connections =
+            vec![Connection::EMPTY; config.connections as usize].into_boxed_slice();
+        for (index, connection) in connections.iter_mut().enumerate() {
+            connection.link = index as u32 + 1;
+        }
+        if let Some(last) = connections.last_mut() {
+            last.link = NO_LINK;
+        }
+        Ok(Stack {
+            keys: Keys::new(config.seed),
+            addresses: Addresses::new(&config.addresses, config.gateway),
+            neighbours: Neighbours::new(&config),
+            last_hop: (0, NeighbourRef::NONE),
+            counters: Counters::default(),
+            now,
+            now_us: (now.as_nanos() / 1000) as u32,
+            tick,
+            free_connections: if connections.is_empty() { NO_LINK } else { 0 },
+            connections,
+            connections_in_use: 0,
+            flows: FlowTable::new(config.connections),
+            wheel: Wheel::new(config.connections, tick),
+            next_tick: 0,
+            out: List::EMPTY,
+            ready: List::EMPTY,
+            starved: List::EMPTY,
+            time_wait: List::EMPTY,
+            time_wait_count: 0,
+            listeners: Vec::with_capacity(config.listeners.into()),
+            tcp_ports: vec![NO_SOCKET; 1 << 16].into_boxed_slice(),
+            ready_listeners: VecDeque::with_capacity(config.listeners.into()),
+            port_counter: [0; 16],
+            sockets: Vec::with_capacity(config.datagram_sockets.into()),
+            udp_ports: vec![NO_SOCKET; 1 << 16].into_boxed_slice(),
+            ready_sockets: VecDeque::with_capacity(config.datagram_sockets.into()),
+            rtt_bounds: Bounds {
+                min: config.min_rto.as_micros().min(u128::from(u32::MAX)) as u32,
+                max: config.max_rto.as_micros().min(u128::from(u32::MAX)) as u32,
+            },
+            delayed_ack_ticks: crate::tcp::timers::ticks(config.delayed_ack),
+            control: VecDeque::with_capacity(usize::from(config.control_queue)),
+            reset_rate: RateLimit::new(config.resets_per_second, now),
+            icmp_rate: RateLimit::new(config.icmp_per_second, now),
+            challenge_rate: RateLimit::new(config.challenge_acks_per_second, now),
+            config,
+            arena,
+        })
+    }
+
+    /// The configuration it was made with.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// The counters.
+    pub fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    /// The frames.
+    pub fn arena(&self) -> &Arena {
+        &self.arena
+    }
+
+    /// The frames, for the port and for who returns what was read.
+    #[inline]
+    pub fn arena_mut(&mut self) -> &mut Arena {
+        &mut self.arena
+    }
+
+    /// Connections in any state, TIME-WAIT included.
+    pub fn connections(&self) -> usize {
+        self.connections_in_use as usize
+    }
+
+    /// Connections in TIME-WAIT.
+    pub fn time_wait_connections(&self) -> usize {
+        self.time_wait_count as usize
+    }
+
+    #[inline]
+    fn set_time(&mut self, now: Instant) {
+        if now <= self.now {
+            return;
+        }
+        self.now = now;
+        self.now_us = (self.now.as_nanos() / 1000) as u32;
+        self.tick = self.now.as_nanos() >> wheel::TICK_SHIFT;
+    }
+
+    /// Takes the packets in `batch` and empties it.
+    pub fn receive(&mut self, now: Instant, batch: &mut RxBatch) {
+        self.set_time(now);
+        for index in 0..batch.len() {
+            let frame = batch[index];
+            self.counters.packets_in += 1;
+            self.packet(frame);
+        }
+        batch.clear();
+    }
+
+    /// Runs the timers that have run out by `now`.
+    pub fn advance(&mut self, now: Instant) {
+        self.set_time(now);
+        if self.tick >= self.next_tick {
+            while let Some(entry) = self.wheel.pop(self.tick) {
+                self.tcp_timer(entry as usize);
+            }
+            self.next_tick = self.wheel.next().unwrap_or(u64::MAX);
+        }
+        while let Some(action) = self.neighbours.act(self.now) {
+            match action {
+                Action::Ask { address, known } => self.arp_request(address, known),
+                Action::Lost { neighbour, packets, connecting } => {
+                    self.counters.drop_neighbour_unreachable += packets as u64;
+                    self.release_neighbour_packets();
+                    if connecting {
+                        self.tcp_neighbour_lost(neighbour);
+                    }
+                }
+            }
+        }
+    }
+
+    /// When [`Stack::advance`] has something to do at the latest. `None`: only a packet or the
+    /// application can make something happen.
+    pub fn next_deadline(&self) -> Option<Instant> {
+        // Both are no later than the first timer. The wheel alone would name a time at which
+        // `advance` has nothing to do yet, and whoever sleeps until then would not sleep.
+        let tick = self.wheel.next().map(|tick| tick.max(self.next_tick));
+        let timer = tick.map(|tick| Instant::from_nanos(tick << wheel::TICK_SHIFT));
+        match (timer, self.neighbours.next_deadline()) {
+            (Some(a), Some(b)) => Some(a.min(b)),
+            (a, b) => a.or(b),
+        }
+    }
+
+    /// Whether [`Stack::transmit`] has something to do.
+    pub fn wants_transmit(&self) -> bool {
+        self.out.head != NO_LINK || !self.control.is_empty()
+    }
+
+    /// Appends what is to be sent to `batch`, as much as there is room for. To be called until
+    /// it appends nothing (returns 0), with the port taking the batch in between.
+    pub fn transmit(&mut self, now: Instant, batch: &mut TxBatch) -> usize {
+        self.set_time(now);
+        let before = batch.len();
+        self.transmit_control(batch);
+        // A connection that filled the batch goes to the end of the list, so one with much to
+        // send does not keep the others waiting.
+        let last = self.out.tail;
+        while self.out.head != NO_LINK && !batch.is_full() {
+            let index = self.pop_out();
+            let done = self.tcp_output(index, batch);
+            if !done {
+                self.push_out(index);
+                if !batch.is_full() || index as u32 == last {
+                    break;
+                }
+            }
+        }
+        let appended = batch.len() - before;
+        debug_assert!(batch.len() <= BURST);
+        self.counters.packets_out += appended as u64;
+        appended
+    }
+
+    /// The next thing to tell the application.
+    pub fn next_event(&mut self) -> Option<Event> {
+        if self.starved.head != NO_LINK {
+            self.feed_starved();
+        }
+        while let Some(listener) = self.ready_listeners.pop_front() {
+            if let Some(id) = self.listener_ready(listener) {
+                return Some(Event::Accept(id));
+            }
+        }
+        while let Some(index) = self.pop_ready() {
+            let connection = &mut self.connections[index];
+            // One that nobody has accepted keeps what it has to tell until then.
+            if !connection.flags.has(Flags::ATTACHED) {
+                continue;
+            }
+            let ready = core::mem::take(&mut connection.ready);
+            if !ready.is_empty() {
+                let id = ConnectionId { index: index as u32, generation: connection.generation };
+                return Some(Event::Connection(id, ready));
+            }
+        }
+        while let Some(index) = self.ready_sockets.pop_front() {
+            if let Some(id) = self.socket_ready(index) {
+                return Some(Event::Datagram(id));
+            }
+        }
+        None
+    }
+
+    pub(crate) fn drop_chain(&mut self, frame: Frame) {
+        self.arena.release_chain(frame, Owners::RECEIVED);
+    }
+}
+
+fn check(config: &Config, arena: &Arena) -> io::Result<()> {
+    let refuse = |what: String| Err(io::Error::new(io::ErrorKind::InvalidInput, what));
+    if config.mtu < 576 {
+        return refuse(format!("mtu {} is below IPv4's least, 576", config.mtu));
+    }
+    if config.addresses.len() > 255 {
+        return refuse(format!("{} addresses are more than 255", config.addresses.len()));
+    }
+    if config.connections >= 1 << 31 || config.connections == 0 {
+        return refuse(format!("connections must be 1 to 2^31 - 1, not {}", config.connections));
+    }
+    if config.neighbours == 0 || config.neighbours == u16::MAX {
+        return refuse(format!("neighbours must be 1 to 65534, not {}", config.neighbours));
+    }
+    if config.listeners == u16::MAX || config.datagram_sockets == u16::MAX {
+        return refuse("listeners and datagram_sockets must be below 65535".into());
+    }
+    if config.receive_buffer < 2048 || config.receive_buffer > 1 << 30 {
+        return refuse(format!(
+            "receive_buffer must be 2048 to 2^30 bytes, not {}",
+            config.receive_buffer
+        ));
+    }
+    if config.send_buffer < 2048 || config.send_buffer > 1 << 30 {
+        return refuse(format!(
+            "send_buffer must be 2048 to 2^30 bytes, not {}",
+            config.send_buffer
+        ));
+    }
+    if config.min_rto > config.max_rto || config.initial_rto > config.max_rto {
+        return refuse(format!(
+            "max_rto {:?} is below min_rto {:?} or initial_rto {:?}",
+            config.max_rto, config.min_rto, config.initial_rto
+        ));
+    }
+    if config.control_queue == 0 {
+        return refuse("control_queue 0 would answer nobody; it must be at least 1".into());
+    }
+    for own in &config.addresses {
+        let most = if own.address.is_ipv4() { 32 } else { 128 };
+        if own.address.is_unspecified() || own.address.is_multicast() || own.prefix > most {
+            return refuse(format!("{}/{} is no address of one host", own.address, own.prefix));
+        }
+    }
+    if config.ephemeral_ports.is_empty() || *config.ephemeral_ports.start() == 0 {
+        return refuse(format!("no ephemeral ports in {:?}", config.ephemeral_ports));
+    }
+    if !config.mac.is_unicast() {
+        return refuse(format!("{} is no address of one host", config.mac));
+    }
+    let most = arena.frame_size() - Arena::HEADROOM;
+    if config.tx_gso == 0 && usize::from(config.mtu) > most + 40 {
+        return refuse(format!(
+            "mtu {} does not fit frames of {} bytes; use larger frames",
+            config.mtu,
+            arena.frame_size()
+        ));
+    }
+    if config.frame_reserve as usize >= arena.frames() {
+        return refuse(format!(
+            "frame_reserve {} leaves none of {} frames",
+            config.frame_reserve,
+            arena.frames()
+        ));
+    }
+    Ok(())
+}

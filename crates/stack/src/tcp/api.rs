@@ -1,0 +1,532 @@
+//! What an application calls: open, write, read, close (RFC 9293 §3.9.1).
+
+use core::net::{IpAddr, SocketAddr};
+use core::time::Duration;
+use std::io;
+
+use millrace_frames::Frame;
+use millrace_wire::seq::Seq;
+
+use super::connection::{Failure, Flags, Ready, State};
+use super::rtt::Rtt;
+use super::table::FourTuple;
+use crate::address::{Route, Word, address, word};
+use crate::stack::{NO_SOCKET, Stack};
+use crate::wheel::TICK_SHIFT;
+
+/// A connection of this stack. Another connection that later uses the same entry has another id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ConnectionId {
+    pub(crate) index: u32,
+    pub(crate) generation: u32,
+}
+
+impl ConnectionId {
+    /// Number of the entry, below the configured number of connections.
+    #[inline]
+    pub fn index(self) -> usize {
+        self.index as usize
+    }
+}
+
+/// A listener of this stack.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ListenerId {
+    pub(crate) index: u16,
+    pub(crate) generation: u16,
+}
+
+impl ListenerId {
+    /// Number of the listener, below the configured number.
+    #[inline]
+    pub fn index(self) -> usize {
+        self.index as usize
+    }
+}
+
+/// A look at a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ConnectionInfo {
+    /// Our end.
+    pub local: SocketAddr,
+    /// The peer's end.
+    pub remote: SocketAddr,
+    /// State of RFC 9293.
+    pub state: State,
+    /// Bytes written and not acknowledged.
+    pub send_queue: u32,
+    /// Bytes received and not read.
+    pub receive_queue: u32,
+    /// Bytes sent and not acknowledged.
+    pub in_flight: u32,
+    /// Largest payload of a segment.
+    pub mss: u16,
+    /// Congestion window, bytes.
+    pub congestion_window: u32,
+    /// Slow start threshold, bytes; `u32::MAX` before the first loss.
+    pub slow_start_threshold: u32,
+    /// Window that the peer announces, bytes.
+    pub send_window: u32,
+    /// Window that the peer was told, bytes.
+    pub receive_window: u32,
+    /// Smoothed round-trip time; zero before the first sample.
+    pub round_trip: Duration,
+    /// Retransmission timeout without back-off.
+    pub retransmission_timeout: Duration,
+    /// Timeouts in a row.
+    pub retries: u8,
+}
+
+impl Stack {
+    /// The entry of a live id.
+    #[inline]
+    fn entry(&self, id: ConnectionId) -> io::Result<usize> {
+        match self.connections.get(id.index as usize) {
+            Some(connection)
+                if connection.generation == id.generation
+                    && connection.flags.has(Flags::ATTACHED) =>
+            {
+                Ok(id.index as usize)
+            }
+            _ => Err(io::Error::new(io::ErrorKind::NotConnected, "the connection is closed")),
+        }
+    }
+
+    pub(crate) fn own_address(&self, wanted: IpAddr) -> io::Result<Word> {
+        let wanted_word = word(wanted);
+        if self.addresses.find(wanted_word).is_some() {
+            return Ok(wanted_word);
+        }
+        let own: Vec<String> = self.addresses.iter().map(|(_, own)| own.to_string()).collect();
+        Err(io::Error::new(
+            io::ErrorKind::AddrNotAvailable,
+            format!("{wanted} is not an address of this stack, which has: {}", own.join(", ")),
+        ))
+    }
+
+    pub(crate) fn route_to(&self, destination: IpAddr) -> io::Result<Route> {
+        if destination.is_ipv6() {
+            return Err(crate::udp::no_ipv6());
+        }
+        if self.addresses.find(word(destination)).is_some() {
+            return Err(io::Error::new(
+                io::ErrorKind::AddrNotAvailable,
+                format!("{destination} is this stack's own address; a stack has no loopback"),
+            ));
+        }
+        self.addresses.route(destination).ok_or_else(|| {
+            io::Error::new(
+                io::ErrorKind::NetworkUnreachable,
+                format!("no route to {destination}; give the stack a gateway"),
+            )
+        })
+    }
+
+    /// Opens a connection. [`Ready::CONNECTED`] or [`Ready::CLOSED`] follows. `local` may name an
+    /// address and a port of ours; what it leaves open (unspecified, 0) is chosen.
+    ///
+    /// # Errors
+    /// No route; `AddrNotAvailable` when the address is not ours or no port is free; `AddrInUse`
+    /// when the port is; `QuotaExceeded` when the table is full.
+    pub fn connect(
+        &mut self,
+        remote: SocketAddr,
+        local: Option<SocketAddr>,
+    ) -> io::Result<ConnectionId> {
+        let route = self.route_to(remote.ip())?;
+        if let IpAddr::V4(address) = remote.ip()
+            && (address.is_multicast()
+                || address.is_unspecified()
+                || self.addresses.is_broadcast(address))
+        {
+            // RFC 9293 §3.9.2.3 (MUST-46).
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                format!("{address} is not the address of one host; TCP needs one"),
+            ));
+        }
+        if remote.port() == 0 {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "port 0 takes no connections"));
+        }
+        let local_index = match local {
+            Some(local) if !local.ip().is_unspecified() => {
+                let own = self.own_address(local.ip())?;
+                self.addresses.find(own).unwrap_or(route.local)
+            }
+            _ => route.local,
+        };
+        let mut tuple = FourTuple {
+            remote: word(remote.ip()),
+            remote_port: remote.port(),
+            local_port: local.map_or(0, |local| local.port()),
+            local: local_index,
+        };
+        if tuple.local_port == 0 {
+            tuple.local_port = self.choose_port(&tuple)?;
+        } else if !self.port_usable(&tuple, true) {
+            return Err(io::Error::new(
+                io::ErrorKind::AddrInUse,
+                format!("port {} to {remote} is in use", tuple.local_port),
+            ));
+        }
+        let hash = self.flow_hash(&tuple);
+        let mut before = None;
+        if let Some(old) = self.find_connection(hash, &tuple) {
+            // `port_usable` let it pass, so it is in TIME-WAIT.
+            self.counters.time_wait_reused += 1;
+            before = Some(self.connections[old].snd_max);
+            self.forget_time_wait(old);
+        }
+        let Some(index) = self.take_connection(hash, &tuple) else {
+            return Err(io::Error::new(
+                io::ErrorKind::QuotaExceeded,
+                format!("all {} connections are in use", self.config.connections),
+            ));
+        };
+        let iss = self.initial_sequence(&tuple, before);
+        let mss = self.own_mss();
+        let timeout = self.config.initial_rto.as_micros().min(1 << 31) as u32;
+        let connection = &mut self.connections[index];
+        connection.state = State::SynSent;
+        connection.flags.set(Flags::SEND_SYN.with(Flags::ATTACHED).with(Flags::ACTIVE));
+        connection.rtt = Rtt::new(timeout);
+        connection.mss = mss;
+        connection.snd_una = iss;
+        connection.snd_nxt = iss;
+        connection.snd_max = iss;
+        connection.snd_end = iss + 1;
+        let generation = connection.generation;
+        self.push_out(index);
+        Ok(ConnectionId { index: index as u32, generation })
+    }
+
+    /// RFC 6528: a clock of 4 microseconds plus a secret function of the connection. Where the
+    /// last connection with the same four numbers was faster than that clock, the next number
+    /// after all that it used (`before`; RFC 1122 §4.2.2.13).
+    pub(crate) fn initial_sequence(&self, tuple: &FourTuple, before: Option<Seq>) -> Seq {
+        let secret = self.keys.prf(&tuple_words(tuple));
+        let clock = Seq(((self.now.as_nanos() / 4000) as u32).wrapping_add(secret as u32));
+        before.map_or(clock, |before| clock.max(before + 1))
+    }
+
+    /// RFC 6056 §3.3.4, "double-hash port selection": successive ports for one destination, from
+    /// a place that nobody else can foresee.
+    fn choose_port(&mut self, tuple: &FourTuple) -> io::Result<u16> {
+        let (first, last) =
+            (*self.config.ephemeral_ports.start(), *self.config.ephemeral_ports.end());
+        let count = u32::from(last - first) + 1;
+        let hash = self.keys.prf(&tuple_words(tuple));
+        let offset = hash as u32;
+        let counter = (hash >> 60) as usize;
+        for reuse in [false, true] {
+            for _ in 0..count {
+                let step = self.port_counter[counter];
+                self.port_counter[counter] = step.wrapping_add(1);
+                let port = first + (offset.wrapping_add(step) % count) as u16;
+                let candidate = FourTuple { local_port: port, ..*tuple };
+                if self.port_usable(&candidate, reuse) {
+                    return Ok(port);
+                }
+            }
+        }
+        Err(io::Error::new(
+            io::ErrorKind::AddrNotAvailable,
+            format!(
+                "every port from {first} to {last} is in use to {}:{}",
+                address(tuple.remote),
+                tuple.remote_port
+            ),
+        ))
+    }
+
+    /// Whether nobody listens on the port and no connection has the same four numbers; with
+    /// `reuse`, one in TIME-WAIT may be taken over: our sequence numbers only ever go forward.
+    fn port_usable(&self, tuple: &FourTuple, reuse: bool) -> bool {
+        if self.tcp_ports[usize::from(tuple.local_port)] != NO_SOCKET {
+            return false;
+        }
+        match self.find_connection(self.flow_hash(tuple), tuple) {
+            None => true,
+            Some(index) => reuse && self.connections[index].state == State::TimeWait,
+        }
+    }
+
+    /// Writes behind what was written. Returns how many bytes were taken; when fewer than given,
+    /// [`Ready::WRITABLE`] tells when to go on.
+    ///
+    /// # Errors
+    /// `NotConnected` if the id is stale, `BrokenPipe` after a close or a shutdown.
+    #[inline]
+    pub fn write(&mut self, id: ConnectionId, data: &[u8]) -> io::Result<usize> {
+        let index = self.entry(id)?;
+        let connection = &self.connections[index];
+        if connection.flags.has(Flags::FIN_QUEUED)
+            || matches!(connection.state, State::Closed | State::TimeWait)
+        {
+            return Err(io::Error::new(
+                io::ErrorKind::BrokenPipe,
+                "the connection takes no more data",
+            ));
+        }
+        let sending = connection.sends_data();
+        let connection = &mut self.connections[index];
+        let room = self.config.send_buffer.saturating_sub(connection.queued()) as usize;
+        let written = connection.enqueue_data(&mut self.arena, &self.config, data);
+        if written < data.len().min(room) {
+            self.push_starved(index);
+        }
+        if sending && written > 0 {
+            self.push_out(index);
+        }
+        Ok(written)
+    }
+
+    /// Bytes that [`Stack::write`] would take now.
+    ///
+    /// # Errors
+    /// As [`Stack::write`].
+    pub fn write_room(&self, id: ConnectionId) -> io::Result<usize> {
+        let index = self.entry(id)?;
+        Ok(self.config.send_buffer.saturating_sub(self.connections[index].queued()) as usize)
+    }
+
+    /// Takes the first frame of what was received; it belongs to the caller
+    /// ([`millrace_frames::Owners::RECEIVED`]), and its bytes are the payload. `None`: nothing is
+    /// there.
+    ///
+    /// # Errors
+    /// `NotConnected` if the id is stale.
+    #[inline]
+    pub fn read(&mut self, id: ConnectionId) -> io::Result<Option<Frame>> {
+        let index = self.entry(id)?;
+        let frame = self.connections[index].take_received(&mut self.arena);
+        if frame.is_some() {
+            self.window_update(index);
+        }
+        Ok(frame)
+    }
+
+    /// No more will be written: a FIN follows the data. Reading goes on.
+    ///
+    /// # Errors
+    /// `NotConnected` if the id is stale.
+    pub fn shutdown_write(&mut self, id: ConnectionId) -> io::Result<()> {
+        let index = self.entry(id)?;
+        self.queue_fin(index);
+        Ok(())
+    }
+
+    /// No more will be read: what is there and what comes is thrown away.
+    ///
+    /// # Errors
+    /// `NotConnected` if the id is stale.
+    pub fn shutdown_read(&mut self, id: ConnectionId) -> io::Result<()> {
+        let index = self.entry(id)?;
+        while let Some(frame) = self.connections[index].take_received(&mut self.arena) {
+            self.drop_chain(frame);
+        }
+        self.connections[index].flags.set(Flags::READ_SHUT);
+        self.window_update(index);
+        Ok(())
+    }
+
+    fn queue_fin(&mut self, index: usize) {
+        let connection = &mut self.connections[index];
+        if connection.flags.has(Flags::FIN_QUEUED) {
+            return;
+        }
+        match connection.state {
+            State::SynReceived | State::SynSent => {}
+            State::Established => connection.state = State::FinWait1,
+            State::CloseWait => connection.state = State::LastAck,
+            _ => return,
+        }
+        connection.flags.set(Flags::FIN_QUEUED);
+        self.push_out(index);
+    }
+
+    /// Closes the connection and lets go of the id. What was written is still delivered, for as
+    /// long as the linger time allows where one is set; what was received and not read makes this
+    /// an abort (RFC 2525 §2.17).
+    pub fn close(&mut self, id: ConnectionId) {
+        let Ok(index) = self.entry(id) else { return };
+        let connection = &mut self.connections[index];
+        connection.flags.set(Flags::APP_CLOSED);
+        connection.flags.clear(Flags::ATTACHED);
+        let (state, linger) = (connection.state, connection.linger);
+        let unread = connection.receive_bytes > 0 && !connection.flags.has(Flags::READ_SHUT);
+        match state {
+            State::Closed => self.free_connection(index),
+            State::SynSent => self.free_connection(index),
+            State::TimeWait => {}
+            _ if unread || linger == 0 => self.abort_connection(index, Failure::Aborted),
+            _ => {
+                self.queue_fin(index);
+                if state == State::FinWait2 {
+                    self.arm_expiry(index, self.config.fin_wait_2);
+                } else if linger != u32::MAX {
+                    self.connections[index].flags.set(Flags::LINGERING);
+                    let time = Duration::from_nanos(u64::from(linger) << TICK_SHIFT);
+                    self.arm_expiry(index, time);
+                }
+            }
+        }
+    }
+
+    /// How long [`Stack::close`] may take to deliver what was written before it aborts. `None`:
+    /// as long as retransmission goes on; zero: abort at once (RFC 9293 §3.9.1, `SO_LINGER`).
+    ///
+    /// # Errors
+    /// `NotConnected` if the id is stale.
+    pub fn set_linger(&mut self, id: ConnectionId, linger: Option<Duration>) -> io::Result<()> {
+        let index = self.entry(id)?;
+        self.connections[index].linger = linger.map_or(u32::MAX, |time| {
+            (time.as_nanos() >> TICK_SHIFT).min(u128::from(u32::MAX - 1)) as u32
+        });
+        Ok(())
+    }
+
+    /// Ends the connection with a reset; the id tells so until it is released.
+    pub fn abort(&mut self, id: ConnectionId) {
+        if let Ok(index) = self.entry(id) {
+            self.abort_connection(index, Failure::Aborted);
+        }
+    }
+
+    pub(crate) fn abort_connection(&mut self, index: usize, failure: Failure) {
+        match self.connections[index].state {
+            // How it ended is known already.
+            State::Closed => return,
+            // A connection that never was needs no reset, nor one that is over.
+            State::SynSent | State::TimeWait => {}
+            _ => self.reset_connection(index),
+        }
+        self.connections[index].failure = Some(failure);
+        self.end_connection(index);
+    }
+
+    /// Lets go of the id of a connection that is over ([`Ready::CLOSED`]). On a live one the same
+    /// as [`Stack::close`].
+    pub fn release(&mut self, id: ConnectionId) {
+        self.close(id);
+    }
+
+    /// Send small segments at once, without waiting for acknowledgements (no Nagle).
+    ///
+    /// # Errors
+    /// `NotConnected` if the id is stale.
+    pub fn set_no_delay(&mut self, id: ConnectionId, no_delay: bool) -> io::Result<()> {
+        let index = self.entry(id)?;
+        let connection = &mut self.connections[index];
+        if no_delay {
+            connection.flags.set(Flags::NO_DELAY);
+            if connection.unsent() > 0 {
+                self.push_out(index);
+            }
+        } else {
+            connection.flags.clear(Flags::NO_DELAY);
+        }
+        Ok(())
+    }
+
+    /// A number of the application's, kept with the connection.
+    ///
+    /// # Errors
+    /// `NotConnected` if the id is stale.
+    #[inline]
+    pub fn set_user(&mut self, id: ConnectionId, user: u64) -> io::Result<()> {
+        let index = self.entry(id)?;
+        self.connections[index].user = user;
+        Ok(())
+    }
+
+    /// The number that [`Stack::set_user`] set, 0 before.
+    ///
+    /// # Errors
+    /// `NotConnected` if the id is stale.
+    #[inline]
+    pub fn user(&self, id: ConnectionId) -> io::Result<u64> {
+        self.entry(id).map(|index| self.connections[index].user)
+    }
+
+    /// Why a connection ended. `None`: in order, or not at all yet.
+    ///
+    /// # Errors
+    /// `NotConnected` if the id is stale.
+    pub fn failure(&self, id: ConnectionId) -> io::Result<Option<Failure>> {
+        self.entry(id).map(|index| self.connections[index].failure)
+    }
+
+    /// Whether all of the peer's data has come, its FIN included.
+    ///
+    /// # Errors
+    /// `NotConnected` if the id is stale.
+    pub fn finished(&self, id: ConnectionId) -> io::Result<bool> {
+        let connection = &self.connections[self.entry(id)?];
+        Ok(connection.flags.has(Flags::FIN_SEEN) && connection.rcv_nxt.gt(connection.fin_seq))
+    }
+
+    /// A look at a connection.
+    ///
+    /// # Errors
+    /// `NotConnected` if the id is stale.
+    pub fn info(&self, id: ConnectionId) -> io::Result<ConnectionInfo> {
+        let connection = &self.connections[self.entry(id)?];
+        Ok(ConnectionInfo {
+            local: SocketAddr::new(self.addresses.get(connection.local), connection.local_port),
+            remote: SocketAddr::new(address(connection.remote), connection.remote_port),
+            state: connection.state,
+            send_queue: connection.queued(),
+            receive_queue: connection.receive_bytes,
+            in_flight: (connection.snd_max - connection.snd_una).max(0) as u32,
+            mss: connection.mss,
+            congestion_window: connection.congestion.window,
+            slow_start_threshold: connection.congestion.threshold,
+            send_window: connection.snd_wnd,
+            receive_window: connection.rcv_wnd(),
+            round_trip: Duration::from_micros(connection.rtt.smoothed.into()),
+            retransmission_timeout: Duration::from_micros(connection.rtt.timeout.into()),
+            retries: connection.retries,
+        })
+    }
+
+    /// Tells again what is true of a connection now (something to read, room to write), for an
+    /// application that has stopped listening for a while.
+    ///
+    /// # Errors
+    /// `NotConnected` if the id is stale.
+    pub fn rearm(&mut self, id: ConnectionId) -> io::Result<()> {
+        let index = self.entry(id)?;
+        let connection = &self.connections[index];
+        let mut ready = Ready::default();
+        if connection.receive_bytes > 0 {
+            ready.set(Ready::READABLE);
+        }
+        if connection.sends_data()
+            && !connection.flags.has(Flags::FIN_QUEUED)
+            && connection.queued() < self.config.send_buffer
+        {
+            ready.set(Ready::WRITABLE);
+        }
+        if self.finished(id)? {
+            ready.set(Ready::FINISHED);
+        }
+        if matches!(connection.state, State::Closed | State::TimeWait) {
+            ready.set(Ready::CLOSED);
+        }
+        if !ready.is_empty() {
+            self.tell(index, ready);
+        }
+        Ok(())
+    }
+}
+
+fn tuple_words(tuple: &FourTuple) -> [u64; 3] {
+    [
+        tuple.remote as u64,
+        (tuple.remote >> 64) as u64,
+        u64::from(tuple.remote_port) << 32
+            | u64::from(tuple.local_port) << 16
+            | u64::from(tuple.local),
+    ]
+}

@@ -1,0 +1,718 @@
+//! What a segment does to a connection (RFC 9293 §3.10.7), with the checks of RFC 5961 for
+//! resets, SYNs and acknowledgements that somebody off the path may have invented.
+
+use core::net::{IpAddr, Ipv4Addr};
+
+use millrace_frames::{Frame, Owners};
+use millrace_wire::mac::Mac;
+use millrace_wire::seq::Seq;
+use millrace_wire::tcp::{self, Flags as Bits};
+use millrace_wire::{checksum, protocol};
+
+use super::connection::{Failure, Flags, Ready, State};
+use super::table::FourTuple;
+use crate::address::word_v4;
+use crate::ip::IpInfo;
+use crate::stack::Stack;
+
+/// What the stack needs of a segment; its payload is in the frames.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Segment {
+    pub(crate) tuple: FourTuple,
+    pub(crate) seq: Seq,
+    pub(crate) ack: Seq,
+    pub(crate) bits: Bits,
+    pub(crate) window: u16,
+    /// Payload bytes.
+    pub(crate) len: u32,
+    pub(crate) mss: Option<u16>,
+    pub(crate) window_scale: Option<u8>,
+}
+
+/// Most frames in a receive queue, whatever its size in bytes: a segment and what waits beyond a
+/// gap must not take the count over 16 bits.
+const MOST_RECEIVE_FRAMES: u32 = 32_768;
+
+impl Segment {
+    #[inline]
+    pub(crate) fn has(&self, bit: Bits) -> bool {
+        self.bits.intersects(bit)
+    }
+
+    /// Sequence numbers that it takes up.
+    #[inline]
+    pub(crate) fn sequence_len(&self) -> u32 {
+        self.len + u32::from(self.has(Bits::SYN)) + u32::from(self.has(Bits::FIN))
+    }
+}
+
+impl Stack {
+    /// A TCP packet. Takes the frames: queues or releases them.
+    pub(crate) fn tcp_packet(&mut self, frame: Frame, ip: &IpInfo) {
+        if ip.many {
+            self.counters.drop_tcp_not_unicast += 1;
+            return self.drop_chain(frame);
+        }
+        let bytes = &self.arena.bytes(frame)[ip.payload..];
+        let header = match tcp::Segment::parse(&bytes[..bytes.len().min(ip.len)]) {
+            Ok(header) => header,
+            Err(_) => {
+                self.counters.drop_tcp_malformed += 1;
+                return self.drop_chain(frame);
+            }
+        };
+        let pseudo = checksum::pseudo_v4(ip.source, ip.destination, protocol::TCP, ip.len);
+        if !self.checksum_holds(frame, ip.payload, ip.len, header.checksum(), pseudo) {
+            self.counters.drop_tcp_checksum += 1;
+            return self.drop_chain(frame);
+        }
+        let header_len = header.header_len();
+        let mut segment = Segment {
+            tuple: FourTuple {
+                remote: word_v4(ip.source),
+                remote_port: header.source_port(),
+                local_port: header.destination_port(),
+                local: ip.local,
+            },
+            seq: header.sequence(),
+            ack: header.acknowledgement(),
+            bits: header.flags(),
+            window: header.window(),
+            len: (ip.len - header_len) as u32,
+            mss: None,
+            window_scale: None,
+        };
+        // Only a SYN's options matter to what is spoken here.
+        if segment.has(Bits::SYN) {
+            match header.options() {
+                Ok(options) => {
+                    segment.mss = options.mss;
+                    segment.window_scale = options.window_scale;
+                }
+                Err(_) => {
+                    self.counters.drop_tcp_options += 1;
+                    return self.drop_chain(frame);
+                }
+            }
+        }
+        let meta = self.arena.meta_mut(frame);
+        let skip = (ip.payload + header_len) as u16;
+        meta.offset += skip;
+        meta.len -= skip;
+        self.tcp_segment(frame, &segment, ip.mac);
+    }
+
+    /// A segment whose headers are right. `mac` sent the frame, whose bytes are the payload.
+    #[inline]
+    pub(crate) fn tcp_segment(&mut self, frame: Frame, segment: &Segment, mac: Mac) {
+        let hash = self.flow_hash(&segment.tuple);
+        match self.find_connection(hash, &segment.tuple) {
+            Some(index) => {
+                self.counters.segments_in += 1;
+                if self.predicted(index, segment, frame) {
+                    return;
+                }
+                let reopened = self.connections[index].state == State::TimeWait
+                    && self.reopens_time_wait(index, segment);
+                if reopened {
+                    self.counters.time_wait_reused += 1;
+                    let before = self.connections[index].snd_max;
+                    self.forget_time_wait(index);
+                    self.listener_segment(hash, segment, mac, Some(before));
+                    self.drop_chain(frame);
+                } else {
+                    self.segment_arrives(index, segment, frame);
+                }
+            }
+            None => {
+                self.listener_segment(hash, segment, mac, None);
+                self.drop_chain(frame);
+            }
+        }
+    }
+
+    /// A SYN beyond everything the old connection received opens a new one (RFC 1122 §4.2.2.13).
+    fn reopens_time_wait(&self, index: usize, segment: &Segment) -> bool {
+        segment.has(Bits::SYN)
+            && !segment.has(Bits::ACK | Bits::RST)
+            && segment.seq.gt(self.connections[index].rcv_nxt)
+            && self.find_listener(&segment.tuple).is_some()
+    }
+
+    fn segment_arrives(&mut self, index: usize, segment: &Segment, frame: Frame) {
+        if self.connections[index].state == State::SynSent {
+            return self.syn_sent(index, segment, frame);
+        }
+        let mut seq = segment.seq;
+        let mut len = segment.len;
+        let mut fin = segment.has(Bits::FIN);
+        let mut syn = segment.has(Bits::SYN);
+
+        let connection = &mut self.connections[index];
+        if connection.state == State::SynReceived && syn && (seq + 1) == connection.rcv_nxt {
+            // The peer's SYN once more: it missed our SYN-ACK. With an ACK it is its own
+            // SYN-ACK, the other half of a simultaneous open (RFC 9293 §3.5, figure 8).
+            if !segment.has(Bits::ACK) {
+                connection.flags.set(Flags::SEND_SYN);
+                self.push_out(index);
+                return self.drop_chain(frame);
+            }
+            seq += 1;
+            syn = false;
+        }
+
+        // First, the sequence number.
+        let connection = &mut self.connections[index];
+        let sequence_len = len + u32::from(syn) + u32::from(fin);
+        let end = seq + sequence_len;
+        let acceptable = if sequence_len == 0 {
+            // The right edge itself is taken too: a peer that filled the window sends from there.
+            seq.ge(connection.rcv_nxt) && seq.le(connection.rcv_adv)
+        } else {
+            end.gt(connection.rcv_nxt) && seq.lt(connection.rcv_adv)
+        };
+        if !acceptable {
+            let probes_window = seq == connection.rcv_nxt && connection.rcv_wnd() == 0;
+            if probes_window && !syn && !segment.has(Bits::RST) {
+                // Its data is refused, its acknowledgement is not (RFC 9293 §3.10.7.4).
+                len = 0;
+                fin = false;
+                self.acknowledge_now(index);
+            } else {
+                return self.refuse_sequence(index, segment, sequence_len, frame);
+            }
+        }
+
+        // Second, RST; fourth, SYN (RFC 5961 §3 and §4).
+        if segment.has(Bits::RST) {
+            if seq == self.connections[index].rcv_nxt {
+                self.reset_received(index);
+            } else {
+                self.counters.drop_tcp_challenged += 1;
+                self.challenge(index);
+            }
+            return self.drop_chain(frame);
+        }
+        if syn {
+            self.counters.drop_tcp_challenged += 1;
+            self.challenge(index);
+            return self.drop_chain(frame);
+        }
+
+        // Fifth, ACK.
+        if !segment.has(Bits::ACK) {
+            self.counters.drop_tcp_no_ack += 1;
+            return self.drop_chain(frame);
+        }
+        if self.connections[index].state == State::SynReceived {
+            if !self.handshake_done(index, segment) {
+                return self.drop_chain(frame);
+            }
+        } else if !self.acknowledgement(index, segment) {
+            return self.drop_chain(frame);
+        }
+
+        // Sixth, URG: urgent data is delivered in line (RFC 6093 §3.2). Seventh, the text.
+        let connection = &mut self.connections[index];
+        if len == 0 && !fin {
+            return self.drop_chain(frame);
+        }
+        match connection.state {
+            State::Established | State::FinWait1 | State::FinWait2 => {}
+            State::TimeWait | State::CloseWait | State::Closing | State::LastAck => {
+                if len > 0 {
+                    self.counters.drop_tcp_after_fin += 1;
+                }
+                return self.drop_chain(frame);
+            }
+            State::Closed | State::SynSent | State::SynReceived => return self.drop_chain(frame),
+        }
+        if connection.flags.has(Flags::APP_CLOSED) && (seq + len).gt(connection.rcv_nxt) {
+            // Nobody will read it, and the peer must know (RFC 1122 §4.2.2.13).
+            self.abort_connection(index, Failure::Aborted);
+            return self.drop_chain(frame);
+        }
+        self.text(index, seq, len, fin, frame);
+    }
+
+    /// The segment's payload and FIN, of which at least a part is in the window.
+    fn text(&mut self, index: usize, mut seq: Seq, mut len: u32, mut fin: bool, frame: Frame) {
+        let connection = &mut self.connections[index];
+        if connection.flags.has(Flags::FIN_SEEN) && (seq + len).gt(connection.fin_seq) {
+            self.counters.drop_tcp_after_fin += 1;
+            return self.drop_chain(frame);
+        }
+        let data_end = seq + len;
+        let over = (data_end - connection.rcv_adv).max(0) as u32;
+        if over > 0 {
+            // More than the window takes: the rest, and so the FIN, comes again.
+            len -= over.min(len);
+            fin = false;
+        }
+        let mut frame = self.number_and_trim(frame, seq, len as usize);
+        let connection = &mut self.connections[index];
+        let old = (connection.rcv_nxt - seq).max(0) as u32;
+        if old > 0 {
+            let old = old.min(len);
+            frame = self.trim_front(frame, old as usize);
+            seq += old;
+            len -= old;
+        }
+        let connection = &mut self.connections[index];
+        if fin {
+            connection.flags.set(Flags::FIN_SEEN);
+            connection.fin_seq = data_end;
+        }
+        if seq != connection.rcv_nxt {
+            // A gap: the acknowledgement must go at once, one for each segment, so that the
+            // peer counts them (RFC 5681 §4.2).
+            connection.acks_owed = connection.acks_owed.saturating_add(1);
+            self.push_out(index);
+            if len > 0 {
+                if self.keep_out_of_order(index, frame) {
+                    self.counters.out_of_order += 1;
+                } else {
+                    self.counters.drop_tcp_out_of_order_full += 1;
+                }
+            }
+            return;
+        }
+        if len > 0 {
+            let most = self.config.receive_buffer / 512 + 64;
+            let few = self.arena.free() <= self.config.frame_reserve as usize / 2;
+            if few || u32::from(connection.receive_frames) >= most.min(MOST_RECEIVE_FRAMES) {
+                self.counters.drop_tcp_receive_queue_full += 1;
+                return self.drop_chain(frame);
+            }
+            let wanted = !connection.flags.has(Flags::READ_SHUT);
+            connection.append_received(&mut self.arena, frame);
+            if wanted {
+                self.tell(index, Ready::READABLE);
+            }
+            let connection = &mut self.connections[index];
+            connection.unacknowledged += len;
+            // Duplicates that were owed for segments beyond the gap would now acknowledge
+            // something new, and the peer would take the rest of them for another loss.
+            connection.acks_owed = connection.acks_owed.min(1);
+            if connection.out_of_order.is_empty() {
+                self.acknowledge_text(index);
+            } else {
+                self.fill_gap(index);
+                self.acknowledge_now(index);
+            }
+        }
+        let connection = &mut self.connections[index];
+        // Not only at it: a peer that sent data behind its FIN contradicts itself.
+        if connection.flags.has(Flags::FIN_SEEN) && connection.rcv_nxt.ge(connection.fin_seq) {
+            self.fin_received(index);
+        }
+    }
+
+    /// Eighth, FIN: everything before it has come.
+    fn fin_received(&mut self, index: usize) {
+        let connection = &mut self.connections[index];
+        connection.rcv_nxt += 1;
+        // What a peer sent beyond its own FIN belongs to nothing.
+        connection.out_of_order.release_all(&mut self.arena, Owners::RECEIVED);
+        connection.out_of_order_frames = 0;
+        self.acknowledge_now(index);
+        let connection = &mut self.connections[index];
+        match connection.state {
+            State::Established => {
+                connection.state = State::CloseWait;
+                self.tell(index, Ready::FINISHED);
+            }
+            State::FinWait1 => {
+                connection.state = State::Closing;
+                self.tell(index, Ready::FINISHED);
+            }
+            State::FinWait2 => {
+                self.tell(index, Ready::FINISHED);
+                self.enter_time_wait(index);
+            }
+            _ => {}
+        }
+    }
+
+    /// A segment outside the window.
+    fn refuse_sequence(
+        &mut self,
+        index: usize,
+        segment: &Segment,
+        sequence_len: u32,
+        frame: Frame,
+    ) {
+        let connection = &mut self.connections[index];
+        if segment.has(Bits::RST) {
+            self.counters.drop_tcp_outside_window += 1;
+            return self.drop_chain(frame);
+        }
+        let end = segment.seq + sequence_len;
+        if end.le(connection.rcv_nxt) && sequence_len > 0 {
+            self.counters.drop_tcp_duplicate += 1;
+            self.counters.duplicates += 1;
+            if connection.state == State::TimeWait {
+                // The peer's FIN again: our last acknowledgement was lost (RFC 9293 §3.10.7.4).
+                self.arm_expiry(index, self.config.time_wait);
+            }
+            self.acknowledge_now(index);
+        } else {
+            self.counters.drop_tcp_outside_window += 1;
+            self.challenge(index);
+        }
+        self.drop_chain(frame);
+    }
+
+    /// Answers with an acknowledgement that makes a real peer reset in earnest, so many a second.
+    pub(crate) fn challenge(&mut self, index: usize) {
+        if self.challenge_rate.take(self.now) {
+            self.counters.challenge_acks += 1;
+            self.acknowledge_now(index);
+        } else {
+            self.counters.drop_challenge_rate += 1;
+        }
+    }
+
+    #[inline]
+    pub(crate) fn acknowledge_now(&mut self, index: usize) {
+        let connection = &mut self.connections[index];
+        connection.acks_owed = connection.acks_owed.max(1);
+        self.push_out(index);
+    }
+
+    /// Text came in order: at least every second full segment is acknowledged at once, the rest
+    /// may ride on data (RFC 9293 §3.8.6.3).
+    #[inline]
+    pub(crate) fn acknowledge_text(&mut self, index: usize) {
+        let connection = &self.connections[index];
+        if connection.unacknowledged >= 2 * u32::from(connection.mss) {
+            self.acknowledge_now(index);
+        } else if !connection.flags.has(Flags::DELACK_ARMED) {
+            self.arm_delayed_ack(index);
+        }
+    }
+
+    fn reset_received(&mut self, index: usize) {
+        let connection = &mut self.connections[index];
+        self.counters.connections_reset += 1;
+        match connection.state {
+            // A passive open goes back to LISTEN without a word (RFC 9293 §3.10.7.4).
+            State::SynReceived if !connection.flags.has(Flags::ACTIVE) => {
+                self.free_connection(index);
+            }
+            State::SynReceived => {
+                connection.failure = Some(Failure::Refused);
+                self.end_connection(index);
+            }
+            // Both directions were done; nothing is lost.
+            State::Closing | State::LastAck | State::TimeWait => self.end_connection(index),
+            _ => {
+                connection.failure = Some(Failure::Reset);
+                self.end_connection(index);
+            }
+        }
+    }
+
+    /// SYN-SENT (RFC 9293 §3.10.7.3).
+    fn syn_sent(&mut self, index: usize, segment: &Segment, frame: Frame) {
+        let connection = &mut self.connections[index];
+        let acked = segment.has(Bits::ACK);
+        if acked && (segment.ack.le(connection.snd_una) || segment.ack.gt(connection.snd_max)) {
+            self.counters.drop_tcp_bad_ack += 1;
+            if !segment.has(Bits::RST) {
+                self.send_reset(segment, None);
+            }
+            return self.drop_chain(frame);
+        }
+        if segment.has(Bits::RST) {
+            if acked {
+                self.counters.connections_reset += 1;
+                connection.failure = Some(Failure::Refused);
+                self.end_connection(index);
+            } else {
+                self.counters.drop_tcp_challenged += 1;
+            }
+            return self.drop_chain(frame);
+        }
+        if !segment.has(Bits::SYN) {
+            self.counters.drop_tcp_no_connection += 1;
+            return self.drop_chain(frame);
+        }
+        self.take_syn(index, segment);
+        let connection = &mut self.connections[index];
+        if acked {
+            connection.snd_una = segment.ack;
+            // A SYN-ACK's window is not scaled (RFC 7323 §2.2).
+            connection.snd_wnd = u32::from(segment.window);
+            connection.snd_wl1 = segment.seq;
+            connection.snd_wl2 = segment.ack;
+            self.established(index);
+            self.acknowledge_now(index);
+            self.tell(index, Ready::CONNECTED);
+            self.counters.connections_opened += 1;
+            // Data on a SYN-ACK is legal; it comes again once we have acknowledged the SYN.
+        } else {
+            // Simultaneous open (RFC 9293 §3.5).
+            connection.state = State::SynReceived;
+            connection.snd_nxt = connection.snd_una;
+            connection.retries = 0;
+            connection.flags.set(Flags::SEND_SYN);
+            self.push_out(index);
+        }
+        self.drop_chain(frame);
+    }
+
+    /// What both kinds of open take from the peer's SYN.
+    pub(crate) fn take_syn(&mut self, index: usize, segment: &Segment) {
+        let own_mss = self.own_mss();
+        let shift = self.receive_shift();
+        let connection = &mut self.connections[index];
+        connection.rcv_nxt = segment.seq + 1;
+        // RFC 9293 §3.7.1: without the option the peer takes 536 bytes. A smaller value than 48
+        // would only serve to make us send headers.
+        connection.mss = segment.mss.unwrap_or(536).clamp(48, own_mss);
+        if let Some(peer_shift) = segment.window_scale {
+            connection.flags.set(Flags::SCALING);
+            connection.snd_shift = peer_shift.min(14);
+            connection.rcv_shift = shift;
+        } else {
+            connection.flags.clear(Flags::SCALING);
+            connection.snd_shift = 0;
+            connection.rcv_shift = 0;
+        }
+        let window = self.config.receive_buffer.min(u32::from(u16::MAX));
+        let connection = &mut self.connections[index];
+        connection.rcv_adv = connection.rcv_nxt + window;
+        connection.snd_wnd = u32::from(segment.window);
+        connection.max_window = connection.snd_wnd;
+        connection.snd_wl1 = segment.seq;
+    }
+
+    /// Our SYN was acknowledged.
+    pub(crate) fn established(&mut self, index: usize) {
+        let bounds = self.rtt_bounds;
+        let initial = self.config.initial_window;
+        let now_us = self.now_us;
+        let connection = &mut self.connections[index];
+        connection.state = if connection.flags.has(Flags::FIN_QUEUED) {
+            State::FinWait1
+        } else {
+            State::Established
+        };
+        // A SYN that had to be sent again tells of a bad path (RFC 5681 §3.1).
+        let initial = if connection.retries > 0 { 1 } else { initial };
+        connection.rtt.acknowledged(connection.snd_una, now_us, bounds);
+        if connection.retries > 0 {
+            connection.rtt.start_carefully(bounds);
+        }
+        connection.retries = 0;
+        connection.snd_nxt = connection.snd_una;
+        // RFC 6582 §3.2 step 1: the initial sequence number, so that a loss of the very first
+        // segment is found too.
+        connection.recover = connection.snd_una - 1;
+        connection.max_window = connection.max_window.max(connection.snd_wnd);
+        connection.cursor = connection.send.head;
+        connection.congestion = super::congestion::Congestion::new(
+            connection.algorithm,
+            connection.mss.into(),
+            initial,
+        );
+        connection.flags.clear(Flags::REXMIT_ARMED.with(Flags::SEND_SYN));
+        if connection.unsent() > 0 || connection.fin_unsent() {
+            self.push_out(index);
+        }
+    }
+
+    /// SYN-RECEIVED got its ACK. Returns whether the connection is established now.
+    fn handshake_done(&mut self, index: usize, segment: &Segment) -> bool {
+        let connection = &mut self.connections[index];
+        if segment.ack.le(connection.snd_una) || segment.ack.gt(connection.snd_max) {
+            self.counters.drop_tcp_bad_ack += 1;
+            self.send_reset(segment, None);
+            return false;
+        }
+        let active = connection.flags.has(Flags::ACTIVE);
+        if !active && !self.enter_accept_queue(index) {
+            return false;
+        }
+        let connection = &mut self.connections[index];
+        connection.snd_una = segment.ack;
+        // A SYN's window is not scaled (RFC 7323 §2.2); simultaneous opens end with one.
+        let shift = if segment.has(Bits::SYN) { 0 } else { connection.snd_shift };
+        connection.snd_wnd = u32::from(segment.window) << shift;
+        connection.snd_wl1 = segment.seq;
+        connection.snd_wl2 = segment.ack;
+        self.established(index);
+        if active {
+            self.counters.connections_opened += 1;
+            self.tell(index, Ready::CONNECTED);
+        } else {
+            self.counters.connections_accepted += 1;
+        }
+        true
+    }
+
+    /// An acknowledgement in a synchronised state. Returns whether the segment is to be looked at
+    /// any further.
+    #[inline]
+    fn acknowledgement(&mut self, index: usize, segment: &Segment) -> bool {
+        let connection = &mut self.connections[index];
+        let ack = segment.ack;
+        if ack.gt(connection.snd_max) {
+            self.counters.drop_tcp_bad_ack += 1;
+            self.challenge(index);
+            return false;
+        }
+        if ack.lt(connection.snd_una - connection.max_window) {
+            // RFC 5961 §5.2.
+            self.counters.drop_tcp_bad_ack += 1;
+            self.challenge(index);
+            return false;
+        }
+        let window = u32::from(segment.window) << connection.snd_shift;
+        if ack.gt(connection.snd_una) {
+            self.new_acknowledgement(index, ack);
+        } else if ack == connection.snd_una
+            && segment.sequence_len() == 0
+            && window == connection.snd_wnd
+            && connection.snd_max.gt(connection.snd_una)
+        {
+            self.duplicate_acknowledgement(index);
+        }
+        let connection = &mut self.connections[index];
+        if ack.ge(connection.snd_una)
+            && (connection.snd_wl1.lt(segment.seq)
+                || connection.snd_wl1 == segment.seq && connection.snd_wl2.le(ack))
+        {
+            let grew = window > connection.snd_wnd;
+            connection.snd_wnd = window;
+            connection.snd_wl1 = segment.seq;
+            connection.snd_wl2 = ack;
+            connection.max_window = connection.max_window.max(window);
+            if grew {
+                self.window_opened(index);
+            }
+        }
+        if self.connections[index].flags.has(Flags::PERSIST) {
+            // The peer answers our probes, so it lives (RFC 9293 §3.8.6.1). The next one still
+            // comes later than the last one did.
+            self.connections[index].retries = 0;
+        }
+        self.our_fin_acknowledged(index)
+    }
+
+    #[inline]
+    fn new_acknowledgement(&mut self, index: usize, ack: Seq) {
+        let bounds = self.rtt_bounds;
+        let now_us = self.now_us;
+        let connection = &mut self.connections[index];
+        let acked = (ack - connection.snd_una) as u32;
+        connection.snd_una = ack;
+        connection.rtt.acknowledged(ack, now_us, bounds);
+        connection.retries = 0;
+        connection.acknowledge_data(&mut self.arena, ack);
+        self.recovery_on_ack(index, ack, acked);
+        let connection = &mut self.connections[index];
+        if connection.snd_una == connection.snd_max {
+            connection.flags.clear(Flags::REXMIT_ARMED.with(Flags::PERSIST));
+        } else {
+            self.arm_retransmission(index);
+        }
+        let connection = &self.connections[index];
+        if connection.flags.has(Flags::WANT_WRITE)
+            && connection.queued() <= self.config.send_buffer / 3 * 2
+        {
+            self.connections[index].flags.clear(Flags::WANT_WRITE);
+            self.tell(index, Ready::WRITABLE);
+        }
+        let connection = &self.connections[index];
+        if connection.unsent() > 0 || connection.fin_unsent() {
+            self.push_out(index);
+        }
+    }
+
+    fn window_opened(&mut self, index: usize) {
+        let connection = &mut self.connections[index];
+        if connection.flags.has(Flags::PERSIST) {
+            connection.flags.clear(Flags::PERSIST.with(Flags::REXMIT_ARMED));
+            connection.retries = 0;
+            connection.rtt.forget_back_off();
+        }
+        if connection.unsent() > 0 || connection.fin_unsent() {
+            self.push_out(index);
+        }
+    }
+
+    /// What follows when our FIN was acknowledged. Returns false when the connection is gone.
+    #[inline]
+    fn our_fin_acknowledged(&mut self, index: usize) -> bool {
+        let connection = &self.connections[index];
+        if !connection.flags.has(Flags::FIN_QUEUED) || connection.snd_una.le(connection.snd_end) {
+            return true;
+        }
+        match connection.state {
+            State::FinWait1 => {
+                let connection = &mut self.connections[index];
+                connection.state = State::FinWait2;
+                // All is delivered, so there is nothing to linger for.
+                connection.flags.clear(Flags::LINGERING);
+                if connection.flags.has(Flags::ATTACHED) {
+                    self.tell(index, Ready::FLUSHED);
+                } else {
+                    self.arm_expiry(index, self.config.fin_wait_2);
+                }
+                true
+            }
+            State::Closing => {
+                self.tell(index, Ready::FLUSHED);
+                self.enter_time_wait(index);
+                true
+            }
+            State::LastAck => {
+                self.tell(index, Ready::FLUSHED);
+                self.end_connection(index);
+                false
+            }
+            _ => true,
+        }
+    }
+
+    /// An ICMP error quotes one of our segments (RFC 5927 §4: believed only if the quoted
+    /// sequence number is of data in flight).
+    pub(crate) fn tcp_icmp_error(
+        &mut self,
+        (source, destination): (Ipv4Addr, Ipv4Addr),
+        quoted: tcp::Quoted,
+        hard: bool,
+    ) {
+        let Some(local) = self.addresses.find(word_v4(source)) else { return };
+        let tuple = FourTuple {
+            remote: word_v4(destination),
+            remote_port: quoted.destination_port,
+            local_port: quoted.source_port,
+            local,
+        };
+        let found = self.find_connection(self.flow_hash(&tuple), &tuple);
+        let live = found.filter(|&index| {
+            let connection = &self.connections[index];
+            quoted.sequence.ge(connection.snd_una) && quoted.sequence.lt(connection.snd_max)
+        });
+        let Some(index) = live else {
+            self.counters.drop_icmp_unrelated += 1;
+            return;
+        };
+        self.counters.icmp_errors_taken += 1;
+        let connection = &mut self.connections[index];
+        // RFC 1122 §4.2.3.9 and RFC 5461: hard errors end an attempt, and only that; an
+        // established connection goes on until its own timers say otherwise.
+        if matches!(connection.state, State::SynSent) {
+            connection.failure =
+                Some(if hard { Failure::Refused } else { Failure::HostUnreachable });
+            self.end_connection(index);
+        }
+    }
+
+    pub(crate) fn source_address(&self, local: u8) -> IpAddr {
+        self.addresses.get(local)
+    }
+}

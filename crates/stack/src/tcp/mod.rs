@@ -1,0 +1,22 @@
+//! TCP (RFC 9293).
+//!
+//! [`connection`] is data; behaviour is in files named after what they do: [`input`] takes
+//! segments, [`output`] makes them, [`timers`] runs what time does, [`listen`] opens connections
+//! from outside, [`api`] is what an application calls, and [`congestion`] and [`rtt`] are the
+//! documents of their names.
+
+pub(crate) mod api;
+pub(crate) mod congestion;
+pub(crate) mod connection;
+pub(crate) mod fast_path;
+pub(crate) mod headers;
+pub(crate) mod input;
+pub(crate) mod listen;
+pub(crate) mod output;
+pub(crate) mod prediction;
+pub(crate) mod receive_queue;
+pub(crate) mod recovery;
+pub(crate) mod rtt;
+pub(crate) mod send_queue;
+pub(crate) mod table;
+pub(crate) mod timers;

@@ -1,0 +1,629 @@
+//! Which segments a connection sends, and how they are written (RFC 9293 §3.8 and §3.10).
+//!
+//! Payload leaves in the frames it was written to; the headers are put into the head room before
+//! it. Several frames leave as one super-segment where the port cuts them up.
+
+use core::net::IpAddr;
+
+use millrace_frames::{Arena, Frame, Owners, Transmit, TxBatch};
+use millrace_wire::mac::Mac;
+use millrace_wire::seq::Seq;
+use millrace_wire::tcp::{self, Flags as Bits, OptionWriter};
+use millrace_wire::{checksum, ipv4, protocol};
+
+use super::connection::{Connection, Flags, State};
+use super::headers::{self, Headers};
+use super::input::Segment;
+use crate::address::address;
+use crate::control::{Hop, L4};
+use crate::neighbour::{NeighbourRef, Resolution};
+use crate::stack::Stack;
+
+/// Frames in one super-segment, at most: what a port can gather in one call.
+const MOST_FRAMES: u16 = 40;
+
+/// By so much of the receive buffer may the roundings of scaled windows exceed it.
+pub(crate) const ROUNDING: u32 = 16;
+
+/// A segment to be written.
+struct Outgoing<'a> {
+    head: Frame,
+    frames: u16,
+    /// Payload bytes, over all frames.
+    len: u32,
+    /// Their sum.
+    sum: u16,
+    seq: Seq,
+    bits: Bits,
+    options: &'a [u8],
+}
+
+/// Why a connection stopped sending.
+#[derive(PartialEq, Eq)]
+enum Stop {
+    /// Nothing more to send now.
+    Done,
+    /// No room in the batch or no free frame: to be called again.
+    Again,
+}
+
+impl Connection {
+    /// The window to announce, moved only if it is worth telling (RFC 9293 §3.8.6.2.2), and never
+    /// to the left. `buffer` is the receive buffer's size.
+    #[inline]
+    fn announce(&mut self, buffer: u32) -> u16 {
+        let free = buffer.saturating_sub(self.receive_bytes).min(0xffff << self.rcv_shift);
+        let edge = self.rcv_nxt + free;
+        let step = u32::from(self.mss).min(buffer / 2) as i32;
+        if edge - self.rcv_adv >= step {
+            self.rcv_adv = edge;
+        }
+        let shift = self.rcv_shift;
+        // Rounded up, for rounding down would take back what was promised. But each rounding
+        // moves the edge, and a peer that makes us acknowledge every byte would move it forever.
+        let mut field = ((self.rcv_wnd() + (1 << shift) - 1) >> shift).min(0xffff);
+        let last = self.rcv_nxt - self.receive_bytes + buffer + buffer / ROUNDING;
+        if (self.rcv_nxt + (field << shift)).gt(last) {
+            field = self.rcv_wnd() >> shift;
+        }
+        self.rcv_adv = self.rcv_adv.max(self.rcv_nxt + (field << shift));
+        field as u16
+    }
+}
+
+impl Stack {
+    /// Largest payload of a segment that we can receive whole, and so announce.
+    pub(crate) fn own_mss(&self) -> u16 {
+        self.config.mtu - (ipv4::HEADER_LEN + tcp::HEADER_LEN) as u16
+    }
+
+    /// Shift that makes the whole receive buffer announceable (RFC 7323 §2.2).
+    pub(crate) fn receive_shift(&self) -> u8 {
+        (0..14).find(|&shift| self.config.receive_buffer >> shift <= 0xffff).unwrap_or(14)
+    }
+
+    /// Sends what the connection may send now. Returns false if it must be called again because
+    /// the batch is full or no frame is free.
+    #[inline]
+    pub(crate) fn tcp_output(&mut self, index: usize, out: &mut TxBatch) -> bool {
+        match self.connections[index].state {
+            State::Closed => true,
+            State::SynSent => self.send_syn(index, out) == Stop::Done,
+            State::SynReceived => {
+                self.send_syn(index, out) == Stop::Done
+                    && self.send_acknowledgements(index, out) == Stop::Done
+            }
+            _ => {
+                self.send_urgent_things(index, out) == Stop::Done
+                    && self.send_data(index, out) == Stop::Done
+                    && self.send_acknowledgements(index, out) == Stop::Done
+            }
+        }
+    }
+
+    fn send_syn(&mut self, index: usize, out: &mut TxBatch) -> Stop {
+        let connection = &self.connections[index];
+        if !connection.flags.has(Flags::SEND_SYN) {
+            return Stop::Done;
+        }
+        let passive = connection.state == State::SynReceived;
+        let mut options = OptionWriter::new();
+        options.mss(self.own_mss());
+        // RFC 7323 §2.2: on a SYN-ACK only if the SYN had it.
+        if !passive || connection.flags.has(Flags::SCALING) {
+            options.window_scale(self.receive_shift());
+        }
+        let bits = if passive { Bits::SYN | Bits::ACK } else { Bits::SYN };
+        let seq = connection.snd_una;
+        let Some(frame) = self.arena.allocate(Owners::TRANSMIT) else {
+            self.counters.drop_no_frame += 1;
+            return Stop::Again;
+        };
+        let segment = Outgoing {
+            head: frame,
+            frames: 1,
+            len: 0,
+            sum: 0,
+            seq,
+            bits,
+            options: options.padded(),
+        };
+        self.emit(index, &segment, out);
+        let now_us = self.now_us;
+        let connection = &mut self.connections[index];
+        connection.flags.clear(Flags::SEND_SYN);
+        connection.snd_nxt = seq + 1;
+        if connection.snd_max.lt(connection.snd_nxt) {
+            connection.snd_max = connection.snd_nxt;
+            connection.rtt.sent(connection.snd_nxt, now_us);
+        } else {
+            self.counters.segments_retransmitted += 1;
+            connection.rtt.cancel();
+        }
+        if !connection.flags.has(Flags::REXMIT_ARMED) {
+            self.arm_retransmission(index);
+        }
+        Stop::Done
+    }
+
+    /// A retransmission that recovery asked for, and a window probe that the persist timer did.
+    #[inline]
+    fn send_urgent_things(&mut self, index: usize, out: &mut TxBatch) -> Stop {
+        let connection = &self.connections[index];
+        if !connection.flags.has(Flags::RETRANSMIT.with(Flags::PROBE)) {
+            return Stop::Done;
+        }
+        if out.is_full() {
+            return Stop::Again;
+        }
+        if connection.flags.has(Flags::RETRANSMIT) {
+            let (nxt, cursor) = (connection.snd_nxt, connection.cursor);
+            self.connections[index].rewind();
+            let connection = &self.connections[index];
+            let data = (connection.snd_end - connection.snd_una).max(0) as u32;
+            let sent = if data == 0 && connection.flags.has(Flags::FIN_QUEUED) {
+                self.send_fin(index, out)
+            } else {
+                let most = data.min(connection.mss.into()).min(connection.snd_wnd);
+                most == 0 || self.send_segment(index, most, false, out)
+            };
+            let connection = &mut self.connections[index];
+            if connection.snd_nxt.lt(nxt) {
+                connection.snd_nxt = nxt;
+                connection.cursor = cursor;
+            }
+            if !sent {
+                return Stop::Again;
+            }
+            connection.flags.clear(Flags::RETRANSMIT);
+        }
+        if self.connections[index].flags.has(Flags::PROBE) {
+            // One number before the window: whoever gets it must answer with an acknowledgement,
+            // and with it the window (RFC 9293 §3.8.6.1), and no byte need be kept for it.
+            let seq = self.connections[index].snd_una - 1;
+            if !self.send_empty(index, seq, Bits::ACK, out) {
+                return Stop::Again;
+            }
+            self.connections[index].flags.clear(Flags::PROBE);
+            self.counters.window_probes += 1;
+        }
+        Stop::Done
+    }
+
+    #[inline]
+    fn send_data(&mut self, index: usize, out: &mut TxBatch) -> Stop {
+        loop {
+            let connection = &mut self.connections[index];
+            if !connection.sends_data() {
+                return Stop::Done;
+            }
+            let unsent = connection.unsent();
+            if unsent == 0 {
+                if connection.flight() < connection.congestion.window / 2 {
+                    connection.flags.clear(Flags::WINDOW_LIMITED);
+                }
+                if !connection.fin_unsent() {
+                    return Stop::Done;
+                }
+                if out.is_full() || !self.send_fin(index, out) {
+                    return Stop::Again;
+                }
+                return Stop::Done;
+            }
+            if out.is_full() {
+                return Stop::Again;
+            }
+            let flight = connection.flight();
+            let idle = flight == 0 && connection.snd_una == connection.snd_max;
+            if idle {
+                self.restart_after_idle(index);
+            }
+            let connection = &mut self.connections[index];
+            let window = connection.congestion.window.min(connection.snd_wnd);
+            let usable = window.saturating_sub(flight).min(unsent);
+            let mss = u32::from(connection.mss);
+            if usable < mss.min(unsent) {
+                // The window takes less than a whole segment (or than all there is). Silly
+                // window avoidance (RFC 9293 §3.8.6.2.1): wait, unless it is half of the largest
+                // window the peer ever had, or the persist timer overrides.
+                if connection.congestion.window <= connection.snd_wnd {
+                    connection.flags.set(Flags::WINDOW_LIMITED);
+                } else {
+                    connection.flags.clear(Flags::WINDOW_LIMITED);
+                }
+                let worth_it = usable > 0
+                    && flight == 0
+                    && (usable >= connection.max_window / 2 || connection.flags.has(Flags::FORCE));
+                if !worth_it {
+                    if connection.snd_una == connection.snd_max
+                        && !connection.flags.has(Flags::REXMIT_ARMED)
+                    {
+                        connection.flags.set(Flags::PERSIST);
+                        self.arm_retransmission(index);
+                    }
+                    return Stop::Done;
+                }
+            } else if unsent < mss
+                && flight > 0
+                && !connection.flags.has(Flags::NO_DELAY.with(Flags::FIN_QUEUED))
+            {
+                // Nagle (RFC 9293 §3.7.4).
+                return Stop::Done;
+            }
+            if !self.send_segment(index, usable, true, out) {
+                return Stop::Again;
+            }
+            self.connections[index].flags.clear(Flags::FORCE);
+        }
+    }
+
+    /// RFC 5681 §4.1.
+    #[inline]
+    fn restart_after_idle(&mut self, index: usize) {
+        let initial = self.config.initial_window;
+        let now_us = self.now_us;
+        let connection = &mut self.connections[index];
+        if now_us.wrapping_sub(connection.last_sent) > connection.rtt.timeout {
+            connection.congestion.on_idle(connection.mss.into(), initial);
+        }
+    }
+
+    fn send_fin(&mut self, index: usize, out: &mut TxBatch) -> bool {
+        let seq = self.connections[index].snd_end;
+        if !self.send_empty(index, seq, Bits::FIN | Bits::ACK, out) {
+            return false;
+        }
+        self.advance_past(index, seq + 1);
+        true
+    }
+
+    #[inline]
+    fn send_acknowledgements(&mut self, index: usize, out: &mut TxBatch) -> Stop {
+        while self.connections[index].acks_owed > 0 {
+            if out.is_full() {
+                return Stop::Again;
+            }
+            let owed = self.connections[index].acks_owed;
+            // Not `snd_nxt`: after a timeout that lies behind what the peer has, who would not
+            // look at such an acknowledgement.
+            let seq = self.connections[index].snd_max;
+            if !self.send_empty(index, seq, Bits::ACK, out) {
+                return Stop::Again;
+            }
+            self.connections[index].acks_owed = owed - 1;
+        }
+        Stop::Done
+    }
+
+    /// A segment without payload.
+    fn send_empty(&mut self, index: usize, seq: Seq, bits: Bits, out: &mut TxBatch) -> bool {
+        let Some(frame) = self.arena.allocate(Owners::TRANSMIT) else {
+            self.counters.drop_no_frame += 1;
+            return false;
+        };
+        self.emit(
+            index,
+            &Outgoing { head: frame, frames: 1, len: 0, sum: 0, seq, bits, options: &[] },
+            out,
+        );
+        true
+    }
+
+    /// Sends one segment (or super-segment) of at most `most` bytes from `snd_nxt` on. `super_`
+    /// allows several frames. Returns false if no frame was free for a copy.
+    #[inline]
+    fn send_segment(&mut self, index: usize, most: u32, super_: bool, out: &mut TxBatch) -> bool {
+        let connection = &self.connections[index];
+        let mss = u32::from(connection.mss);
+        let cursor = connection.cursor;
+        let seq = connection.snd_nxt;
+        let meta = *self.arena.meta(cursor);
+        let into = (seq - Seq(meta.mark)).max(0) as u32;
+        let gso = self.config.tx_gso;
+        let limit = if gso > 0 && super_ { most.min(gso) } else { most.min(mss) };
+        let whole = into == 0
+            && u32::from(meta.len) <= limit
+            && !self.arena.owners(cursor).intersects(Owners::TRANSMIT);
+
+        let (head, frames, len, sum, next);
+        if whole {
+            let mut total = u32::from(meta.len);
+            let mut total_sum = meta.sum;
+            let mut count = 1;
+            let mut last = meta;
+            if gso > 0 && super_ {
+                while count < MOST_FRAMES && last.next.is_some() {
+                    let more = *self.arena.meta(last.next);
+                    if total + u32::from(more.len) > limit
+                        || self.arena.owners(last.next).intersects(Owners::TRANSMIT)
+                    {
+                        break;
+                    }
+                    total_sum = checksum::concat(total_sum, total as usize, more.sum);
+                    total += u32::from(more.len);
+                    count += 1;
+                    last = more;
+                }
+            }
+            let mut frame = cursor;
+            for _ in 0..count {
+                self.arena.own(frame, Owners::TRANSMIT);
+                frame = self.arena.meta(frame).next;
+            }
+            (head, frames, len, sum, next) = (cursor, count, total, total_sum, last.next);
+        } else {
+            // Not a whole frame, or one that is still in flight: a copy leaves in its stead.
+            let part = limit.min(mss).min(u32::from(meta.len) - into);
+            let Some(copy) = self.arena.allocate(Owners::TRANSMIT) else {
+                self.counters.drop_no_frame += 1;
+                return false;
+            };
+            let start = usize::from(meta.offset) + into as usize;
+            self.arena.append_from(copy, cursor, start, part as usize);
+            let part_sum =
+                if self.config.tx_checksum { 0 } else { checksum::sum(self.arena.bytes(copy)) };
+            let rest = into + part < u32::from(meta.len);
+            let after = if rest { cursor } else { meta.next };
+            (head, frames, len, sum, next) = (copy, 1, part, part_sum, after);
+        }
+
+        let connection = &self.connections[index];
+        let end = seq + len;
+        let mut bits = Bits::ACK;
+        let mut next_seq = end;
+        if end == connection.snd_end {
+            bits |= Bits::PSH;
+            if connection.flags.has(Flags::FIN_QUEUED) {
+                bits |= Bits::FIN;
+                next_seq += 1;
+            }
+        }
+        self.emit(index, &Outgoing { head, frames, len, sum, seq, bits, options: &[] }, out);
+        self.connections[index].cursor = next;
+        self.advance_past(index, next_seq);
+        true
+    }
+
+    /// `snd_nxt` goes to `next`: times a first transmission, counts a second, and makes sure that
+    /// the retransmission timer runs.
+    #[inline]
+    fn advance_past(&mut self, index: usize, next: Seq) {
+        let now_us = self.now_us;
+        let connection = &mut self.connections[index];
+        connection.snd_nxt = next;
+        connection.last_sent = now_us;
+        if connection.snd_max.lt(next) {
+            connection.snd_max = next;
+            connection.rtt.sent(next, now_us);
+        } else {
+            self.counters.segments_retransmitted += 1;
+            connection.rtt.cancel();
+        }
+        if !connection.flags.has(Flags::REXMIT_ARMED) || connection.flags.has(Flags::PERSIST) {
+            connection.flags.clear(Flags::PERSIST);
+            self.arm_retransmission(index);
+        }
+    }
+
+    /// After the application has read: whether the window has grown so much that the peer must
+    /// be told without waiting for a reason.
+    #[inline]
+    pub(crate) fn window_update(&mut self, index: usize) {
+        let buffer = self.config.receive_buffer;
+        let connection = &self.connections[index];
+        if !matches!(connection.state, State::Established | State::FinWait1 | State::FinWait2) {
+            return;
+        }
+        let most = buffer.min(0xffff << connection.rcv_shift);
+        let free = buffer.saturating_sub(connection.receive_bytes).min(most);
+        let edge = connection.rcv_nxt + free;
+        let gain = edge - connection.rcv_adv;
+        let wanted = (2 * u32::from(connection.mss)).min(most / 2) as i32;
+        if gain >= wanted && connection.rcv_wnd() < most / 2 {
+            self.acknowledge_now(index);
+        }
+    }
+
+    /// Writes the headers before the payload and hands the packet on.
+    #[inline]
+    fn emit(&mut self, index: usize, segment: &Outgoing<'_>, out: &mut TxBatch) {
+        let buffer = self.config.receive_buffer;
+        let connection = &mut self.connections[index];
+        let next_hop = match self.neighbours.resolve(connection.neighbour, self.now) {
+            Resolution::Known(mac) => Some(mac),
+            Resolution::Wait => None,
+            Resolution::Gone => self.find_next_hop(index),
+        };
+        let connection = &mut self.connections[index];
+        // Never scaled on a SYN (RFC 7323 §2.2).
+        let window = if segment.bits.intersects(Bits::SYN) {
+            buffer.min(0xffff) as u16
+        } else {
+            connection.announce(buffer)
+        };
+        let mut ack = Seq(0);
+        if segment.bits.intersects(Bits::ACK) {
+            // Beyond a gap each arrival is owed an acknowledgement without data, for only those
+            // count as duplicates (RFC 5681 §2).
+            if connection.acks_owed == 1
+                && (segment.len == 0 || connection.out_of_order.is_empty())
+            {
+                connection.acks_owed = 0;
+            }
+            connection.unacknowledged = 0;
+            connection.flags.clear(Flags::DELACK_ARMED);
+            ack = connection.rcv_nxt;
+        }
+        let transport_len = (tcp::HEADER_LEN + segment.options.len()) as u32 + segment.len;
+        let headers = Headers {
+            destination_mac: next_hop.unwrap_or(Mac([0; 6])),
+            source_mac: self.config.mac,
+            source: self.addresses.v4(connection.local).octets(),
+            // `connect` and input refuse IPv6, so these are IPv4's bits of the word.
+            destination: (connection.remote as u32).to_be_bytes(),
+            address_sum: connection.address_sum,
+            source_port: connection.local_port,
+            destination_port: connection.remote_port,
+            seq: segment.seq,
+            ack,
+            bits: segment.bits,
+            window,
+            options: if segment.options.is_empty() {
+                (0, 0)
+            } else {
+                (segment.options.len() as u16, checksum::sum(segment.options))
+            },
+            transport_len: transport_len as u16,
+            payload_sum: (!self.config.tx_checksum).then_some(segment.sum),
+        };
+        let (mss, neighbour) = (connection.mss, connection.neighbour);
+        let meta = self.arena.meta(segment.head);
+        let (payload_at, head_len) = (usize::from(meta.offset), usize::from(meta.len));
+        let header_len = headers::LEN + segment.options.len();
+        let start = payload_at - header_len;
+        let room = &mut self.arena.room_mut(segment.head)[start..payload_at];
+        if let Some((fixed, options)) = room.split_first_chunk_mut::<{ headers::LEN }>() {
+            headers.write(fixed);
+            options.copy_from_slice(segment.options);
+        }
+        let packet = Transmit {
+            head: segment.head,
+            total: (header_len + segment.len as usize) as u32,
+            offset: start as u16,
+            len: (header_len + head_len) as u16,
+            frames: segment.frames,
+            gso_size: if segment.len > u32::from(mss) { mss } else { 0 },
+            checksum_start: if self.config.tx_checksum { L4 as u16 } else { 0 },
+            checksum_offset: tcp::CHECKSUM_OFFSET as u16,
+            ipv6: false,
+        };
+        self.counters.segments_out += 1;
+        if next_hop.is_none() {
+            self.dispatch(packet, neighbour, out);
+        } else if out.push(packet).is_err() {
+            // Callers look for room before; losing one packet is what a wire may do.
+            self.arena.transmitted(&packet);
+        }
+    }
+
+    /// The hardware address that a connection's packets go to, if it is known; if not, the
+    /// neighbour is looked up, and asked for.
+    #[inline(never)]
+    fn find_next_hop(&mut self, index: usize) -> Option<Mac> {
+        let word = self.connections[index].remote;
+        let (last, neighbour) = self.last_hop;
+        if last == word
+            && let Resolution::Known(mac) = self.neighbours.resolve(neighbour, self.now)
+        {
+            self.connections[index].neighbour = neighbour;
+            return Some(mac);
+        }
+        let remote = address(word);
+        let connecting = self.connections[index].state == State::SynSent;
+        let found = self.addresses.route(remote).and_then(|route| {
+            self.neighbours.look_up(&self.keys, route.next_hop, self.now, connecting)
+        });
+        self.release_neighbour_packets();
+        if found.is_none() {
+            self.counters.drop_neighbour_cache_full += 1;
+        }
+        let neighbour = found.unwrap_or(NeighbourRef::NONE);
+        self.connections[index].neighbour = neighbour;
+        match self.neighbours.resolve(neighbour, self.now) {
+            Resolution::Known(mac) => {
+                self.last_hop = (word, neighbour);
+                Some(mac)
+            }
+            Resolution::Wait | Resolution::Gone => None,
+        }
+    }
+
+    /// Answers a segment that nothing here takes with a reset (RFC 9293 §3.10.7.1). It goes to
+    /// the hardware address that the segment came from, if that is known.
+    pub(crate) fn send_reset(&mut self, segment: &Segment, mac: Option<Mac>) {
+        if !self.reset_rate.take(self.now) {
+            self.counters.drop_reset_rate += 1;
+            return;
+        }
+        let (seq, ack, bits) = if segment.has(Bits::ACK) {
+            (segment.ack, Seq(0), Bits::RST)
+        } else {
+            (Seq(0), segment.seq + segment.sequence_len(), Bits::RST | Bits::ACK)
+        };
+        let tuple = segment.tuple;
+        let hop = mac.map_or(Hop::Address(tuple.remote), Hop::Mac);
+        self.control_reset(tuple, seq, ack, bits, hop);
+    }
+
+    /// A reset of a connection of our own.
+    pub(crate) fn reset_connection(&mut self, index: usize) {
+        let connection = self.connections[index];
+        let tuple = super::table::FourTuple {
+            remote: connection.remote,
+            remote_port: connection.remote_port,
+            local_port: connection.local_port,
+            local: connection.local,
+        };
+        let Some(route) = self.addresses.route(address(connection.remote)) else { return };
+        // What the peer expects next if nothing was lost; else it asks again with a challenge
+        // acknowledgement (RFC 5961 §3.2). Beyond its window it would not look at it.
+        let seq = connection.snd_max.min(connection.snd_una + connection.snd_wnd);
+        self.control_reset(
+            tuple,
+            if connection.state == State::SynReceived { connection.snd_max } else { seq },
+            connection.rcv_nxt,
+            Bits::RST | Bits::ACK,
+            Hop::Address(route.next_hop),
+        );
+    }
+
+    fn control_reset(
+        &mut self,
+        tuple: super::table::FourTuple,
+        seq: Seq,
+        ack: Seq,
+        bits: Bits,
+        hop: Hop,
+    ) {
+        let (IpAddr::V4(source), IpAddr::V4(destination)) =
+            (self.source_address(tuple.local), address(tuple.remote))
+        else {
+            return;
+        };
+        let hop = match hop {
+            Hop::Address(remote) => match self.addresses.route(address(remote)) {
+                Some(route) => Hop::Address(route.next_hop),
+                None => return,
+            },
+            hop => hop,
+        };
+        let Some(frame) = self.control_frame() else { return };
+        let ip = ipv4::Header {
+            source,
+            destination,
+            protocol: protocol::TCP,
+            ttl: 64,
+            tos: 0,
+            identification: 0,
+            dont_fragment: true,
+        };
+        self.control_header(frame, ip, tcp::HEADER_LEN);
+        let header = &mut self.control_room(frame)[L4..L4 + tcp::HEADER_LEN];
+        tcp::Header {
+            source_port: tuple.local_port,
+            destination_port: tuple.remote_port,
+            sequence: seq,
+            acknowledgement: ack,
+            flags: bits,
+            window: 0,
+            urgent: 0,
+        }
+        .emit(header, &[]);
+        let pseudo = checksum::pseudo_v4(source, destination, protocol::TCP, tcp::HEADER_LEN);
+        tcp::fill_checksum(header, pseudo, 0);
+        self.counters.resets_sent += 1;
+        self.control_packet(frame, L4 + tcp::HEADER_LEN, hop);
+    }
+}
+
+const _: () = assert!(Arena::HEADROOM >= L4 + tcp::MAX_HEADER_LEN);

@@ -1,0 +1,84 @@
+//! Header prediction (Van Jacobson, 1990): nearly every segment of an established connection is
+//! the next in sequence and carries data, or an acknowledgement, or both, and nothing else is
+//! going on. Such a segment needs none of the tests that [`super::input`] makes.
+//!
+//! What is done here is what the general way does with the same segment; the property test of the
+//! stack runs both against each other by way of impaired wires.
+
+use millrace_frames::{Frame, Owners};
+use millrace_wire::tcp::Flags as Bits;
+
+use super::connection::{Flags, Ready, State};
+use super::input::Segment;
+use crate::stack::Stack;
+
+/// Something is going on that needs the general way.
+const UNUSUAL: Flags = Flags::FIN_SEEN
+    .with(Flags::FIN_QUEUED)
+    .with(Flags::APP_CLOSED)
+    .with(Flags::READ_SHUT)
+    .with(Flags::IN_RECOVERY)
+    .with(Flags::PERSIST)
+    .with(Flags::WANT_WRITE);
+
+impl Stack {
+    /// Takes the segment if it is as predicted. Returns false, with nothing done, if not.
+    #[inline]
+    pub(crate) fn predicted(&mut self, index: usize, segment: &Segment, frame: Frame) -> bool {
+        let connection = &mut self.connections[index];
+        let (ack, len) = (segment.ack, segment.len);
+        let meta = self.arena.meta(frame);
+        let as_predicted = connection.state == State::Established
+            && segment.bits.0 & !Bits::PSH.0 == Bits::ACK.0
+            && segment.seq == connection.rcv_nxt
+            && len > 0
+            && len == u32::from(meta.len)
+            && meta.next.is_none()
+            && len <= connection.rcv_wnd()
+            && ack.ge(connection.snd_una)
+            && ack.le(connection.snd_max)
+            && !connection.flags.has(UNUSUAL)
+            // Nothing before it waits: no gap, and nothing unread that it could be joined to.
+            && connection.out_of_order.is_empty()
+            && connection.receive.is_empty()
+            && self.arena.free() > self.config.frame_reserve as usize / 2;
+        if !as_predicted {
+            return false;
+        }
+        if ack.gt(connection.snd_una) {
+            let acked = (ack - connection.snd_una) as u32;
+            connection.snd_una = ack;
+            connection.rtt.acknowledged(ack, self.now_us, self.rtt_bounds);
+            connection.retries = 0;
+            connection.acknowledge_data(&mut self.arena, ack);
+            let all = connection.snd_una == connection.snd_max;
+            self.recovery_on_ack(index, ack, acked);
+            if all {
+                self.connections[index].flags.clear(Flags::REXMIT_ARMED);
+            } else {
+                self.arm_retransmission(index);
+            }
+        }
+        let connection = &mut self.connections[index];
+        connection.snd_wnd = u32::from(segment.window) << connection.snd_shift;
+        connection.snd_wl1 = segment.seq;
+        connection.snd_wl2 = ack;
+        connection.max_window = connection.max_window.max(connection.snd_wnd);
+
+        let meta = self.arena.meta_mut(frame);
+        meta.mark = segment.seq.0;
+        connection.receive.head = frame;
+        connection.receive.tail = frame;
+        connection.receive_frames = 1;
+        connection.receive_bytes = len;
+        connection.rcv_nxt += len;
+        connection.unacknowledged += len;
+        debug_assert!(self.arena.owners(frame).contains(Owners::RECEIVED));
+        if connection.unsent() > 0 {
+            self.push_out(index);
+        }
+        self.tell(index, Ready::READABLE);
+        self.acknowledge_text(index);
+        true
+    }
+}

@@ -1,0 +1,103 @@
+//! What was written and is not acknowledged: frames in sequence, each with its payload's sum.
+
+use millrace_frames::{Arena, Frame, Owners};
+use millrace_wire::checksum;
+use millrace_wire::seq::Seq;
+
+use super::connection::{Connection, Flags};
+use crate::config::Config;
+
+impl Connection {
+    /// Copies `data` behind what is queued, summing it in the same pass. Returns how much there
+    /// was room for: in the send buffer, and in the arena.
+    #[inline]
+    pub(crate) fn enqueue_data(
+        &mut self,
+        arena: &mut Arena,
+        config: &Config,
+        data: &[u8],
+    ) -> usize {
+        let room = config.send_buffer.saturating_sub(self.queued()) as usize;
+        let mut left = &data[..data.len().min(room)];
+        let most = arena.frame_size() - Arena::HEADROOM;
+        // A frame is a segment, or is filled where the port cuts super-segments.
+        let fill = if config.tx_gso > 0 { most } else { most.min(usize::from(self.mss)) };
+        let mut written = 0;
+        while !left.is_empty() {
+            let tail = self.send.tail;
+            let frame = if tail.is_some() && self.may_grow(arena, tail, fill) {
+                tail
+            } else {
+                let reserve = config.frame_reserve as usize;
+                let Some(frame) = arena.allocate_keeping(Owners::UNACKED, reserve) else { break };
+                arena.meta_mut(frame).mark = self.snd_end.0;
+                self.send.push(arena, frame);
+                if self.cursor.is_none() {
+                    self.cursor = frame;
+                }
+                frame
+            };
+            let meta = arena.meta_mut(frame);
+            let len = usize::from(meta.len);
+            let part = left.len().min(fill - len);
+            let (now, later) = left.split_at(part);
+            let start = usize::from(meta.offset) + len;
+            let before = meta.sum;
+            meta.len += part as u16;
+            let room = &mut arena.room_mut(frame)[start..start + part];
+            if config.tx_checksum {
+                room.copy_from_slice(now);
+            } else {
+                let sum = checksum::copy_and_sum(room, now);
+                arena.meta_mut(frame).sum = checksum::concat(before, len, sum);
+            }
+            self.snd_end += part as u32;
+            written += part;
+            left = later;
+        }
+        if written < data.len() {
+            self.flags.set(Flags::WANT_WRITE);
+        }
+        written
+    }
+
+    /// Whether bytes may be added to a frame: none of it was ever sent, and there is room.
+    #[inline]
+    fn may_grow(&self, arena: &Arena, frame: Frame, fill: usize) -> bool {
+        let meta = arena.meta(frame);
+        self.snd_max.le(Seq(meta.mark))
+            && usize::from(meta.len) < fill
+            && !arena.owners(frame).intersects(Owners::TRANSMIT)
+    }
+
+    /// Lets go of what `ack` covers.
+    #[inline]
+    pub(crate) fn acknowledge_data(&mut self, arena: &mut Arena, ack: Seq) {
+        while self.send.head.is_some() {
+            let head = self.send.head;
+            let meta = arena.meta(head);
+            if (Seq(meta.mark) + u32::from(meta.len)).gt(ack) {
+                break;
+            }
+            let next = meta.next;
+            self.send.head = next;
+            if self.cursor == head {
+                self.cursor = next;
+            }
+            arena.release(head, Owners::UNACKED);
+        }
+        if self.send.head.is_none() {
+            self.send.tail = Frame::NONE;
+        }
+        if self.snd_nxt.lt(ack) {
+            self.snd_nxt = ack;
+            self.cursor = self.send.head;
+        }
+    }
+
+    /// Goes back to the first unacknowledged byte.
+    pub(crate) fn rewind(&mut self) {
+        self.snd_nxt = self.snd_una;
+        self.cursor = self.send.head;
+    }
+}

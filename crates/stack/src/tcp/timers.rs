@@ -1,0 +1,205 @@
+//! What time does to a connection: retransmission, persist, delayed acknowledgement, expiry.
+//!
+//! Each connection has one timer on the wheel and up to three deadlines of its own. A deadline
+//! that moves later, as nearly all do, leaves the timer where it is: when it runs out too early
+//! it is set again. So an acknowledged segment costs a store and no work on the wheel.
+
+use core::time::Duration;
+
+use super::connection::{Failure, Flags, State};
+use crate::neighbour::NeighbourRef;
+use crate::stack::Stack;
+use crate::wheel;
+
+/// Ticks that last at least this long.
+#[inline]
+pub(crate) fn ticks(duration: Duration) -> u32 {
+    let nanos = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
+    wheel::tick_at_or_after(nanos).min(1 << 30) as u32
+}
+
+#[inline]
+fn ticks_of_us(micros: u32) -> u32 {
+    ((u64::from(micros) * 1000) >> wheel::TICK_SHIFT) as u32 + 1
+}
+
+impl Stack {
+    /// Makes sure that the connection's timer runs out no later than so many ticks from now.
+    #[inline]
+    fn wake_within(&mut self, index: usize, ticks: u32) {
+        let at = self.tick + u64::from(ticks);
+        match self.wheel.expires(index as u32) {
+            Some(expires) if expires <= at => {}
+            _ => {
+                self.wheel.start(index as u32, at);
+                self.next_tick = self.next_tick.min(at);
+            }
+        }
+    }
+
+    /// Starts the retransmission timer afresh (RFC 6298 §5).
+    #[inline]
+    pub(crate) fn arm_retransmission(&mut self, index: usize) {
+        let bounds = self.rtt_bounds;
+        let connection = &mut self.connections[index];
+        let timeout = ticks_of_us(connection.rtt.backed_off(bounds));
+        // One tick more: the current one has partly passed.
+        connection.rexmit_at = (self.tick as u32).wrapping_add(timeout + 1);
+        connection.flags.set(Flags::REXMIT_ARMED);
+        self.wake_within(index, timeout + 1);
+    }
+
+    pub(crate) fn arm_delayed_ack(&mut self, index: usize) {
+        let delay = self.delayed_ack_ticks;
+        let connection = &mut self.connections[index];
+        connection.delack_at = (self.tick as u32).wrapping_add(delay);
+        connection.flags.set(Flags::DELACK_ARMED);
+        self.wake_within(index, delay);
+    }
+
+    pub(crate) fn arm_expiry(&mut self, index: usize, after: Duration) {
+        let delay = ticks(after) + 1;
+        let connection = &mut self.connections[index];
+        connection.expire_at = (self.tick as u32).wrapping_add(delay);
+        connection.flags.set(Flags::EXPIRE_ARMED);
+        self.wake_within(index, delay);
+    }
+
+    /// The connection's timer ran out: does what is due, and sets it again for what is not.
+    pub(crate) fn tcp_timer(&mut self, index: usize) {
+        let generation = self.connections[index].generation;
+        let now = self.tick as u32;
+        let due = |at: u32| now.wrapping_sub(at) as i32 >= 0;
+        let connection = &mut self.connections[index];
+        if connection.flags.has(Flags::DELACK_ARMED) && due(connection.delack_at) {
+            connection.flags.clear(Flags::DELACK_ARMED);
+            self.counters.delayed_acks += 1;
+            self.acknowledge_now(index);
+        }
+        let connection = &mut self.connections[index];
+        if connection.flags.has(Flags::REXMIT_ARMED) && due(connection.rexmit_at) {
+            connection.flags.clear(Flags::REXMIT_ARMED);
+            self.retransmission_timeout(index);
+        }
+        if self.connections[index].generation != generation {
+            return;
+        }
+        let connection = &mut self.connections[index];
+        if connection.flags.has(Flags::EXPIRE_ARMED) && due(connection.expire_at) {
+            connection.flags.clear(Flags::EXPIRE_ARMED);
+            self.expired(index);
+        }
+        if self.connections[index].generation != generation {
+            return;
+        }
+        let connection = &self.connections[index];
+        let next = [
+            (Flags::DELACK_ARMED, connection.delack_at),
+            (Flags::REXMIT_ARMED, connection.rexmit_at),
+            (Flags::EXPIRE_ARMED, connection.expire_at),
+        ]
+        .into_iter()
+        .filter(|&(flag, _)| connection.flags.has(flag))
+        .map(|(_, at)| at.wrapping_sub(now).min(1 << 30))
+        .min();
+        if let Some(next) = next {
+            self.wake_within(index, next);
+        }
+    }
+
+    fn expired(&mut self, index: usize) {
+        let connection = &mut self.connections[index];
+        match connection.state {
+            State::TimeWait => self.forget_time_wait(index),
+            State::FinWait2 if !connection.flags.has(Flags::LINGERING) => {
+                self.end_connection(index);
+            }
+            _ => self.abort_connection(index, Failure::TimedOut),
+        }
+    }
+
+    fn retransmission_timeout(&mut self, index: usize) {
+        let config_retries =
+            (self.config.retries, self.config.syn_retries, self.config.syn_ack_retries);
+        let connection = &mut self.connections[index];
+        let most = match connection.state {
+            State::SynSent => config_retries.1,
+            State::SynReceived => config_retries.2,
+            _ => config_retries.0,
+        };
+        if connection.retries >= most {
+            return self.gave_up(index);
+        }
+        connection.retries += 1;
+        connection.rtt.back_off();
+        if connection.flags.has(Flags::PERSIST) {
+            let probe = if connection.snd_wnd == 0 { Flags::PROBE } else { Flags::FORCE };
+            connection.flags.set(probe);
+            self.arm_retransmission(index);
+            self.push_out(index);
+            return;
+        }
+        self.counters.retransmission_timeouts += 1;
+        let connection = &mut self.connections[index];
+        match connection.state {
+            State::SynSent | State::SynReceived => connection.flags.set(Flags::SEND_SYN),
+            _ => {
+                let mss = u32::from(connection.mss);
+                let flight = (connection.snd_max - connection.snd_una).max(0) as u32;
+                connection.congestion.on_timeout(flight, mss, connection.retries == 1);
+                connection.flags.clear(Flags::IN_RECOVERY.with(Flags::RETRANSMIT));
+                connection.duplicate_acks = 0;
+                // RFC 6582 §4: duplicates of what was in flight start no recovery.
+                connection.recover = connection.snd_max;
+                connection.rewind();
+                // A peer may take its window back, though it should not (RFC 9293 §3.8.6). What
+                // is left of it is used, and where nothing is, it is probed.
+                connection.flags.set(Flags::FORCE);
+                if connection.snd_wnd == 0 && connection.unsent() > 0 {
+                    connection.flags.set(Flags::PERSIST.with(Flags::PROBE));
+                }
+            }
+        }
+        self.arm_retransmission(index);
+        self.push_out(index);
+    }
+
+    /// R2 (RFC 9293 §3.8.3): no answer for too long.
+    fn gave_up(&mut self, index: usize) {
+        self.counters.connections_timed_out += 1;
+        let connection = &mut self.connections[index];
+        match connection.state {
+            State::SynReceived if !connection.flags.has(Flags::ACTIVE) => {
+                self.free_connection(index);
+            }
+            State::SynSent => {
+                connection.failure = Some(Failure::TimedOut);
+                self.end_connection(index);
+            }
+            _ => self.abort_connection(index, Failure::TimedOut),
+        }
+    }
+
+    /// A neighbour has answered for which more packets waited than may: connection attempts
+    /// among them would otherwise stand still until their first timeout.
+    pub(crate) fn tcp_neighbour_answered(&mut self, neighbour: NeighbourRef) {
+        for index in 0..self.connections.len() {
+            let connection = &mut self.connections[index];
+            if connection.state == State::SynSent && connection.neighbour == neighbour {
+                connection.flags.set(Flags::SEND_SYN);
+                self.push_out(index);
+            }
+        }
+    }
+
+    /// The next hop of some connection attempts does not answer.
+    pub(crate) fn tcp_neighbour_lost(&mut self, neighbour: NeighbourRef) {
+        for index in 0..self.connections.len() {
+            let connection = &mut self.connections[index];
+            if connection.state == State::SynSent && connection.neighbour == neighbour {
+                connection.failure = Some(Failure::HostUnreachable);
+                self.end_connection(index);
+            }
+        }
+    }
+}

@@ -1,0 +1,381 @@
+//! UDP (RFC 768, RFC 1122 §4.1): sockets with a bounded queue of received frames.
+
+use core::net::{IpAddr, SocketAddr};
+use std::io;
+
+use millrace_frames::{Frame, Owners};
+use millrace_wire::mac::Mac;
+use millrace_wire::{checksum, icmpv4, ipv4, protocol, udp};
+
+use crate::Stack;
+use crate::address::{Route, Word, address, word, word_v4};
+use crate::control::{Hop, L4};
+use crate::ip::IpInfo;
+use crate::stack::NO_SOCKET;
+use crate::tcp::connection::Queue;
+
+/// A datagram socket of this stack.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct SocketId {
+    pub(crate) index: u16,
+    pub(crate) generation: u16,
+}
+
+/// A received datagram. Its frame belongs to the receiver ([`Owners::RECEIVED`]), who releases it;
+/// the frame's bytes are the payload.
+#[derive(Clone, Copy, Debug)]
+pub struct Datagram {
+    /// First frame of the payload.
+    pub frame: Frame,
+    /// Who sent it.
+    pub source: SocketAddr,
+    /// The address of ours that it came to.
+    pub destination: IpAddr,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct UdpSocket {
+    open: bool,
+    generation: u16,
+    /// 0: any of our addresses.
+    local: Word,
+    port: u16,
+    /// Only from there, if connected.
+    remote: Option<(Word, u16)>,
+    /// Next socket of the same port.
+    next: u16,
+    queue: Queue,
+    queued: u16,
+    waiting: bool,
+    dropped: u64,
+}
+
+const HEADERS: usize = L4 + udp::HEADER_LEN;
+
+impl Stack {
+    pub(crate) fn udp_packet(&mut self, frame: Frame, ip: &IpInfo) {
+        let bytes = &self.arena.bytes(frame)[ip.payload..];
+        // Reassembly and super-datagrams are not there, so a datagram is in one frame.
+        let datagram = match bytes.get(..ip.len).map(udp::Datagram::parse) {
+            Some(Ok(datagram)) => datagram,
+            _ => {
+                self.counters.drop_udp_malformed += 1;
+                return self.drop_chain(frame);
+            }
+        };
+        let (source_port, port, len, field) = (
+            datagram.source_port(),
+            datagram.destination_port(),
+            datagram.total_len(),
+            datagram.checksum(),
+        );
+        let pseudo = checksum::pseudo_v4(ip.source, ip.destination, protocol::UDP, len);
+        if field != 0 && !self.checksum_holds(frame, ip.payload, len, field, pseudo) {
+            self.counters.drop_udp_checksum += 1;
+            return self.drop_chain(frame);
+        }
+        let (destination, source) = (word_v4(ip.destination), word_v4(ip.source));
+        let Some(index) = self.find_socket(port, destination, ip.many, source, source_port) else {
+            self.counters.drop_udp_no_socket += 1;
+            self.icmp_unreachable(frame, ip, icmpv4::unreachable::PORT);
+            return self.drop_chain(frame);
+        };
+        let socket = &mut self.sockets[index];
+        if socket.queued >= self.config.datagram_queue {
+            socket.dropped += 1;
+            self.counters.drop_udp_queue_full += 1;
+            return self.drop_chain(frame);
+        }
+        // The headers stay in the frame before the payload; `mark` tells where they are.
+        let meta = self.arena.meta_mut(frame);
+        let header = meta.offset + ip.start as u16;
+        meta.mark = u32::from(header) << 16 | u32::from(meta.offset + ip.payload as u16);
+        meta.offset += (ip.payload + udp::HEADER_LEN) as u16;
+        meta.len = (len - udp::HEADER_LEN) as u16;
+        socket.queue.push(&mut self.arena, frame);
+        socket.queued += 1;
+        self.counters.datagrams_in += 1;
+        if !core::mem::replace(&mut socket.waiting, true) {
+            self.ready_sockets.push_back(index as u16);
+        }
+    }
+
+    /// The most specific socket: connected before bound to an address before bound to any.
+    fn find_socket(
+        &self,
+        port: u16,
+        local: Word,
+        many: bool,
+        source: Word,
+        source_port: u16,
+    ) -> Option<usize> {
+        let mut best = None;
+        let mut next = self.udp_ports[usize::from(port)];
+        while next != NO_SOCKET {
+            let socket = &self.sockets[usize::from(next)];
+            let local_fits = socket.local == 0 || socket.local == local || many;
+            let remote_fits = socket.remote.is_none_or(|remote| remote == (source, source_port));
+            if local_fits && remote_fits {
+                let score = u8::from(socket.remote.is_some()) * 2 + u8::from(socket.local != 0);
+                if best.is_none_or(|(best_score, _)| score > best_score) {
+                    best = Some((score, usize::from(next)));
+                }
+            }
+            next = socket.next;
+        }
+        best.map(|(_, index)| index)
+    }
+
+    /// Opens a socket. An unspecified address takes datagrams to any of ours, port 0 is chosen.
+    ///
+    /// # Errors
+    /// `AddrNotAvailable` for an address that is not ours or when no port is free; `AddrInUse`;
+    /// `QuotaExceeded` when all sockets are in use.
+    pub fn bind_datagram(&mut self, local: SocketAddr) -> io::Result<SocketId> {
+        let local_word =
+            if local.ip().is_unspecified() { 0 } else { self.own_address(local.ip())? };
+        let port = match local.port() {
+            0 => self.free_udp_port(local_word)?,
+            port if self.udp_port_taken(port, local_word) => {
+                return Err(io::Error::new(
+                    io::ErrorKind::AddrInUse,
+                    format!("UDP {local} is taken by another socket of this stack"),
+                ));
+            }
+            port => port,
+        };
+        let index = match self.sockets.iter().position(|socket| !socket.open) {
+            Some(index) => index,
+            None if self.sockets.len() < usize::from(self.config.datagram_sockets) => {
+                self.sockets.push(UdpSocket {
+                    open: false,
+                    generation: 0,
+                    local: 0,
+                    port: 0,
+                    remote: None,
+                    next: NO_SOCKET,
+                    queue: Queue::default(),
+                    queued: 0,
+                    waiting: false,
+                    dropped: 0,
+                });
+                self.sockets.len() - 1
+            }
+            None => {
+                return Err(io::Error::new(
+                    io::ErrorKind::QuotaExceeded,
+                    format!("all {} datagram sockets are in use", self.config.datagram_sockets),
+                ));
+            }
+        };
+        let first = &mut self.udp_ports[usize::from(port)];
+        let socket = &mut self.sockets[index];
+        socket.open = true;
+        socket.local = local_word;
+        socket.port = port;
+        socket.remote = None;
+        socket.dropped = 0;
+        socket.next = core::mem::replace(first, index as u16);
+        Ok(SocketId { index: index as u16, generation: socket.generation })
+    }
+
+    fn udp_port_taken(&self, port: u16, local: Word) -> bool {
+        let mut next = self.udp_ports[usize::from(port)];
+        while next != NO_SOCKET {
+            let socket = &self.sockets[usize::from(next)];
+            if socket.local == local {
+                return true;
+            }
+            next = socket.next;
+        }
+        false
+    }
+
+    fn free_udp_port(&mut self, local: Word) -> io::Result<u16> {
+        let (first, last) =
+            (*self.config.ephemeral_ports.start(), *self.config.ephemeral_ports.end());
+        let count = u32::from(last - first) + 1;
+        let offset =
+            self.keys.prf(&[u64::from(self.now_us), u64::from(self.port_counter[0])]) as u32;
+        self.port_counter[0] = self.port_counter[0].wrapping_add(1);
+        (0..count)
+            .map(|step| first + (offset.wrapping_add(step) % count) as u16)
+            .find(|&port| !self.udp_port_taken(port, local))
+            .ok_or_else(|| {
+                io::Error::new(
+                    io::ErrorKind::AddrNotAvailable,
+                    format!("no UDP port from {first} to {last} is free"),
+                )
+            })
+    }
+
+    fn socket(&mut self, id: SocketId) -> io::Result<&mut UdpSocket> {
+        self.sockets
+            .get_mut(usize::from(id.index))
+            .filter(|socket| socket.open && socket.generation == id.generation)
+            .ok_or_else(|| io::Error::new(io::ErrorKind::NotConnected, "the socket is closed"))
+    }
+
+    /// Takes datagrams from one peer only, and makes it the default of [`Stack::send_datagram`].
+    ///
+    /// # Errors
+    /// `NotConnected` if the socket is closed; no route.
+    pub fn connect_datagram(&mut self, id: SocketId, remote: SocketAddr) -> io::Result<()> {
+        self.route_to(remote.ip())?;
+        self.socket(id)?.remote = Some((word(remote.ip()), remote.port()));
+        Ok(())
+    }
+
+    /// The socket's own address and port.
+    ///
+    /// # Errors
+    /// `NotConnected` if it is closed.
+    pub fn datagram_address(&mut self, id: SocketId) -> io::Result<SocketAddr> {
+        let socket = self.socket(id)?;
+        let (local, port) = (socket.local, socket.port);
+        let ip =
+            if local == 0 { IpAddr::V4(core::net::Ipv4Addr::UNSPECIFIED) } else { address(local) };
+        Ok(SocketAddr::new(ip, port))
+    }
+
+    /// Sends one datagram to `remote`, or to the peer that the socket is connected to.
+    ///
+    /// # Errors
+    /// `InvalidInput` (`EMSGSIZE`) when it does not fit the MTU, no route, `WouldBlock` when no
+    /// frame is free or too many packets wait.
+    pub fn send_datagram(
+        &mut self,
+        id: SocketId,
+        data: &[u8],
+        remote: Option<SocketAddr>,
+    ) -> io::Result<()> {
+        let socket = self.socket(id)?;
+        let (local, port) = (socket.local, socket.port);
+        let remote = match (remote, socket.remote) {
+            (Some(remote), _) => remote,
+            (None, Some((ip, port))) => SocketAddr::new(address(ip), port),
+            (None, None) => {
+                return Err(io::Error::new(
+                    io::ErrorKind::NotConnected,
+                    "the socket is not connected and no destination was given",
+                ));
+            }
+        };
+        let most = usize::from(self.config.mtu) - ipv4::HEADER_LEN - udp::HEADER_LEN;
+        if data.len() > most {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                format!("a datagram of {} bytes does not fit; at most {most} do", data.len()),
+            ));
+        }
+        let broadcast =
+            matches!(remote.ip(), IpAddr::V4(address) if self.addresses.is_broadcast(address));
+        let route = if remote.ip() == IpAddr::V4(core::net::Ipv4Addr::BROADCAST) {
+            Route { local: 0, next_hop: 0 }
+        } else {
+            self.route_to(remote.ip())?
+        };
+        let hop = if broadcast { Hop::Mac(Mac::BROADCAST) } else { Hop::Address(route.next_hop) };
+        let source = if local == 0 { self.addresses.get(route.local) } else { address(local) };
+        let (IpAddr::V4(source), IpAddr::V4(destination)) = (source, remote.ip()) else {
+            return Err(no_ipv6());
+        };
+        let Some(frame) = self.control_frame() else {
+            return Err(io::ErrorKind::WouldBlock.into());
+        };
+        let len = udp::HEADER_LEN + data.len();
+        self.control_header(
+            frame,
+            ipv4::Header {
+                source,
+                destination,
+                protocol: protocol::UDP,
+                ttl: 64,
+                tos: 0,
+                identification: 0,
+                dont_fragment: true,
+            },
+            len,
+        );
+        let room = &mut self.control_room(frame)[L4..];
+        udp::emit(room, port, remote.port(), data.len());
+        let sum = checksum::copy_and_sum(&mut room[udp::HEADER_LEN..][..data.len()], data);
+        let pseudo = checksum::pseudo_v4(source, destination, protocol::UDP, len);
+        udp::fill_checksum(room, pseudo, sum);
+        self.counters.datagrams_out += 1;
+        self.control_packet(frame, HEADERS + data.len(), hop);
+        Ok(())
+    }
+
+    /// Takes the oldest datagram that waits at the socket.
+    ///
+    /// # Errors
+    /// `NotConnected` if it is closed.
+    pub fn receive_datagram(&mut self, id: SocketId) -> io::Result<Option<Datagram>> {
+        self.socket(id)?;
+        let socket = &mut self.sockets[usize::from(id.index)];
+        let Some(frame) = socket.queue.pop(&self.arena) else { return Ok(None) };
+        socket.queued -= 1;
+        let meta = self.arena.meta_mut(frame);
+        meta.next = Frame::NONE;
+        let (header, transport) = ((meta.mark >> 16) as usize, (meta.mark & 0xffff) as usize);
+        let room = self.arena.room(frame);
+        let ip = &room[header..header + ipv4::HEADER_LEN];
+        let v4 = |at: usize| IpAddr::from([ip[at], ip[at + 1], ip[at + 2], ip[at + 3]]);
+        let source_port = u16::from_be_bytes([room[transport], room[transport + 1]]);
+        Ok(Some(Datagram {
+            frame,
+            source: SocketAddr::new(v4(12), source_port),
+            destination: v4(16),
+        }))
+    }
+
+    /// Datagrams that the socket dropped because its queue was full.
+    ///
+    /// # Errors
+    /// `NotConnected` if it is closed.
+    pub fn datagrams_dropped(&mut self, id: SocketId) -> io::Result<u64> {
+        self.socket(id).map(|socket| socket.dropped)
+    }
+
+    /// Closes the socket; what waits in it is dropped.
+    pub fn close_datagram(&mut self, id: SocketId) {
+        if self.socket(id).is_err() {
+            return;
+        }
+        let index = id.index;
+        let socket = &mut self.sockets[usize::from(index)];
+        socket.open = false;
+        socket.generation = socket.generation.wrapping_add(1);
+        socket.queue.release_all(&mut self.arena, Owners::RECEIVED);
+        socket.queued = 0;
+        let (port, after) = (socket.port, socket.next);
+        let mut at = self.udp_ports[usize::from(port)];
+        if at == index {
+            self.udp_ports[usize::from(port)] = after;
+            return;
+        }
+        while at != NO_SOCKET {
+            let next = self.sockets[usize::from(at)].next;
+            if next == index {
+                self.sockets[usize::from(at)].next = after;
+                return;
+            }
+            at = next;
+        }
+    }
+
+    pub(crate) fn socket_ready(&mut self, index: u16) -> Option<SocketId> {
+        let socket = &mut self.sockets[usize::from(index)];
+        socket.waiting = false;
+        (socket.open && !socket.queue.is_empty())
+            .then_some(SocketId { index, generation: socket.generation })
+    }
+}
+
+pub(crate) fn no_ipv6() -> io::Error {
+    io::Error::new(
+        io::ErrorKind::Unsupported,
+        "this stack does not speak IPv6 yet; use an IPv4 address",
+    )
+}

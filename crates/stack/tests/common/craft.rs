@@ -1,0 +1,232 @@
+//! Packets as bytes: written for the stack to receive, and read back from what it sends.
+
+use core::net::Ipv4Addr;
+
+use millrace_wire::arp::Operation;
+use millrace_wire::mac::Mac;
+use millrace_wire::seq::Seq;
+use millrace_wire::tcp::{self, Flags, OptionWriter};
+use millrace_wire::{arp, checksum, ether, icmpv4, ipv4, protocol, udp};
+
+pub const STACK_MAC: Mac = Mac([2, 0, 0, 0, 0, 1]);
+pub const PEER_MAC: Mac = Mac([2, 0, 0, 0, 0, 2]);
+pub const STACK_IP: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
+pub const PEER_IP: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 2);
+
+const L2: usize = ether::HEADER_LEN;
+const L4: usize = L2 + ipv4::HEADER_LEN;
+
+/// A TCP segment to be written. Everything that a test does not care about has a default.
+#[derive(Clone, Debug)]
+pub struct TcpSegment<'a> {
+    pub source: (Ipv4Addr, u16),
+    pub destination: (Ipv4Addr, u16),
+    pub sequence: u32,
+    pub acknowledgement: u32,
+    pub flags: Flags,
+    pub window: u16,
+    pub urgent: u16,
+    pub options: OptionWriter,
+    pub payload: &'a [u8],
+}
+
+impl Default for TcpSegment<'_> {
+    fn default() -> Self {
+        TcpSegment {
+            source: (PEER_IP, 5000),
+            destination: (STACK_IP, 80),
+            sequence: 0,
+            acknowledgement: 0,
+            flags: Flags::ACK,
+            window: 65_535,
+            urgent: 0,
+            options: OptionWriter::new(),
+            payload: &[],
+        }
+    }
+}
+
+impl TcpSegment<'_> {
+    pub fn bytes(&self) -> Vec<u8> {
+        let options = self.options.padded();
+        let len = tcp::HEADER_LEN + options.len() + self.payload.len();
+        let mut packet = ip_packet(self.source.0, self.destination.0, protocol::TCP, len);
+        let header_len = tcp::Header {
+            source_port: self.source.1,
+            destination_port: self.destination.1,
+            sequence: Seq(self.sequence),
+            acknowledgement: Seq(self.acknowledgement),
+            flags: self.flags,
+            window: self.window,
+            urgent: self.urgent,
+        }
+        .emit(&mut packet[L4..], options);
+        packet[L4 + header_len..].copy_from_slice(self.payload);
+        let pseudo = checksum::pseudo_v4(self.source.0, self.destination.0, protocol::TCP, len);
+        let header = &mut packet[L4..L4 + header_len];
+        tcp::fill_checksum(header, pseudo, checksum::sum(self.payload));
+        packet
+    }
+}
+
+/// Ethernet and IPv4 headers from the peer to the stack, and `len` zero bytes behind them.
+pub fn ip_packet(source: Ipv4Addr, destination: Ipv4Addr, protocol: u8, len: usize) -> Vec<u8> {
+    let mut packet = vec![0; L4 + len];
+    ether::emit(&mut packet, STACK_MAC, PEER_MAC, ether::EtherType::IPV4);
+    ipv4::Header {
+        source,
+        destination,
+        protocol,
+        ttl: 64,
+        tos: 0,
+        identification: 7,
+        dont_fragment: true,
+    }
+    .emit(&mut packet[L2..], len);
+    packet
+}
+
+/// Writes the IPv4 header's checksum again after a test has changed the header.
+pub fn mend_ip_checksum(packet: &mut [u8]) {
+    packet[L2 + 10..L2 + 12].fill(0);
+    let sum = checksum::finish(checksum::sum(&packet[L2..L4]));
+    packet[L2 + 10..L2 + 12].copy_from_slice(&sum.to_be_bytes());
+}
+
+pub fn udp_datagram(
+    source: (Ipv4Addr, u16),
+    destination: (Ipv4Addr, u16),
+    payload: &[u8],
+) -> Vec<u8> {
+    let len = udp::HEADER_LEN + payload.len();
+    let mut packet = ip_packet(source.0, destination.0, protocol::UDP, len);
+    udp::emit(&mut packet[L4..], source.1, destination.1, payload.len());
+    packet[L4 + udp::HEADER_LEN..].copy_from_slice(payload);
+    let pseudo = checksum::pseudo_v4(source.0, destination.0, protocol::UDP, len);
+    udp::fill_checksum(&mut packet[L4..], pseudo, checksum::sum(payload));
+    packet
+}
+
+pub fn echo_request(source: Ipv4Addr, destination: Ipv4Addr, data: &[u8]) -> Vec<u8> {
+    let len = icmpv4::HEADER_LEN + data.len();
+    let mut packet = ip_packet(source, destination, protocol::ICMP, len);
+    icmpv4::emit_echo_request(&mut packet[L4..], 77, 3, data);
+    packet
+}
+
+/// An ICMP error from `source` about `quote`, an IP packet from its header on.
+pub fn unreachable(source: Ipv4Addr, code: u8, quote: &[u8]) -> Vec<u8> {
+    let len = icmpv4::HEADER_LEN + quote.len();
+    let mut packet = ip_packet(source, STACK_IP, protocol::ICMP, len);
+    icmpv4::emit_unreachable(&mut packet[L4..], code, 0, quote);
+    packet
+}
+
+pub fn arp_packet(
+    operation: Operation,
+    sender: (Mac, Ipv4Addr),
+    target: (Mac, Ipv4Addr),
+) -> Vec<u8> {
+    let mut packet = vec![0; 60];
+    let to = if operation == Operation::Request { Mac::BROADCAST } else { STACK_MAC };
+    ether::emit(&mut packet, to, sender.0, ether::EtherType::ARP);
+    arp::emit(&mut packet[L2..], operation, sender.0, sender.1, target.0, target.1);
+    packet
+}
+
+/// What a stack sent, taken apart. Checksums are verified on the way, so a wrong one fails the
+/// test that sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Packet {
+    Tcp(Segment),
+    Udp { to: Mac, source: (Ipv4Addr, u16), destination: (Ipv4Addr, u16), payload: Vec<u8> },
+    Icmp { to: Mac, source: Ipv4Addr, destination: Ipv4Addr, message: Vec<u8> },
+    Arp { to: Mac, operation: Operation, sender: (Mac, Ipv4Addr), target: (Mac, Ipv4Addr) },
+}
+
+/// A TCP segment that a stack sent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Segment {
+    pub to: Mac,
+    pub source: (Ipv4Addr, u16),
+    pub destination: (Ipv4Addr, u16),
+    pub flags: Flags,
+    /// Absolute as parsed; [`super::peer::Peer`] makes them relative to the first ones.
+    pub seq: u32,
+    pub ack: u32,
+    pub window: u16,
+    pub mss: Option<u16>,
+    pub window_scale: Option<u8>,
+    pub payload: Vec<u8>,
+    /// Segment size of a super-segment, else 0.
+    pub gso_size: u16,
+}
+
+/// Reads a packet. With `unfinished`, transport checksums must hold the pseudo-header's sum, as
+/// for a port that finishes them; else they must be right.
+pub fn parse(bytes: &[u8], unfinished: bool) -> Packet {
+    let frame = ether::Frame::parse(bytes).expect("an Ethernet frame");
+    assert_eq!(frame.source(), STACK_MAC);
+    let to = frame.destination();
+    match frame.ether_type() {
+        ether::EtherType::ARP => {
+            let arp = arp::Packet::parse(frame.payload()).expect("an ARP packet");
+            Packet::Arp {
+                to,
+                operation: arp.operation(),
+                sender: (arp.sender_mac(), arp.sender_ip()),
+                target: (arp.target_mac(), arp.target_ip()),
+            }
+        }
+        ether::EtherType::IPV4 => parse_ip(to, frame.payload(), unfinished),
+        other => panic!("the stack sent ether type {other:#06x}"),
+    }
+}
+
+fn parse_ip(to: Mac, bytes: &[u8], unfinished: bool) -> Packet {
+    let ip = ipv4::Packet::parse(bytes).expect("an IPv4 packet");
+    assert!(ip.verify_checksum(), "IPv4 header checksum");
+    assert_eq!(ip.total_len(), bytes.len(), "IPv4 total length");
+    let (source, destination, payload) = (ip.source(), ip.destination(), ip.payload());
+    let pseudo = checksum::pseudo_v4(source, destination, ip.protocol(), payload.len());
+    match ip.protocol() {
+        protocol::TCP => {
+            let segment = tcp::Segment::parse(payload).expect("a TCP segment");
+            if unfinished && segment.checksum() == pseudo {
+                // The port finishes it.
+            } else {
+                assert!(segment.verify_checksum(pseudo), "TCP checksum");
+            }
+            let options = segment.options().expect("TCP options");
+            Packet::Tcp(Segment {
+                to,
+                source: (source, segment.source_port()),
+                destination: (destination, segment.destination_port()),
+                flags: segment.flags(),
+                seq: segment.sequence().0,
+                ack: segment.acknowledgement().0,
+                window: segment.window(),
+                mss: options.mss,
+                window_scale: options.window_scale,
+                payload: segment.payload().to_vec(),
+                gso_size: 0,
+            })
+        }
+        protocol::UDP => {
+            let datagram = udp::Datagram::parse(payload).expect("a UDP datagram");
+            assert!(datagram.verify_checksum(pseudo), "UDP checksum");
+            Packet::Udp {
+                to,
+                source: (source, datagram.source_port()),
+                destination: (destination, datagram.destination_port()),
+                payload: datagram.payload().to_vec(),
+            }
+        }
+        protocol::ICMP => {
+            let message = icmpv4::Packet::parse(payload).expect("an ICMP message");
+            assert!(message.verify_checksum(), "ICMP checksum");
+            Packet::Icmp { to, source, destination, message: payload.to_vec() }
+        }
+        other => panic!("the stack sent IP protocol {other}"),
+    }
+}

@@ -1,0 +1,639 @@
+//! A stack under attack: bytes are read as a script of frames, program's calls and time, against a
+//! stack with connections in every state. Shared by the property test and the fuzz target.
+//!
+//! Whatever the script is: no panic, the invariants hold after every step, and at the end every
+//! frame and every entry comes back.
+
+use core::net::{Ipv4Addr, SocketAddr};
+use core::time::Duration;
+
+use millrace_frames::{
+    Arena, ArenaConfig, ChecksumState, Frame, Hugepages, Instant, Owners, RxBatch, Transmit,
+    TxBatch,
+};
+use millrace_stack::{Config, ConnectionId, Event, InterfaceAddress, ListenerId, SocketId, Stack};
+use millrace_wire::arp::Operation;
+use millrace_wire::mac::Mac;
+use millrace_wire::tcp::{Flags, OptionWriter};
+
+use super::craft::{self, PEER_IP, PEER_MAC, STACK_IP, STACK_MAC, TcpSegment};
+
+const FRAMES: u32 = 256;
+const FLOWS: usize = 12;
+
+/// A connection as an attacker on the path sees it.
+#[derive(Clone, Copy, Debug, Default)]
+struct Flow {
+    peer_port: u16,
+    stack_port: u16,
+    /// What the stack expects next, by its last acknowledgement.
+    rcv_nxt: u32,
+    window: u32,
+    /// What the stack has sent so far.
+    snd_max: u32,
+    /// What it repeats.
+    snd_una: u32,
+}
+
+struct Script<'a>(&'a [u8]);
+
+impl Script<'_> {
+    fn byte(&mut self) -> u8 {
+        match self.0.split_first() {
+            Some((&byte, rest)) => {
+                self.0 = rest;
+                byte
+            }
+            None => 0,
+        }
+    }
+
+    fn one_in(&mut self, number: u8) -> bool {
+        self.byte().is_multiple_of(number)
+    }
+
+    fn word(&mut self) -> u16 {
+        u16::from_le_bytes([self.byte(), self.byte()])
+    }
+
+    fn long(&mut self) -> u32 {
+        u32::from(self.word()) << 16 | u32::from(self.word())
+    }
+
+    fn bytes(&mut self, len: usize) -> Vec<u8> {
+        let (now, later) = self.0.split_at(len.min(self.0.len()));
+        self.0 = later;
+        now.to_vec()
+    }
+
+    fn over(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+struct Target {
+    stack: Stack,
+    now: Instant,
+    flows: [Flow; FLOWS],
+    listener: Option<ListenerId>,
+    sockets: Vec<SocketId>,
+    connections: Vec<ConnectionId>,
+    in_flight: Vec<Transmit>,
+    hoard: Vec<Frame>,
+}
+
+/// Runs a script.
+pub fn run(bytes: &[u8]) {
+    let mut script = Script(bytes);
+    let mut target = Target::new(script.byte());
+    target.open_connections();
+    while !script.over() {
+        target.step(&mut script);
+        target.stack.check_invariants();
+    }
+    target.finish();
+}
+
+impl Target {
+    fn new(variant: u8) -> Target {
+        let gso = variant & 1 != 0;
+        let config = Config {
+            mac: STACK_MAC,
+            addresses: vec![InterfaceAddress { address: STACK_IP.into(), prefix: 24 }],
+            gateway: Some(Ipv4Addr::new(192, 0, 2, 254).into()),
+            seed: [1, 2, 3, 4],
+            tx_gso: if gso { 65_535 } else { 0 },
+            tx_checksum: gso,
+            connections: 16,
+            time_wait_connections: 4,
+            listeners: 2,
+            datagram_sockets: 2,
+            neighbours: 4,
+            neighbour_queue: 3,
+            control_queue: 16,
+            frame_reserve: 32,
+            send_buffer: 20_000,
+            receive_buffer: if variant & 2 != 0 { 2048 } else { 150_000 },
+            out_of_order_frames: 12,
+            datagram_queue: 3,
+            ephemeral_ports: 40_000..=40_003,
+            retries: 4,
+            ..Config::default()
+        };
+        let now = Instant::from_millis(5_000_000);
+        let arena = Arena::new(ArenaConfig {
+            frames: FRAMES,
+            frame_size: 2048,
+            hugepages: Hugepages::Never,
+        })
+        .expect("a small arena");
+        let mut stack = Stack::new(config, arena, now).expect("a stack");
+        let local = SocketAddr::new(STACK_IP.into(), 80);
+        let listener = Some(stack.listen(local, 6).expect("listen"));
+        let socket = stack.bind_datagram(SocketAddr::new(STACK_IP.into(), 53)).expect("bind");
+        Target {
+            stack,
+            now,
+            flows: core::array::from_fn(|number| Flow {
+                peer_port: 5000 + number as u16,
+                stack_port: 80,
+                rcv_nxt: 1000,
+                ..Flow::default()
+            }),
+            listener,
+            sockets: vec![socket],
+            connections: Vec::new(),
+            in_flight: Vec::new(),
+            hoard: Vec::new(),
+        }
+    }
+
+    /// Flows 0 to 8 in the states of RFC 9293 from SYN-SENT to TIME-WAIT.
+    fn open_connections(&mut self) {
+        self.inject(
+            &craft::arp_packet(Operation::Request, (PEER_MAC, PEER_IP), (Mac([0; 6]), STACK_IP)),
+            ChecksumState::Unknown,
+        );
+        let remote = SocketAddr::new(PEER_IP.into(), self.flows[0].peer_port);
+        let id = self.stack.connect(remote, None).expect("a free port");
+        self.connections.push(id);
+        self.flows[0].stack_port = self.stack.info(id).expect("just made").local.port();
+        self.collect();
+        for number in 1..9 {
+            self.segment(number, Flags::SYN, 0, 0, &[]);
+            if number == 1 {
+                continue;
+            }
+            self.segment(number, Flags::ACK, 0, 0, &[]);
+            self.events();
+            let id = *self.connections.last().expect("accepted");
+            match number {
+                3 | 4 | 7 | 8 => {
+                    self.stack.shutdown_write(id).expect("open");
+                    self.collect();
+                    match number {
+                        4 => self.segment(number, Flags::ACK, 0, 0, &[]),
+                        7 => {
+                            let behind = self.flows[number].snd_max.wrapping_sub(1);
+                            self.absolute(number, Flags::FIN | Flags::ACK, 0, behind, &[], 0);
+                        }
+                        8 => self.segment(number, Flags::FIN | Flags::ACK, 0, 0, &[]),
+                        _ => {}
+                    }
+                }
+                5 | 6 => {
+                    self.segment(number, Flags::FIN | Flags::ACK, 0, 0, &[]);
+                    if number == 6 {
+                        self.stack.shutdown_write(id).expect("open");
+                        self.collect();
+                    }
+                }
+                _ => {}
+            }
+        }
+    }
+
+    fn step(&mut self, script: &mut Script<'_>) {
+        match script.byte() % 16 {
+            0 => {
+                let len = usize::from(script.byte()) % 100;
+                let mut bytes = script.bytes(len);
+                // Long ones without using up the script.
+                bytes.resize(len * (1 + usize::from(script.byte()) % 40), 0x5a);
+                self.inject(&bytes, checksum_state(script.byte()));
+            }
+            1 => self.mutated(script),
+            2..=6 => self.near_the_window(script),
+            7 => self.datagram(script),
+            8 => self.icmp_error(script),
+            9 => self.arp(script),
+            10 => {
+                let millis = u64::from(script.word());
+                self.advance(Duration::from_millis(millis));
+            }
+            11 => self.burst(script),
+            12 => {
+                for packet in core::mem::take(&mut self.in_flight) {
+                    self.stack.arena_mut().transmitted(&packet);
+                }
+            }
+            13 => self.hoarding(script),
+            _ => self.program(script),
+        }
+    }
+
+    // Frames.
+
+    fn frame(&mut self, bytes: &[u8]) -> Option<Frame> {
+        let arena = self.stack.arena_mut();
+        let head = arena.allocate(Owners::RECEIVED)?;
+        let mut last = head;
+        let mut chunks = bytes.chunks(arena.frame_size() - 2);
+        let mut chunk = chunks.next().unwrap_or(&[]);
+        loop {
+            arena.room_mut(last)[2..2 + chunk.len()].copy_from_slice(chunk);
+            let meta = arena.meta_mut(last);
+            (meta.offset, meta.len) = (2, chunk.len() as u16);
+            let Some(next) = chunks.next() else { break };
+            chunk = next;
+            let Some(frame) = arena.allocate(Owners::RECEIVED) else {
+                arena.release_chain(head, Owners::RECEIVED);
+                return None;
+            };
+            arena.meta_mut(last).next = frame;
+            last = frame;
+        }
+        arena.meta_mut(head).total = bytes.len() as u32;
+        Some(head)
+    }
+
+    fn inject(&mut self, bytes: &[u8], checksum: ChecksumState) {
+        let Some(frame) = self.frame(bytes) else { return };
+        self.stack.arena_mut().meta_mut(frame).checksum = checksum;
+        let mut batch = RxBatch::new();
+        let _ = batch.push(frame);
+        self.stack.receive(self.now, &mut batch);
+        self.collect();
+    }
+
+    /// A segment at the expected numbers, moved by so much.
+    fn segment(&mut self, flow: usize, flags: Flags, seq: i32, ack: i32, payload: &[u8]) {
+        let ack = self.flows[flow].snd_max.wrapping_add_signed(ack);
+        self.absolute(flow, flags, seq, ack, payload, 0);
+    }
+
+    fn absolute(
+        &mut self,
+        flow: usize,
+        flags: Flags,
+        seq: i32,
+        ack: u32,
+        payload: &[u8],
+        variant: u8,
+    ) {
+        let bytes = self.bytes(flow, flags, seq, ack, payload, variant);
+        self.inject(&bytes, checksum_state(variant >> 4));
+    }
+
+    fn bytes(
+        &self,
+        flow: usize,
+        flags: Flags,
+        seq: i32,
+        ack: u32,
+        payload: &[u8],
+        variant: u8,
+    ) -> Vec<u8> {
+        let Flow { peer_port, stack_port, rcv_nxt, .. } = self.flows[flow];
+        let mut options = OptionWriter::new();
+        if flags.contains(Flags::SYN) {
+            if variant & 1 == 0 {
+                options.mss([0, 100, 536, 1460, 65_535][usize::from(variant) % 5]);
+            }
+            if variant & 2 == 0 {
+                options.window_scale([0, 7, 14, 255][usize::from(variant) % 4]);
+            }
+        }
+        TcpSegment {
+            source: (PEER_IP, peer_port),
+            destination: (STACK_IP, stack_port),
+            sequence: rcv_nxt.wrapping_add_signed(seq),
+            acknowledgement: ack,
+            flags,
+            window: [0, 1, 500, 3000, 65_535][usize::from(variant >> 2) % 5],
+            urgent: u16::from(variant),
+            options,
+            payload,
+        }
+        .bytes()
+    }
+
+    /// Segments around the edges of windows and queues: what an attacker on the path would try.
+    fn near_the_window(&mut self, script: &mut Script<'_>) {
+        let bytes = self.attack(script);
+        self.inject(&bytes, ChecksumState::Unknown);
+    }
+
+    fn attack(&mut self, script: &mut Script<'_>) -> Vec<u8> {
+        let number = usize::from(script.byte()) % FLOWS;
+        let flow = self.flows[number];
+        let flags = Flags(script.byte());
+        let flags = if !script.one_in(4) { flags | Flags::ACK } else { flags };
+        let flags = if !script.one_in(4) { flags & !(Flags::RST | Flags::SYN) } else { flags };
+        let near = script.byte() as i8 as i32;
+        let seq = match script.byte() % 6 {
+            0 | 1 => 0,
+            2 => near,
+            3 => near * 100,
+            4 => flow.window as i32 + near,
+            _ => script.long() as i32,
+        };
+        let near = script.byte() as i8 as i32;
+        let ack = match script.byte() % 6 {
+            0 | 1 => flow.snd_max,
+            2 => flow.snd_una,
+            3 => flow.snd_una.wrapping_add_signed(near),
+            4 => flow.snd_max.wrapping_add_signed(near),
+            _ => script.long(),
+        };
+        let len = match script.byte() % 5 {
+            0 | 1 => 0,
+            2 => usize::from(script.byte()),
+            3 => usize::from(script.word()) % 1461,
+            _ => usize::from(script.word()) % 20_000,
+        };
+        let payload = vec![0x5a; len];
+        let variant = script.byte();
+        self.bytes(number, flags, seq, ack, &payload, variant & 0x0f)
+    }
+
+    fn burst(&mut self, script: &mut Script<'_>) {
+        let mut batch = RxBatch::new();
+        for _ in 0..1 + script.byte() % 16 {
+            let bytes = self.attack(script);
+            if let Some(frame) = self.frame(&bytes) {
+                let _ = batch.push(frame);
+            }
+        }
+        self.stack.receive(self.now, &mut batch);
+        self.collect();
+    }
+
+    /// A good packet with some bytes changed, its transport checksum vouched for by the port.
+    fn mutated(&mut self, script: &mut Script<'_>) {
+        let mut bytes = match script.byte() % 4 {
+            0 => craft::udp_datagram((PEER_IP, 999), (STACK_IP, 53), b"question"),
+            1 => craft::echo_request(PEER_IP, STACK_IP, b"ping"),
+            _ => self.attack(script),
+        };
+        for _ in 0..script.byte() % 8 {
+            let at = usize::from(script.byte()) % bytes.len();
+            bytes[at] = script.byte();
+        }
+        if script.one_in(2) && bytes.len() >= 34 {
+            craft::mend_ip_checksum(&mut bytes);
+        }
+        if script.one_in(4) {
+            let len = usize::from(script.word()) % (bytes.len() + 1);
+            bytes.truncate(len);
+        }
+        self.inject(&bytes, checksum_state(script.byte()));
+    }
+
+    fn datagram(&mut self, script: &mut Script<'_>) {
+        let payload = vec![0x5a; usize::from(script.word()) % 1473];
+        let port = if script.one_in(4) { script.word() } else { 53 };
+        let to = if script.one_in(8) { Ipv4Addr::BROADCAST } else { STACK_IP };
+        let bytes = craft::udp_datagram((PEER_IP, script.word()), (to, port), &payload);
+        self.inject(&bytes, ChecksumState::Unknown);
+    }
+
+    fn icmp_error(&mut self, script: &mut Script<'_>) {
+        let number = usize::from(script.byte()) % FLOWS;
+        let Flow { peer_port, stack_port, snd_una, .. } = self.flows[number];
+        let quoted = TcpSegment {
+            source: (STACK_IP, stack_port),
+            destination: (PEER_IP, peer_port),
+            sequence: snd_una.wrapping_add_signed((script.byte() as i8).into()),
+            ..TcpSegment::default()
+        }
+        .bytes();
+        let len = 14 + usize::from(script.byte()) % (quoted.len() - 13);
+        let code = script.byte();
+        let bytes = craft::unreachable(Ipv4Addr::new(192, 0, 2, 254), code, &quoted[14..len]);
+        self.inject(&bytes, ChecksumState::Unknown);
+    }
+
+    fn arp(&mut self, script: &mut Script<'_>) {
+        let host = |byte: u8| Ipv4Addr::new(192, 0, 2, byte % 8);
+        let operation = Operation::from(u16::from(script.byte() % 4));
+        let sender = (Mac([2, 0, 0, 0, 1, script.byte()]), host(script.byte()));
+        let target = (Mac([0; 6]), host(script.byte()));
+        let bytes = craft::arp_packet(operation, sender, target);
+        self.inject(&bytes, ChecksumState::Unknown);
+    }
+
+    fn hoarding(&mut self, script: &mut Script<'_>) {
+        let arena = self.stack.arena_mut();
+        if self.hoard.is_empty() {
+            let left = usize::from(script.byte()) % 64;
+            while arena.free() > left {
+                self.hoard.extend(arena.allocate(Owners::RECEIVED));
+            }
+        } else {
+            for frame in self.hoard.drain(..) {
+                arena.release(frame, Owners::RECEIVED);
+            }
+        }
+        self.collect();
+    }
+
+    // What the program does.
+
+    fn program(&mut self, script: &mut Script<'_>) {
+        let choice = usize::from(script.byte());
+        let id = match self.connections.len() {
+            0 => None,
+            len => Some((choice % len, self.connections[choice % len])),
+        };
+        match (script.byte() % 16, id) {
+            (0..=2, Some((_, id))) => {
+                let data = vec![0x77; usize::from(script.word()) % 30_000];
+                let _ = self.stack.write(id, &data);
+            }
+            (3 | 4, Some((_, id))) => self.read(id, usize::from(script.byte() % 8)),
+            (5, Some((_, id))) => drop(self.stack.shutdown_write(id)),
+            (6, Some((_, id))) => drop(self.stack.shutdown_read(id)),
+            (7, Some((at, id))) => {
+                self.stack.close(id);
+                self.connections.swap_remove(at);
+            }
+            (8, Some((_, id))) => self.stack.abort(id),
+            (9, Some((_, id))) => {
+                let linger = Duration::from_millis(script.word().into());
+                let _ = self.stack.set_linger(id, script.one_in(2).then_some(linger));
+            }
+            (10, Some((_, id))) => {
+                let _ = self.stack.set_no_delay(id, script.one_in(2));
+                let _ = self.stack.rearm(id);
+            }
+            (11, _) => {
+                let host = Ipv4Addr::new(192, 0, 2, 2 + script.byte() % 6);
+                let port = 5000 + u16::from(script.byte()) % 16;
+                if let Ok(id) = self.stack.connect(SocketAddr::new(host.into(), port), None) {
+                    let local = self.stack.info(id).expect("just made").local.port();
+                    self.connections.push(id);
+                    let number = usize::from(script.byte()) % FLOWS;
+                    (self.flows[number].peer_port, self.flows[number].stack_port) = (port, local);
+                }
+            }
+            (12, _) => match self.listener.take() {
+                Some(listener) => self.stack.close_listener(listener),
+                None => {
+                    let local = SocketAddr::new(STACK_IP.into(), 80);
+                    self.listener = self.stack.listen(local, 1 + u32::from(script.byte()) % 8).ok();
+                }
+            },
+            (13, _) => self.datagram_calls(script),
+            (14, _) => self.events(),
+            _ => self.stack.announce(),
+        }
+        self.collect();
+    }
+
+    fn datagram_calls(&mut self, script: &mut Script<'_>) {
+        let Some(&socket) = self.sockets.first() else {
+            let local = SocketAddr::new(STACK_IP.into(), 53);
+            self.sockets.extend(self.stack.bind_datagram(local));
+            return;
+        };
+        match script.byte() % 4 {
+            0 => {
+                let host = Ipv4Addr::new(192, 0, 2, script.byte() % 8);
+                let remote = SocketAddr::new(host.into(), script.word());
+                let data = vec![1; usize::from(script.word()) % 1600];
+                let _ = self.stack.send_datagram(socket, &data, Some(remote));
+            }
+            1 => {
+                while let Ok(Some(datagram)) = self.stack.receive_datagram(socket) {
+                    self.stack.arena_mut().release_chain(datagram.frame, Owners::RECEIVED);
+                }
+            }
+            2 => {
+                let remote = SocketAddr::new(PEER_IP.into(), script.word());
+                let _ = self.stack.connect_datagram(socket, remote);
+            }
+            _ => {
+                self.stack.close_datagram(socket);
+                self.sockets.clear();
+            }
+        }
+    }
+
+    fn read(&mut self, id: ConnectionId, frames: usize) {
+        for _ in 0..frames {
+            let Ok(Some(frame)) = self.stack.read(id) else { return };
+            self.stack.arena_mut().release(frame, Owners::RECEIVED);
+        }
+    }
+
+    fn events(&mut self) {
+        let mut count = 0;
+        while let Some(event) = self.stack.next_event() {
+            count += 1;
+            assert!(count < 1000, "events without end: {event:?}");
+            match event {
+                Event::Accept(listener) => {
+                    if let Ok(Some(id)) = self.stack.accept(listener) {
+                        self.connections.push(id);
+                    }
+                }
+                Event::Connection(id, _) => {
+                    self.stack.info(id).expect("an event about a live handle");
+                }
+                Event::Datagram(_) => {}
+            }
+        }
+    }
+
+    // What the stack sends: taken note of, as somebody on the path would.
+
+    fn collect(&mut self) {
+        let mut batch = TxBatch::new();
+        let mut rounds = 0;
+        while self.stack.transmit(self.now, &mut batch) > 0 {
+            rounds += 1;
+            assert!(rounds < 1000, "the stack sends without end");
+            for packet in batch.iter() {
+                self.observe(packet);
+                self.in_flight.push(*packet);
+            }
+            batch.clear();
+        }
+        // A port that is done at once, but for a few of the last packets.
+        while self.in_flight.len() > 8 {
+            let packet = self.in_flight.remove(0);
+            self.stack.arena_mut().transmitted(&packet);
+        }
+    }
+
+    fn observe(&mut self, packet: &Transmit) {
+        let start = usize::from(packet.offset);
+        let mut bytes =
+            self.stack.arena().room(packet.head)[start..start + usize::from(packet.len)].to_vec();
+        let mut frame = packet.head;
+        for _ in 1..packet.frames {
+            frame = self.stack.arena().meta(frame).next;
+            bytes.extend_from_slice(self.stack.arena().bytes(frame));
+        }
+        assert_eq!(bytes.len(), packet.total as usize);
+        // Parsing verifies lengths and checksums.
+        let craft::Packet::Tcp(segment) = craft::parse(&bytes, packet.checksum_start != 0) else {
+            return;
+        };
+        let flow = self.flows.iter_mut().find(|flow| {
+            (flow.stack_port, flow.peer_port) == (segment.source.1, segment.destination.1)
+        });
+        if let Some(flow) = flow
+            && !segment.flags.contains(Flags::RST)
+        {
+            let taken = u32::from(segment.flags.contains(Flags::SYN))
+                + u32::from(segment.flags.contains(Flags::FIN));
+            flow.snd_una = segment.seq;
+            flow.snd_max = segment.seq.wrapping_add(segment.payload.len() as u32 + taken);
+            if segment.flags.contains(Flags::ACK) {
+                flow.rcv_nxt = segment.ack;
+                flow.window = u32::from(segment.window);
+            }
+        }
+    }
+
+    fn advance(&mut self, time: Duration) {
+        let end = self.now + time;
+        let mut rounds = 0;
+        while let Some(deadline) = self.stack.next_deadline().filter(|&at| at <= end) {
+            rounds += 1;
+            assert!(rounds < 200_000, "wakes up without end");
+            self.now = self.now.max(deadline);
+            self.stack.advance(self.now);
+            self.collect();
+        }
+        self.now = end;
+        self.stack.advance(end);
+        self.collect();
+    }
+
+    fn finish(mut self) {
+        self.events();
+        for frame in self.hoard.drain(..) {
+            self.stack.arena_mut().release(frame, Owners::RECEIVED);
+        }
+        if let Some(listener) = self.listener.take() {
+            self.stack.close_listener(listener);
+        }
+        for id in self.connections.drain(..) {
+            self.stack.abort(id);
+            self.stack.release(id);
+        }
+        for socket in self.sockets.drain(..) {
+            self.stack.close_datagram(socket);
+        }
+        self.collect();
+        self.advance(Duration::from_secs(3 * 3600));
+        for packet in core::mem::take(&mut self.in_flight) {
+            self.stack.arena_mut().transmitted(&packet);
+        }
+        self.stack.check_invariants();
+        assert_eq!(self.stack.connections(), 0, "entries leaked");
+        assert_eq!(self.stack.arena().free(), FRAMES as usize, "frames leaked");
+    }
+}
+
+fn checksum_state(choice: u8) -> ChecksumState {
+    match choice % 4 {
+        0 => ChecksumState::Unknown,
+        1 => ChecksumState::Verified,
+        2 => ChecksumState::Unfinished,
+        _ => ChecksumState::MaybeUnfinished,
+    }
+}

@@ -1,0 +1,34 @@
+//! Arbitrary frames, calls and times against a stack with connections in every state. The fuzz
+//! target `fuzz/fuzz_targets/hostile.rs` runs the same scripts, chosen by coverage.
+
+#[path = "common/craft.rs"]
+#[allow(dead_code, reason = "other tests use the rest")]
+mod craft;
+#[path = "common/hostile.rs"]
+mod hostile;
+
+use proptest::prelude::*;
+use proptest::test_runner::RngSeed;
+
+#[test]
+fn nothing_at_all() {
+    for variant in 0..4 {
+        hostile::run(&[variant]);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig {
+        cases: 2_000,
+        failure_persistence: None,
+        rng_seed: RngSeed::Fixed(0x6d69_6c6c),
+        ..ProptestConfig::default()
+    })]
+
+    #[test]
+    fn no_script_panics_leaks_or_breaks_an_invariant(
+        script in prop::collection::vec(any::<u8>(), 0..3000),
+    ) {
+        hostile::run(&script);
+    }
+}

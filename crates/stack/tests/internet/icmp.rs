@@ -1,0 +1,202 @@
+//! ICMP (RFC 792, RFC 1122 §3.2.2, RFC 5927).
+
+use core::net::{Ipv4Addr, SocketAddr};
+
+use millrace_stack::{Failure, State};
+use millrace_wire::icmpv4::{self, Kind, unreachable};
+
+use crate::common::craft::{
+    self, PEER_IP, PEER_MAC, Packet, STACK_IP, TcpSegment, echo_request, udp_datagram,
+};
+use crate::common::peer::{Peer, SYN, pattern};
+
+#[track_caller]
+fn icmp(peer: &mut Peer) -> Vec<u8> {
+    match peer.next_packet() {
+        Some(Packet::Icmp { to, source, destination, message }) => {
+            assert_eq!((to, source, destination), (PEER_MAC, STACK_IP, PEER_IP));
+            message
+        }
+        other => panic!("expected ICMP, the stack sent {other:?}"),
+    }
+}
+
+#[test]
+fn echoes_of_every_size_come_back_as_they_were() {
+    let mut peer = Peer::new();
+    for len in (0..70).chain([555, 1000, 1001, 1471, 1472]) {
+        let data = pattern(len, len);
+        peer.inject(&echo_request(PEER_IP, STACK_IP, &data));
+        let message = icmp(&mut peer);
+        let packet = icmpv4::Packet::parse(&message).unwrap();
+        assert_eq!(packet.kind(), Kind::EchoReply { identifier: 77, sequence: 3, data: &data });
+    }
+    assert_eq!(peer.stack.counters().echo_replies, 75);
+}
+
+#[test]
+fn an_echo_that_does_not_fit_is_ignored() {
+    let mut peer = Peer::new();
+    peer.inject(&echo_request(PEER_IP, STACK_IP, &[0; 1473]));
+    peer.expect_silence();
+    assert_eq!(peer.stack.counters().drop_icmp_ignored, 1);
+}
+
+#[test]
+fn broadcast_echoes_are_not_answered() {
+    let mut peer = Peer::new();
+    for destination in [Ipv4Addr::BROADCAST, Ipv4Addr::new(192, 0, 2, 255)] {
+        peer.inject(&echo_request(PEER_IP, destination, b"smurf"));
+    }
+    let mut by_link = echo_request(PEER_IP, STACK_IP, b"smurf");
+    by_link[..6].fill(0xff);
+    peer.inject(&by_link);
+    peer.expect_silence();
+    assert_eq!(peer.stack.counters().drop_icmp_ignored, 3);
+}
+
+#[test]
+fn bad_messages_are_counted() {
+    let mut peer = Peer::new();
+    let mut flipped = echo_request(PEER_IP, STACK_IP, b"data");
+    *flipped.last_mut().unwrap() ^= 1;
+    peer.inject(&flipped);
+    let short = craft::ip_packet(PEER_IP, STACK_IP, 1, 7);
+    peer.inject(&short);
+    peer.expect_silence();
+    assert_eq!(peer.stack.counters().drop_icmp_malformed, 2);
+}
+
+#[test]
+fn a_datagram_to_nobody_is_answered_with_its_beginning() {
+    let mut peer = Peer::new();
+    let datagram = udp_datagram((PEER_IP, 999), (STACK_IP, 7), &pattern(0, 1400));
+    peer.inject(&datagram);
+    let message = icmp(&mut peer);
+    match icmpv4::Packet::parse(&message).unwrap().kind() {
+        Kind::Unreachable { code: unreachable::PORT, quote, .. } => {
+            assert_eq!(quote, &datagram[14..14 + icmpv4::MAX_QUOTE]);
+        }
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(peer.stack.counters().drop_udp_no_socket, 1);
+    assert_eq!(peer.stack.counters().icmp_errors_sent, 1);
+}
+
+#[test]
+fn an_unknown_protocol_is_answered() {
+    let mut peer = Peer::new();
+    peer.inject(&craft::ip_packet(PEER_IP, STACK_IP, 132, 30));
+    let message = icmp(&mut peer);
+    assert!(matches!(
+        icmpv4::Packet::parse(&message).unwrap().kind(),
+        Kind::Unreachable { code: unreachable::PROTOCOL, .. }
+    ));
+    assert_eq!(peer.stack.counters().drop_ip_protocol, 1);
+}
+
+#[test]
+fn nothing_is_said_about_broadcasts() {
+    let mut peer = Peer::new();
+    peer.inject(&udp_datagram((PEER_IP, 999), (Ipv4Addr::BROADCAST, 7), b"all"));
+    peer.expect_silence();
+}
+
+#[test]
+fn errors_are_limited_a_second() {
+    let mut peer = Peer::with(|config| config.icmp_per_second = 4);
+    for _ in 0..10 {
+        peer.inject(&udp_datagram((PEER_IP, 999), (STACK_IP, 7), b"x"));
+    }
+    for _ in 0..4 {
+        icmp(&mut peer);
+    }
+    peer.expect_silence();
+    assert_eq!(peer.stack.counters().drop_icmp_rate, 6);
+    peer.advance_ms(500);
+    peer.inject(&udp_datagram((PEER_IP, 999), (STACK_IP, 7), b"x"));
+    icmp(&mut peer);
+}
+
+/// The beginning of a segment that the stack is said to have sent.
+fn quote(peer: &Peer, seq: u32) -> Vec<u8> {
+    let segment = TcpSegment {
+        source: (STACK_IP, peer.flow.stack_port),
+        destination: (PEER_IP, peer.flow.peer_port),
+        sequence: peer.flow.iss.wrapping_add(seq),
+        ..TcpSegment::default()
+    };
+    segment.bytes()[14..14 + 28].to_vec()
+}
+
+#[test]
+fn a_port_that_is_unreachable_refuses_a_connect() {
+    for (code, failure) in [
+        (unreachable::PORT, Failure::Refused),
+        (unreachable::PROTOCOL, Failure::Refused),
+        (unreachable::HOST, Failure::HostUnreachable),
+        (unreachable::NETWORK, Failure::HostUnreachable),
+    ] {
+        let mut peer = Peer::new();
+        let id = peer.connect();
+        peer.expect(SYN);
+        let quote = quote(&peer, 0);
+        peer.inject(&craft::unreachable(PEER_IP, code, &quote));
+        assert_eq!(peer.stack.failure(id).unwrap(), Some(failure), "code {code}");
+        assert_eq!(peer.stack.counters().icmp_errors_taken, 1);
+    }
+}
+
+#[test]
+fn an_error_about_another_sequence_number_is_not_believed() {
+    let mut peer = Peer::new();
+    let id = peer.connect();
+    peer.expect(SYN);
+    for seq in [1, 2, u32::MAX, 1 << 31] {
+        let quote = quote(&peer, seq);
+        peer.inject(&craft::unreachable(PEER_IP, unreachable::PORT, &quote));
+    }
+    assert_eq!(peer.state(id), State::SynSent);
+    assert_eq!(peer.stack.counters().drop_icmp_unrelated, 4);
+}
+
+#[test]
+fn an_error_does_not_end_an_established_connection() {
+    let mut peer = Peer::new();
+    let id = peer.accepted();
+    peer.write(id, 0, 100);
+    peer.take();
+    for code in 0..16 {
+        let quote = quote(&peer, 1);
+        peer.inject(&craft::unreachable(PEER_IP, code, &quote));
+    }
+    assert_eq!(peer.state(id), State::Established);
+}
+
+#[test]
+fn a_too_big_syn_does_not_fail_a_connect() {
+    let mut peer = Peer::new();
+    let id = peer.connect();
+    peer.expect(SYN);
+    let quote = quote(&peer, 0);
+    peer.inject(&craft::unreachable(PEER_IP, unreachable::FRAGMENTATION_NEEDED, &quote));
+    assert_eq!(peer.state(id), State::SynSent);
+}
+
+#[test]
+fn errors_about_what_is_not_ours_are_dropped() {
+    let mut peer = Peer::new();
+    peer.connect();
+    peer.expect(SYN);
+    let mut foreign = quote(&peer, 0);
+    foreign[15] = 99; // another source
+    peer.inject(&craft::unreachable(PEER_IP, unreachable::PORT, &foreign));
+    let short = quote(&peer, 0);
+    peer.inject(&craft::unreachable(PEER_IP, unreachable::PORT, &short[..24]));
+    peer.inject(&craft::unreachable(PEER_IP, unreachable::PORT, &[]));
+    let datagram = udp_datagram((STACK_IP, 1), (PEER_IP, 2), b"x");
+    peer.inject(&craft::unreachable(PEER_IP, unreachable::PORT, &datagram[14..]));
+    assert_eq!(peer.stack.counters().drop_icmp_unrelated, 4);
+    peer.expect_silence();
+    let _ = SocketAddr::new(PEER_IP.into(), 1);
+}

@@ -1,0 +1,11 @@
+//! The layers below TCP, and UDP, against their RFCs.
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod arp;
+mod checksum;
+mod configuration;
+mod icmp;
+mod ip;
+mod udp;

@@ -1,0 +1,140 @@
+//! The congestion window (RFC 5681 §3.1 and §4.1, RFC 6928, RFC 7661).
+
+use core::time::Duration;
+
+use crate::common::peer::{ACK, Peer};
+use millrace_stack::ConnectionId;
+
+fn window(peer: &Peer, id: ConnectionId) -> u32 {
+    peer.stack.info(id).unwrap().congestion_window
+}
+
+/// Acknowledges everything, every second segment, each in a call of its own. Returns up to where.
+fn acknowledge_all(peer: &mut Peer, from: u32) -> u32 {
+    let sent = peer.take();
+    let end = sent.iter().map(|segment| segment.seq + segment.payload.len() as u32).max().unwrap();
+    let mut at = from;
+    while at < end {
+        at = (at + 2000).min(end);
+        peer.send(ACK, 1, at, &[]);
+    }
+    end
+}
+
+#[test]
+fn it_begins_with_ten_segments() {
+    let mut peer = Peer::new();
+    let id = peer.accepted();
+    peer.write(id, 0, 50_000);
+    assert_eq!(peer.take().len(), 10);
+    assert_eq!(window(&peer, id), 10_000);
+}
+
+#[test]
+fn slow_start_doubles_it_each_round_trip() {
+    let mut peer = Peer::new();
+    let id = peer.accepted();
+    peer.write(id, 0, 300_000);
+    let mut acked = 1;
+    for round in 1..3 {
+        peer.advance_ms(50);
+        acked = acknowledge_all(&mut peer, acked);
+        assert_eq!(window(&peer, id), 10_000 << round);
+    }
+    assert_eq!(peer.take().len(), 40);
+}
+
+#[test]
+fn acknowledgements_that_come_in_one_batch_count_all() {
+    let mut peer = Peer::new();
+    let id = peer.accepted();
+    peer.write(id, 0, 300_000);
+    assert_eq!(peer.take().len(), 10);
+    let acks: Vec<_> = (1..=5).map(|n| peer.segment(ACK, 1, 1 + n * 2000, &[]).bytes()).collect();
+    peer.inject_batch(&acks);
+    assert_eq!(window(&peer, id), 20_000);
+    assert_eq!(peer.take().len(), 20);
+}
+
+#[test]
+fn avoidance_adds_one_segment_each_round_trip() {
+    let mut peer = Peer::new();
+    let id = peer.accepted();
+    peer.write(id, 0, 200_000);
+    peer.take();
+    for _ in 0..3 {
+        peer.send(ACK, 1, 1, &[]);
+    }
+    peer.take();
+    peer.send(ACK, 1, 10_001, &[]);
+    // Out of recovery with a threshold of half of what was in flight.
+    let threshold = peer.stack.info(id).unwrap().slow_start_threshold;
+    assert_eq!(threshold, 5000);
+    let mut acked = acknowledge_all(&mut peer, 10_001);
+    while window(&peer, id) < 6000 {
+        acked = acknowledge_all(&mut peer, acked);
+    }
+    for _ in 0..3 {
+        let before = window(&peer, id);
+        let start = acked;
+        while acked - start < before {
+            acked = acknowledge_all(&mut peer, acked);
+        }
+        let after = window(&peer, id);
+        assert!((before + 900..=before + 2000).contains(&after), "{before} to {after}");
+    }
+}
+
+#[test]
+fn a_timeout_leaves_one_segment_and_half_as_threshold() {
+    let mut peer = Peer::new();
+    let id = peer.accepted();
+    peer.write(id, 0, 50_000);
+    peer.take();
+    peer.wait();
+    let info = peer.stack.info(id).unwrap();
+    assert_eq!((info.congestion_window, info.slow_start_threshold), (1000, 5000));
+    peer.take();
+    peer.wait();
+    let info = peer.stack.info(id).unwrap();
+    assert_eq!((info.congestion_window, info.slow_start_threshold), (1000, 5000));
+}
+
+#[test]
+fn after_a_pause_it_begins_again() {
+    let mut peer = Peer::new();
+    let id = peer.accepted();
+    peer.write(id, 0, 100_000);
+    let mut acked = 1;
+    while peer.stack.info(id).unwrap().send_queue > 0 {
+        acked = acknowledge_all(&mut peer, acked);
+    }
+    assert!(window(&peer, id) > 20_000);
+    peer.advance(Duration::from_secs(5));
+    peer.write(id, 100_000, 50_000);
+    assert_eq!(peer.take().len(), 10);
+}
+
+#[test]
+fn a_window_that_is_not_used_does_not_grow() {
+    let mut peer = Peer::new();
+    let id = peer.accepted();
+    for at in 0..50u32 {
+        peer.write(id, at as usize * 500, 500);
+        peer.take();
+        peer.send(ACK, 1, 501 + at * 500, &[]);
+    }
+    assert_eq!(window(&peer, id), 10_000);
+}
+
+#[test]
+fn acknowledgement_division_gains_nothing() {
+    let mut peer = Peer::new();
+    let id = peer.accepted();
+    peer.write(id, 0, 100_000);
+    peer.take();
+    for part in 1..=100 {
+        peer.send(ACK, 1, 1 + part * 10, &[]);
+    }
+    assert_eq!(window(&peer, id), 11_000);
+}

@@ -1,0 +1,170 @@
+//! Fast retransmit and fast recovery (RFC 5681 §3.2, RFC 6582).
+
+use crate::common::peer::{ACK, Peer, pattern};
+use millrace_stack::ConnectionId;
+
+/// Ten segments in flight.
+fn ten() -> (Peer, ConnectionId) {
+    let mut peer = Peer::new();
+    let id = peer.accepted();
+    peer.write(id, 0, 30_000);
+    assert_eq!(peer.take().len(), 10);
+    (peer, id)
+}
+
+#[test]
+fn the_third_duplicate_sends_the_missing_segment() {
+    let (mut peer, id) = ten();
+    peer.send(ACK, 1, 1, &[]);
+    peer.send(ACK, 1, 1, &[]);
+    peer.expect_silence();
+    peer.send(ACK, 1, 1, &[]);
+    peer.expect_data(1, 1000);
+    peer.expect_silence();
+    let info = peer.stack.info(id).unwrap();
+    assert_eq!(info.slow_start_threshold, 5000);
+    assert_eq!(info.congestion_window, 8000);
+    assert_eq!(peer.stack.counters().fast_retransmits, 1);
+    assert_eq!(peer.stack.counters().retransmission_timeouts, 0);
+}
+
+#[test]
+fn further_duplicates_inflate_the_window_until_new_data_goes() {
+    let (mut peer, id) = ten();
+    for _ in 0..3 {
+        peer.send(ACK, 1, 1, &[]);
+    }
+    peer.expect_data(1, 1000);
+    // 8000, with 10000 in flight: two more duplicates only fill up.
+    peer.send(ACK, 1, 1, &[]);
+    peer.send(ACK, 1, 1, &[]);
+    peer.expect_silence();
+    peer.send(ACK, 1, 1, &[]);
+    peer.expect_data(10_001, 1000);
+    peer.expect_silence();
+    // Everything of then is acknowledged: the window deflates to the threshold.
+    peer.send(ACK, 1, 10_001, &[]);
+    let info = peer.stack.info(id).unwrap();
+    assert!(info.congestion_window <= 5000, "{info:?}");
+}
+
+#[test]
+fn a_partial_acknowledgement_sends_the_next_hole_at_once() {
+    let (mut peer, _) = ten();
+    for _ in 0..3 {
+        peer.send(ACK, 1, 1, &[]);
+    }
+    peer.expect_data(1, 1000);
+    peer.send(ACK, 1, 3001, &[]);
+    peer.expect_data(3001, 1000);
+    peer.send(ACK, 1, 7001, &[]);
+    let sent = peer.take();
+    assert_eq!(sent[0].seq, 7001);
+    assert!(sent[1..].iter().all(|segment| segment.seq > 10_000), "only new data beside it");
+    assert_eq!(peer.stack.counters().fast_retransmits, 1);
+    assert_eq!(peer.stack.counters().retransmission_timeouts, 0);
+}
+
+#[test]
+fn duplicates_within_one_recovery_start_no_second_one() {
+    let (mut peer, id) = ten();
+    for _ in 0..3 {
+        peer.send(ACK, 1, 1, &[]);
+    }
+    peer.take();
+    peer.send(ACK, 1, 3001, &[]);
+    peer.take();
+    let threshold = peer.stack.info(id).unwrap().slow_start_threshold;
+    for _ in 0..4 {
+        peer.send(ACK, 1, 3001, &[]);
+    }
+    assert!(peer.take().iter().all(|segment| segment.seq > 10_000));
+    assert_eq!(peer.stack.info(id).unwrap().slow_start_threshold, threshold);
+    assert_eq!(peer.stack.counters().fast_retransmits, 1);
+}
+
+#[test]
+fn duplicates_after_a_timeout_start_no_recovery() {
+    let (mut peer, _) = ten();
+    peer.wait();
+    peer.expect_data(1, 1000);
+    for _ in 0..5 {
+        peer.send(ACK, 1, 1, &[]);
+    }
+    // They are for what was sent before the timeout (RFC 6582 §3.2, step 2).
+    peer.expect_silence();
+    assert_eq!(peer.stack.counters().fast_retransmits, 0);
+}
+
+#[test]
+fn the_very_first_segment_of_a_connection_is_recovered_too() {
+    let mut peer = Peer::new();
+    let id = peer.connected();
+    peer.write(id, 0, 4000);
+    assert_eq!(peer.take().len(), 4);
+    for _ in 0..3 {
+        peer.send(ACK, 1, 1, &[]);
+    }
+    peer.expect_data(1, 1000);
+}
+
+#[test]
+fn a_second_loss_after_a_recovery_is_found_as_well() {
+    let (mut peer, id) = ten();
+    for _ in 0..3 {
+        peer.send(ACK, 1, 1, &[]);
+    }
+    peer.take();
+    peer.send(ACK, 1, 10_001, &[]);
+    assert_eq!(peer.take().len(), 2);
+    peer.send(ACK, 1, 12_001, &[]);
+    assert_eq!(peer.take().len(), 4);
+    for _ in 0..3 {
+        peer.send(ACK, 1, 12_001, &[]);
+    }
+    assert!(peer.take().iter().any(|segment| segment.seq == 12_001));
+    assert_eq!(peer.stack.counters().fast_retransmits, 2);
+    let _ = id;
+}
+
+#[test]
+fn what_is_no_duplicate_does_not_count() {
+    let (mut peer, _) = ten();
+    // With data, with another window, and with nothing in between that is one.
+    for at in 0..4 {
+        peer.send(ACK, 1 + at * 10, 1, &pattern(at as usize * 10, 10));
+    }
+    for window in [60_000, 50_000, 40_000, 30_000] {
+        peer.window = window;
+        peer.send(ACK, 41, 1, &[]);
+    }
+    peer.take();
+    assert_eq!(peer.stack.counters().fast_retransmits, 0);
+}
+
+#[test]
+fn duplicates_without_anything_in_flight_do_not_count() {
+    let mut peer = Peer::new();
+    let id = peer.accepted();
+    for _ in 0..5 {
+        peer.send(ACK, 1, 1, &[]);
+    }
+    peer.write(id, 0, 5000);
+    peer.take();
+    peer.send(ACK, 1, 1, &[]);
+    assert_eq!(peer.stack.counters().fast_retransmits, 0);
+}
+
+#[test]
+fn a_retransmission_stays_within_the_window() {
+    let mut peer = Peer::new();
+    peer.window = 500;
+    let id = peer.accepted();
+    peer.write(id, 0, 3000);
+    // The window takes half of what the frame holds.
+    peer.expect_data(1, 500);
+    for _ in 0..3 {
+        peer.send(ACK, 1, 1, &[]);
+    }
+    peer.expect_data(1, 500);
+}

@@ -1,0 +1,22 @@
+//! TCP against its RFCs, a topic a file, each with the other side played segment by segment.
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod close;
+mod congestion;
+mod delayed_ack;
+mod exhaustion;
+mod fast_retransmit;
+mod handshake;
+mod listener;
+mod nagle;
+mod out_of_order;
+mod ports;
+mod reset;
+mod retransmission;
+mod simultaneous_open;
+mod super_segments;
+mod time_wait;
+mod urgent;
+mod window;

@@ -1,0 +1,82 @@
+//! Nagle's algorithm (RFC 9293 §3.7.4) and how small writes are gathered.
+
+use crate::common::peer::{ACK, Peer, pattern};
+
+#[test]
+fn a_small_segment_waits_while_another_is_unacknowledged() {
+    let mut peer = Peer::new();
+    let id = peer.accepted();
+    peer.write(id, 0, 10);
+    peer.expect_data(1, 10);
+    for at in 1..6 {
+        peer.write(id, at * 10, 10);
+    }
+    peer.expect_silence();
+    peer.send(ACK, 1, 11, &[]);
+    peer.expect_data(11, 50);
+    peer.expect_silence();
+}
+
+#[test]
+fn full_segments_do_not_wait() {
+    let mut peer = Peer::new();
+    let id = peer.accepted();
+    peer.write(id, 0, 10);
+    peer.expect_data(1, 10);
+    peer.write(id, 10, 2500);
+    peer.expect_data(11, 1000);
+    peer.expect_data(1011, 1000);
+    peer.expect_silence();
+    peer.send(ACK, 1, 11, &[]);
+    peer.expect_silence();
+    peer.send(ACK, 1, 2011, &[]);
+    peer.expect_data(2011, 500);
+}
+
+#[test]
+fn without_delay_every_write_goes() {
+    let mut peer = Peer::new();
+    let id = peer.accepted();
+    peer.stack.set_no_delay(id, true).unwrap();
+    for at in 0..5 {
+        peer.write(id, at * 10, 10);
+        peer.expect_data(1 + at as u32 * 10, 10);
+    }
+}
+
+#[test]
+fn switching_it_off_sends_what_waits() {
+    let mut peer = Peer::new();
+    let id = peer.accepted();
+    peer.write(id, 0, 10);
+    peer.expect_data(1, 10);
+    peer.write(id, 10, 10);
+    peer.expect_silence();
+    peer.stack.set_no_delay(id, true).unwrap();
+    peer.collect();
+    peer.expect_data(11, 10);
+}
+
+#[test]
+fn writes_of_one_turn_leave_as_one_segment() {
+    let mut peer = Peer::new();
+    let id = peer.accepted();
+    for at in 0..20 {
+        peer.stack.write(id, &pattern(at * 10, 10)).unwrap();
+    }
+    peer.expect_data(1, 200);
+    peer.expect_silence();
+}
+
+#[test]
+fn a_shutdown_sends_what_waits() {
+    use crate::common::peer::FIN;
+    let mut peer = Peer::new();
+    let id = peer.accepted();
+    peer.write(id, 0, 10);
+    peer.expect_data(1, 10);
+    peer.write(id, 10, 10);
+    peer.shutdown_write(id);
+    let last = peer.expect(FIN | ACK);
+    assert_eq!((last.seq, last.payload.len()), (11, 10));
+}

@@ -1,0 +1,169 @@
+//! TIME-WAIT: how long, for whom it makes way, and what still happens in it (RFC 9293 §3.6.1,
+//! RFC 1122 §4.2.2.13).
+
+use core::time::Duration;
+use millrace_stack::{ConnectionId, Ready, State};
+
+use crate::common::peer::{ACK, FIN, MSS, Peer, SYN};
+
+/// Closes an accepted connection from here, to TIME-WAIT.
+fn to_time_wait(peer: &mut Peer) {
+    let id = peer.accepted();
+    peer.close(id);
+    peer.expect(FIN | ACK);
+    peer.send(FIN | ACK, 1, 2, &[]);
+    peer.expect_ack(2);
+}
+
+fn attached_time_wait(peer: &mut Peer) -> ConnectionId {
+    let id = peer.accepted();
+    peer.shutdown_write(id);
+    peer.expect(FIN | ACK);
+    peer.send(FIN | ACK, 1, 2, &[]);
+    peer.expect_ack(2);
+    id
+}
+
+#[test]
+fn it_ends_after_its_time() {
+    let mut peer = Peer::with(|config| config.time_wait = Duration::from_secs(10));
+    to_time_wait(&mut peer);
+    peer.advance_ms(9_990);
+    assert_eq!(peer.stack.time_wait_connections(), 1);
+    peer.advance_ms(20);
+    assert_eq!(peer.stack.connections(), 0);
+}
+
+#[test]
+fn a_repeated_fin_is_acknowledged_and_the_time_begins_again() {
+    let mut peer = Peer::with(|config| config.time_wait = Duration::from_secs(10));
+    to_time_wait(&mut peer);
+    peer.advance_ms(9_000);
+    peer.send(FIN | ACK, 1, 2, &[]);
+    peer.expect_ack(2);
+    peer.advance_ms(9_000);
+    assert_eq!(peer.stack.time_wait_connections(), 1);
+    peer.advance_ms(1_100);
+    assert_eq!(peer.stack.connections(), 0);
+}
+
+#[test]
+fn a_larger_syn_opens_a_new_connection() {
+    let mut peer = Peer::new();
+    to_time_wait(&mut peer);
+    let old = peer.flow.iss;
+    peer.flow.isn += 1000;
+    let id = peer.accepted();
+    assert_eq!(peer.state(id), State::Established);
+    assert_eq!(peer.stack.time_wait_connections(), 0);
+    assert_eq!(peer.stack.counters().time_wait_reused, 1);
+    assert!((peer.flow.iss.wrapping_sub(old) as i32) > 0);
+}
+
+#[test]
+fn the_new_connections_numbers_are_behind_all_that_the_old_one_used() {
+    let mut peer = Peer::new();
+    let id = peer.accepted();
+    // Far more than the clock of RFC 6528 counts in no time.
+    for at in 0..40u32 {
+        peer.write(id, at as usize * 10_000, 10_000);
+        peer.take();
+        peer.send(ACK, 1, 10_001 + at * 10_000, &[]);
+    }
+    peer.close(id);
+    peer.expect(FIN | ACK);
+    peer.send(FIN | ACK, 1, 400_002, &[]);
+    peer.expect_ack(2);
+    let used = peer.flow.iss.wrapping_add(400_002);
+    peer.flow.isn += 1000;
+    peer.accepted();
+    assert!((peer.flow.iss.wrapping_sub(used) as i32) >= 0, "{} after {used}", peer.flow.iss);
+}
+
+#[test]
+fn an_older_syn_is_challenged() {
+    let mut peer = Peer::new();
+    to_time_wait(&mut peer);
+    peer.send(SYN, 0, 0, &[]);
+    peer.expect_ack(2);
+    assert_eq!(peer.stack.time_wait_connections(), 1);
+}
+
+#[test]
+fn without_a_listener_a_syn_opens_nothing() {
+    let mut peer = Peer::new();
+    let id = peer.connected();
+    peer.close(id);
+    peer.expect(FIN | ACK);
+    peer.send(FIN | ACK, 1, 2, &[]);
+    peer.expect_ack(2);
+    peer.send(SYN, 5000, 0, &[]);
+    peer.expect_ack(2);
+    assert_eq!(peer.stack.time_wait_connections(), 1);
+}
+
+#[test]
+fn late_data_is_dropped() {
+    let mut peer = Peer::new();
+    to_time_wait(&mut peer);
+    peer.send(ACK, 2, 2, b"late");
+    assert_eq!(peer.stack.counters().drop_tcp_after_fin, 1);
+    peer.take();
+    assert_eq!(peer.stack.time_wait_connections(), 1);
+}
+
+#[test]
+fn the_bound_recycles_the_oldest() {
+    let mut peer = Peer::with(|config| config.time_wait_connections = 3);
+    for port in 0..5 {
+        peer.flow.peer_port = 6000 + port;
+        to_time_wait(&mut peer);
+        peer.advance_ms(10);
+    }
+    assert_eq!(peer.stack.time_wait_connections(), 3);
+    assert_eq!(peer.stack.connections(), 3);
+    assert_eq!(peer.stack.counters().time_wait_recycled, 2);
+}
+
+#[test]
+fn a_full_table_takes_the_oldest() {
+    let mut peer = Peer::with(|config| config.connections = 3);
+    for port in 0..3 {
+        peer.flow.peer_port = 6000 + port;
+        to_time_wait(&mut peer);
+    }
+    peer.flow.peer_port = 7000;
+    let id = peer.accepted();
+    assert_eq!(peer.state(id), State::Established);
+    assert_eq!(peer.stack.time_wait_connections(), 2);
+    assert_eq!(peer.stack.counters().time_wait_recycled, 1);
+}
+
+#[test]
+fn an_entry_that_an_application_holds_is_not_taken_from_it() {
+    let mut peer = Peer::with(|config| config.connections = 2);
+    peer.flow.peer_port = 6000;
+    let held = attached_time_wait(&mut peer);
+    assert!(peer.ready(held).has(Ready::CLOSED));
+    peer.flow.peer_port = 6001;
+    to_time_wait(&mut peer);
+    peer.flow.peer_port = 6002;
+    peer.accepted();
+    assert_eq!(peer.state(held), State::TimeWait);
+    // All that is left is held: the table is full.
+    peer.flow.peer_port = 6003;
+    peer.send_syn(SYN, Some(MSS), None);
+    peer.expect_silence();
+    assert_eq!(peer.stack.counters().drop_no_connection_entry, 1);
+}
+
+#[test]
+fn when_it_ends_a_held_handle_stays_valid_until_released() {
+    let mut peer = Peer::new();
+    let id = attached_time_wait(&mut peer);
+    peer.advance(Duration::from_secs(100));
+    assert_eq!(peer.state(id), State::Closed);
+    assert_eq!(peer.stack.failure(id).unwrap(), None);
+    peer.stack.release(id);
+    assert_eq!(peer.stack.connections(), 0);
+}
