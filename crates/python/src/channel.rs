@@ -1,0 +1,401 @@
+//! The channel as Python sees it.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use millrace_channel::{Address, Config, Wake};
+use millrace_frames::Hugepages;
+use pyo3::exceptions::{PyTypeError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyList, PyTuple};
+use pyo3::{PyTraverseError, PyVisit};
+
+use crate::completion;
+use crate::errors::to_python;
+use crate::handle::{Handle, timeout};
+use crate::options;
+use crate::shared::Shared;
+
+/// How long the main thread may wait before it looks for signals by itself. A signal ends a sleep
+/// at once, but not one that begins in the instant after it was delivered, and not a spin.
+const SIGNAL_CHECK: Duration = Duration::from_millis(50);
+
+/// One thread's TCP/IP stack on a port, and what happens to it in batches.
+///
+///     with millrace.Channel("af_xdp:eth1", address="192.0.2.2/24") as channel:
+///         channel.listen(80)
+///         for batch in channel:
+///             for done in batch:
+///                 if done.kind is millrace.READ:
+///                     done.handle.write(answer(done.data))
+///
+/// `port` is KIND:NAME with a kind of PORT_KINDS, or an interface's name alone for the best kind
+/// that it allows. `address` is the channel's own, with the length of its network's prefix, or a
+/// sequence of such. `wait` says what to do while nothing happens: "sleep", "spin", or a number of
+/// microseconds to spin before sleeping. Further keywords set bounds of the stack (times in
+/// seconds): connections, send_buffer, receive_buffer, retries, syn_retries, time_wait and others.
+///
+/// Raises ValueError for what makes no sense, OSError when the port cannot be opened.
+#[pyclass(frozen, weakref, module = "millrace._native")]
+pub(crate) struct Channel {
+    shared: Arc<Shared>,
+}
+
+#[pymethods]
+impl Channel {
+    #[new]
+    #[pyo3(signature = (
+        port, address, *, gateway=None, mac=None, mtu=None, wait=None, frames=16384,
+        frame_size=None, hugepages=None, write_queue=1048576, no_delay=true, **limits
+    ))]
+    #[allow(clippy::too_many_arguments, reason = "they are keywords in Python")]
+    fn new(
+        py: Python<'_>,
+        port: &str,
+        address: &Bound<'_, PyAny>,
+        gateway: Option<&str>,
+        mac: Option<&str>,
+        mtu: Option<u16>,
+        wait: Option<&Bound<'_, PyAny>>,
+        frames: u32,
+        frame_size: Option<u32>,
+        hugepages: Option<bool>,
+        write_queue: usize,
+        no_delay: bool,
+        limits: Option<&Bound<'_, PyDict>>,
+    ) -> PyResult<Channel> {
+        let mut addresses = addresses(address)?.into_iter();
+        let Some(first) = addresses.next() else {
+            return Err(PyValueError::new_err(
+                "a channel needs an address of its own, such as 192.0.2.2/24",
+            ));
+        };
+        let mut config = Config::new(first);
+        config.addresses.extend(addresses);
+        config.gateway = gateway.map(options::ip).transpose()?;
+        config.mac = mac
+            .map(|mac| {
+                mac.parse().map_err(|_| {
+                    PyValueError::new_err(format!("{mac:?} is no address like 02:00:00:00:00:01"))
+                })
+            })
+            .transpose()?;
+        config.mtu = mtu;
+        config.wait = wait.map_or(Ok(config.wait), options::wait)?;
+        config.frames = frames;
+        config.frame_size = frame_size;
+        config.hugepages = match hugepages {
+            None => Hugepages::Prefer,
+            Some(true) => Hugepages::Require,
+            Some(false) => Hugepages::Never,
+        };
+        config.write_queue = write_queue;
+        config.no_delay = no_delay;
+        options::limits(&mut config, limits)?;
+        let channel =
+            py.detach(|| millrace_channel::Channel::open(port, config)).map_err(to_python)?;
+        Ok(Channel { shared: Arc::new(Shared::new(py, channel)?) })
+    }
+
+    /// Take TCP connections to `port`, at `address` or at any address of the channel's. ACCEPTED
+    /// tells of each. At most `backlog` of them wait between two turns, and as many half-open ones.
+    ///
+    /// Raises OSError: EADDRINUSE, EADDRNOTAVAIL for an address that is not the channel's.
+    #[pyo3(signature = (port, address="", *, backlog=1024))]
+    fn listen(
+        &self,
+        py: Python<'_>,
+        port: u32,
+        address: &str,
+        backlog: u32,
+    ) -> PyResult<Py<Handle>> {
+        let local = SocketAddr::new(options::ip(address)?, options::port(port)?);
+        self.open(py, |channel| channel.listen(local, backlog))
+    }
+
+    /// Open a TCP connection to `remote`, a (host, port). CONNECTED or CLOSED tells what came of
+    /// it; what is written before is sent after. `local` may fix our end.
+    ///
+    /// Raises OSError: ENETUNREACH without a route, ENOBUFS when all connections are in use.
+    #[pyo3(signature = (remote, *, local=None))]
+    fn connect(
+        &self,
+        py: Python<'_>,
+        remote: &Bound<'_, PyTuple>,
+        local: Option<&Bound<'_, PyTuple>>,
+    ) -> PyResult<Py<Handle>> {
+        let remote = options::socket_address(remote)?;
+        let local = local.map(options::socket_address).transpose()?;
+        self.open(py, |channel| channel.connect(remote, local))
+    }
+
+    /// Open a UDP socket on `port` (0: one that is free). DATAGRAM tells of what comes in. With a
+    /// `peer`, a (host, port), only its datagrams are taken, and send() needs no address.
+    ///
+    /// Raises OSError: EADDRINUSE, EADDRNOTAVAIL.
+    #[pyo3(signature = (port=0, address="", *, peer=None))]
+    fn datagram(
+        &self,
+        py: Python<'_>,
+        port: u32,
+        address: &str,
+        peer: Option<&Bound<'_, PyTuple>>,
+    ) -> PyResult<Py<Handle>> {
+        let local = SocketAddr::new(options::ip(address)?, options::port(port)?);
+        let peer = peer.map(options::socket_address).transpose()?;
+        self.open(py, |channel| {
+            let handle = channel.bind_datagram(local)?;
+            if let Some(peer) = peer
+                && let Err(error) = channel.connect_datagram(handle, peer)
+            {
+                channel.close_handle(handle);
+                return Err(error);
+            }
+            Ok(handle)
+        })
+    }
+
+    /// Send what was written, wait until something happens or `timeout` seconds are over, and give
+    /// what happened: a list that is empty when the time was over or wake() was called, or None
+    /// when nothing will ever happen again (the end of a capture file, the other end of a memory
+    /// wire has left).
+    ///
+    /// The interpreter is free for other threads meanwhile; signals are handled at once. Raises
+    /// OSError when the port is of no more use.
+    #[pyo3(signature = (timeout=None))]
+    fn turn<'py>(
+        &self,
+        py: Python<'py>,
+        timeout: Option<f64>,
+    ) -> PyResult<Option<Bound<'py, PyList>>> {
+        self.run(py, self::timeout(timeout)?)
+    }
+
+    fn __iter__(slf: Py<Self>) -> Py<Self> {
+        slf
+    }
+
+    fn __next__<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyList>>> {
+        if self.shared.core()?.channel.is_closed() {
+            return Ok(None);
+        }
+        self.run(py, None)
+    }
+
+    /// End the current or the next wait of this channel's thread, which then gets an empty batch.
+    /// The one method for other threads, and for signal handlers.
+    fn wake(&self) {
+        self.shared.bell().ring();
+    }
+
+    /// Close everything. For at most `flush` seconds what was written is still delivered;
+    /// connections that are left then are reset. Closing twice is no error.
+    #[pyo3(signature = (flush=1.0))]
+    fn close(&self, py: Python<'_>, flush: f64) -> PyResult<()> {
+        let flush = options::duration("flush", flush)?;
+        let (result, connections, others) = {
+            let mut core = self.shared.core()?;
+            let channel = &mut core.channel;
+            let result = py.detach(|| channel.close(flush));
+            (result, std::mem::take(&mut core.connections), std::mem::take(&mut core.others))
+        };
+        // What a program kept with them may have finalizers that are Python code.
+        drop((connections, others));
+        result.map(drop).map_err(to_python)
+    }
+
+    fn __enter__(slf: Py<Self>) -> Py<Self> {
+        slf
+    }
+
+    #[pyo3(signature = (kind, value, trace))]
+    fn __exit__(
+        &self,
+        py: Python<'_>,
+        kind: &Bound<'_, PyAny>,
+        value: &Bound<'_, PyAny>,
+        trace: &Bound<'_, PyAny>,
+    ) -> PyResult<()> {
+        let _ = (value, trace);
+        // After a failure or Ctrl-C nobody wants to wait for peers.
+        self.close(py, if kind.is_none() { 1.0 } else { 0.0 })
+    }
+
+    /// Whether close() was called.
+    #[getter]
+    fn closed(&self) -> PyResult<bool> {
+        Ok(self.shared.core()?.channel.is_closed())
+    }
+
+    /// What the stack and the channel have counted, by name; dropped packets begin with "drop_",
+    /// "payloads_copied" are those that found too few frames free to be shown in place.
+    fn counters<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let core = self.shared.core()?;
+        let counters = PyDict::new(py);
+        let all = core.channel.stack().counters().iter().chain(core.channel.counters().iter());
+        for (name, value) in all.chain([("payloads_copied", core.copied)]) {
+            counters.set_item(name, value)?;
+        }
+        Ok(counters)
+    }
+
+    /// What the port has counted, by name; what it lost begins with "rx_" or "tx_" and says why,
+    /// what only this kind of port counts begins with "detail_".
+    fn statistics<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let statistics = self.shared.core()?.channel.statistics();
+        let counters = PyDict::new(py);
+        for (name, value) in [
+            ("rx_packets", statistics.rx_packets),
+            ("rx_bytes", statistics.rx_bytes),
+            ("tx_packets", statistics.tx_packets),
+            ("tx_bytes", statistics.tx_bytes),
+            ("rx_bursts", statistics.rx_bursts),
+            ("system_calls", statistics.system_calls),
+        ] {
+            counters.set_item(name, value)?;
+        }
+        for (name, value) in statistics.drops {
+            counters.set_item(name, value)?;
+        }
+        for (name, value) in statistics.details {
+            counters.set_item(format!("detail_{name}"), value)?;
+        }
+        Ok(counters)
+    }
+
+    /// How it works, by name: the port and its mode, what was chosen and why.
+    #[getter]
+    fn facts<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let facts = PyDict::new(py);
+        for (name, text) in self.shared.core()?.channel.facts() {
+            facts.set_item(name, text)?;
+        }
+        Ok(facts)
+    }
+
+    /// Connections in any state, TIME-WAIT included.
+    #[getter]
+    fn connections(&self) -> PyResult<usize> {
+        Ok(self.shared.core()?.channel.connections())
+    }
+
+    /// Frames that nobody uses, and all frames.
+    #[getter]
+    fn frames(&self) -> PyResult<(usize, usize)> {
+        let core = self.shared.core()?;
+        Ok((core.channel.free_frames(), core.channel.total_frames()))
+    }
+
+    /// What to do while nothing happens: "sleep", "spin", or microseconds to spin before sleeping.
+    #[getter]
+    fn wait(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        options::wait_to_python(py, self.shared.core()?.channel.wait())
+    }
+
+    #[setter]
+    fn set_wait(&self, value: &Bound<'_, PyAny>) -> PyResult<()> {
+        let wait = options::wait(value)?;
+        self.shared.core()?.channel.set_wait(wait);
+        Ok(())
+    }
+
+    fn __repr__(&self, py: Python<'_>) -> String {
+        match self.shared.core() {
+            Ok(core) => {
+                let port = core.channel.port();
+                let state = if core.channel.is_closed() { "closed " } else { "" };
+                format!("<{state}Channel on {}:{}>", port.kind, port.name)
+            }
+            Err(_) => format!("<Channel of the thread {}>", self.shared.owner_name(py)),
+        }
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        // Where it is in use, another thread runs the collector: what is not visited stays.
+        let Some(core) = self.shared.try_core() else { return Ok(()) };
+        core.connections.iter().flatten().try_for_each(|handle| visit.call(handle))?;
+        core.others.values().try_for_each(|handle| visit.call(handle))
+    }
+
+    fn __clear__(&self) {
+        let Some(mut core) = self.shared.try_core() else { return };
+        let taken = (std::mem::take(&mut core.connections), std::mem::take(&mut core.others));
+        drop(core);
+        drop(taken);
+    }
+}
+
+impl Channel {
+    fn open(
+        &self,
+        py: Python<'_>,
+        open: impl FnOnce(&mut millrace_channel::Channel) -> std::io::Result<millrace_channel::Handle>,
+    ) -> PyResult<Py<Handle>> {
+        let mut core = self.shared.core()?;
+        let inner = open(&mut core.channel).map_err(to_python)?;
+        let handle = Py::new(py, Handle::new(inner, Arc::clone(&self.shared), py))?;
+        core.insert(py, &handle);
+        Ok(handle)
+    }
+
+    /// Turns until there is something to tell.
+    fn run<'py>(
+        &self,
+        py: Python<'py>,
+        timeout: Option<Duration>,
+    ) -> PyResult<Option<Bound<'py, PyList>>> {
+        let end = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+        let mut left = timeout;
+        loop {
+            let slice = match (self.shared.owner_is_main(), left) {
+                (true, left) => Some(left.unwrap_or(SIGNAL_CHECK).min(SIGNAL_CHECK)),
+                (false, left) => left,
+            };
+            {
+                let mut core = self.shared.core()?;
+                let crate::shared::Core { channel, batch, .. } = &mut *core;
+                match py.detach(|| channel.turn(batch, slice)).map_err(to_python)? {
+                    Wake::Work => return completion::list(py, &self.shared, &mut core).map(Some),
+                    Wake::Bell => return Ok(Some(PyList::empty(py))),
+                    Wake::Exhausted => return Ok(None),
+                    Wake::Timeout | Wake::Signal => {}
+                }
+            }
+            // Handlers are Python code, which may use the channel.
+            py.check_signals()?;
+            if self.shared.core()?.channel.is_closed() {
+                return Ok(Some(PyList::empty(py)));
+            }
+            if let Some(end) = end {
+                let now = Instant::now();
+                if now >= end {
+                    return Ok(Some(PyList::empty(py)));
+                }
+                left = Some(end - now);
+            }
+        }
+    }
+}
+
+impl Drop for Channel {
+    fn drop(&mut self) {
+        // Handles may live on; they find it closed. The objects for them go after the lock.
+        let Some(mut core) = self.shared.try_core() else { return };
+        let _ = core.channel.close(Duration::ZERO);
+        let taken = (std::mem::take(&mut core.connections), std::mem::take(&mut core.others));
+        drop(core);
+        drop(taken);
+    }
+}
+
+fn addresses(value: &Bound<'_, PyAny>) -> PyResult<Vec<Address>> {
+    let parse = |text: &str| text.parse::<Address>().map_err(to_python);
+    if let Ok(text) = value.extract::<String>() {
+        return Ok(vec![parse(&text)?]);
+    }
+    let texts: Vec<String> = value.extract().map_err(|_| {
+        PyTypeError::new_err("address is a text such as 192.0.2.2/24, or a sequence of such")
+    })?;
+    texts.iter().map(|text| parse(text)).collect()
+}

@@ -1,0 +1,230 @@
+//! Handles as Python sees them: one object for each listener, connection and datagram socket, for
+//! as long as it is open.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use pyo3::buffer::PyUntypedBuffer;
+use pyo3::exceptions::PyValueError;
+use pyo3::prelude::*;
+use pyo3::types::PyTuple;
+use pyo3::{PyTraverseError, PyVisit};
+
+use crate::completion::socket_address;
+use crate::errors::to_python;
+use crate::info::ConnectionInfo;
+use crate::options;
+use crate::shared::Shared;
+use crate::write;
+
+/// A listener, a connection or a datagram socket of one channel. There is one object for each, so
+/// handles are compared by identity and may be keys of a dictionary.
+#[pyclass(frozen, weakref, module = "millrace._native")]
+pub(crate) struct Handle {
+    inner: millrace_channel::Handle,
+    shared: Arc<Shared>,
+    /// Never locked while Python code may run.
+    state: Mutex<Py<PyAny>>,
+}
+
+impl Handle {
+    pub(crate) fn new(
+        inner: millrace_channel::Handle,
+        shared: Arc<Shared>,
+        py: Python<'_>,
+    ) -> Handle {
+        Handle { inner, shared, state: Mutex::new(py.None()) }
+    }
+
+    #[inline]
+    pub(crate) fn inner(&self) -> millrace_channel::Handle {
+        self.inner
+    }
+}
+
+#[pymethods]
+impl Handle {
+    /// Whatever the program wants to remember with this handle; None at first.
+    #[getter]
+    fn state(&self, py: Python<'_>) -> Py<PyAny> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).clone_ref(py)
+    }
+
+    #[setter]
+    fn set_state(&self, value: Py<PyAny>) {
+        let old = {
+            let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+            std::mem::replace(&mut *state, value)
+        };
+        // Its finalizer may be Python code.
+        drop(old);
+    }
+
+    /// What it is: "connection", "listener" or "datagram socket".
+    #[getter]
+    fn type_name(&self) -> &'static str {
+        self.inner.what()
+    }
+
+    /// Whether it can be used no more.
+    #[getter]
+    fn closed(&self) -> PyResult<bool> {
+        let core = self.shared.core()?;
+        Ok(core.find(self.inner).is_none())
+    }
+
+    /// Write bytes behind what was written, and give how many bytes wait for room.
+    ///
+    /// They leave at the end of the turn. What the send buffer has no room for waits and goes on by
+    /// itself; WRITTEN tells when nothing waits any more. A bytes object that waits is kept and not
+    /// copied. What is written to a connection that has ended is lost; CLOSED tells, in this turn.
+    /// Raises BlockingIOError, and takes nothing, while `write_queue` bytes wait already; OSError
+    /// (ENOTCONN) when the handle was closed before; BrokenPipeError after shutdown().
+    #[inline]
+    fn write(&self, data: &Bound<'_, PyAny>) -> PyResult<usize> {
+        let mut core = self.shared.core()?;
+        write::write(&mut core, self.inner, data)
+    }
+
+    /// Send one datagram to `to`, a (host, port), or to the peer that the socket was opened for.
+    ///
+    /// Raises ValueError when it does not fit the MTU, BlockingIOError when no frame is free,
+    /// OSError when there is no way to that host.
+    #[pyo3(signature = (data, to=None))]
+    fn send(&self, data: &Bound<'_, PyAny>, to: Option<&Bound<'_, PyTuple>>) -> PyResult<()> {
+        let to = to.map(options::socket_address).transpose()?;
+        let buffer = PyUntypedBuffer::get(data)?;
+        let mut core = self.shared.core()?;
+        write::with_bytes(&buffer, |bytes| {
+            core.channel.send_datagram(self.inner, bytes, to).map_err(to_python)
+        })?
+    }
+
+    /// Bytes that write() would take now without letting any wait.
+    #[getter]
+    fn write_room(&self) -> PyResult<usize> {
+        self.shared.core()?.channel.write_room(self.inner).map_err(to_python)
+    }
+
+    /// Bytes that were written and wait for room in the send buffer.
+    #[getter]
+    fn waiting(&self) -> PyResult<usize> {
+        self.shared.core()?.channel.waiting(self.inner).map_err(to_python)
+    }
+
+    /// Take no more of what comes in until resume(); the peer is held back as its window closes.
+    fn pause(&self) -> PyResult<()> {
+        self.shared.core()?.channel.pause(self.inner).map_err(to_python)
+    }
+
+    /// Take again what comes in, beginning with what came meanwhile.
+    fn resume(&self) -> PyResult<()> {
+        self.shared.core()?.channel.resume(self.inner).map_err(to_python)
+    }
+
+    /// Write no more: the peer is told that this was all. Reading goes on.
+    fn shutdown(&self) -> PyResult<()> {
+        self.shared.core()?.channel.shutdown_write(self.inner).map_err(to_python)
+    }
+
+    /// Close it; what was written is still delivered. Nothing more is told of it. Closing twice is
+    /// no error.
+    fn close(&self) -> PyResult<()> {
+        self.end(|channel| channel.close_handle(self.inner))
+    }
+
+    /// End a connection with a reset; what was written may be lost. Other handles are closed.
+    fn abort(&self) -> PyResult<()> {
+        self.end(|channel| channel.abort(self.inner))
+    }
+
+    /// How many seconds close() may take to deliver what was written before it aborts: None for
+    /// as long as retransmission goes on, 0 to abort at once.
+    #[pyo3(signature = (seconds))]
+    fn linger(&self, seconds: Option<f64>) -> PyResult<()> {
+        let time = seconds.map(|seconds| options::duration("linger", seconds)).transpose()?;
+        self.shared.core()?.channel.set_linger(self.inner, time).map_err(to_python)
+    }
+
+    /// Whether small segments are sent at once (True, the channel's default) or wait for
+    /// acknowledgements (Nagle's algorithm).
+    fn no_delay(&self, on: bool) -> PyResult<()> {
+        self.shared.core()?.channel.set_no_delay(self.inner, on).map_err(to_python)
+    }
+
+    /// What TCP knows of this connection now.
+    fn info(&self) -> PyResult<ConnectionInfo> {
+        let core = self.shared.core()?;
+        core.channel.info(self.inner).map(ConnectionInfo::from).map_err(to_python)
+    }
+
+    /// Our address and port, (host, port).
+    #[getter]
+    fn local<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let address: SocketAddr =
+            self.shared.core()?.channel.local_address(self.inner).map_err(to_python)?;
+        socket_address(py, address)
+    }
+
+    /// The peer's address and port, (host, port), of a connection.
+    #[getter]
+    fn remote<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let info = self.shared.core()?.channel.info(self.inner).map_err(to_python)?;
+        socket_address(py, info.remote)
+    }
+
+    /// Datagrams that this socket dropped because nobody took them in time.
+    #[getter]
+    fn dropped(&self) -> PyResult<u64> {
+        self.shared.core()?.channel.datagrams_dropped(self.inner).map_err(to_python)
+    }
+
+    fn __repr__(&self) -> String {
+        let what = self.inner.what();
+        let Ok(mut core) = self.shared.core() else { return format!("<{what}>") };
+        let channel = &mut core.channel;
+        match (channel.info(self.inner), channel.local_address(self.inner)) {
+            (Ok(info), _) => format!("<{what} {} to {}>", info.local, info.remote),
+            (_, Ok(local)) => format!("<{what} {local}>"),
+            _ => format!("<closed {what}>"),
+        }
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        match self.state.try_lock() {
+            Ok(state) => visit.call(&*state),
+            Err(_) => Ok(()),
+        }
+    }
+
+    fn __clear__(&self) {
+        Python::attach(|py| self.set_state(py.None()));
+    }
+}
+
+impl Handle {
+    fn end(&self, end: impl FnOnce(&mut millrace_channel::Channel)) -> PyResult<()> {
+        let object = {
+            let mut core = self.shared.core()?;
+            end(&mut core.channel);
+            core.remove(self.inner)
+        };
+        drop(object);
+        Ok(())
+    }
+}
+
+/// `None` or a time that makes sense.
+pub(crate) fn timeout(seconds: Option<f64>) -> PyResult<Option<Duration>> {
+    match seconds {
+        Some(seconds) if seconds.is_nan() => {
+            Err(PyValueError::new_err("a timeout is a number of seconds, not NaN"))
+        }
+        Some(seconds) if seconds.is_infinite() && seconds > 0.0 => Ok(None),
+        Some(seconds) => {
+            Ok(Some(Duration::try_from_secs_f64(seconds.max(0.0)).unwrap_or_default()))
+        }
+        None => Ok(None),
+    }
+}

@@ -1,0 +1,133 @@
+//! What Python gives to a channel, checked and named in errors.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use millrace_channel::{Config, Wait};
+use pyo3::exceptions::{PyTypeError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyString, PyTuple};
+
+/// A time in seconds.
+pub(crate) fn duration(name: &str, seconds: f64) -> PyResult<Duration> {
+    Duration::try_from_secs_f64(seconds).map_err(|_| {
+        PyValueError::new_err(format!("{name} is a number of seconds from 0 on, not {seconds}"))
+    })
+}
+
+/// A (host, port). The host is an address: names are not looked up here.
+pub(crate) fn socket_address(pair: &Bound<'_, PyTuple>) -> PyResult<SocketAddr> {
+    let (host, port): (String, u32) = pair.extract().map_err(|_| {
+        PyTypeError::new_err(format!(
+            "an address is (host, port) as in ('192.0.2.1', 80), not {pair}"
+        ))
+    })?;
+    Ok(SocketAddr::new(ip(&host)?, self::port(port)?))
+}
+
+/// An address; an empty text is any of ours.
+pub(crate) fn ip(host: &str) -> PyResult<IpAddr> {
+    if host.is_empty() {
+        return Ok(Ipv4Addr::UNSPECIFIED.into());
+    }
+    host.parse().map_err(|_| {
+        PyValueError::new_err(format!(
+            "{host:?} is no IP address; look names up first, with socket.gethostbyname()"
+        ))
+    })
+}
+
+pub(crate) fn port(port: u32) -> PyResult<u16> {
+    u16::try_from(port)
+        .map_err(|_| PyValueError::new_err(format!("a port is 0 to 65535, not {port}")))
+}
+
+/// `"spin"`, `"sleep"`, or the microseconds to spin before sleeping.
+pub(crate) fn wait(value: &Bound<'_, PyAny>) -> PyResult<Wait> {
+    let wrong = || {
+        PyValueError::new_err(format!(
+            "wait is 'sleep', 'spin', or a number of microseconds to spin before sleeping, not {}",
+            value.repr().map_or_else(|_| "that".to_owned(), |text| text.to_string())
+        ))
+    };
+    if let Ok(text) = value.cast::<PyString>() {
+        return match &*text.to_string_lossy() {
+            "spin" => Ok(Wait::Spin),
+            "sleep" => Ok(Wait::Sleep),
+            _ => Err(wrong()),
+        };
+    }
+    let micros: f64 = value.extract().map_err(|_| wrong())?;
+    let time = Duration::try_from_secs_f64(micros / 1e6).map_err(|_| wrong())?;
+    Ok(if time.is_zero() { Wait::Sleep } else { Wait::SpinThenSleep(time) })
+}
+
+/// How a channel waits, as [`wait`] takes it.
+pub(crate) fn wait_to_python(py: Python<'_>, wait: Wait) -> PyResult<Py<PyAny>> {
+    Ok(match wait {
+        Wait::Spin => "spin".into_pyobject(py)?.into_any().unbind(),
+        Wait::Sleep => "sleep".into_pyobject(py)?.into_any().unbind(),
+        Wait::SpinThenSleep(time) => {
+            (time.as_secs_f64() * 1e6).into_pyobject(py)?.into_any().unbind()
+        }
+    })
+}
+
+/// Sets a field of the stack's configuration by its name.
+pub(crate) fn limits(config: &mut Config, limits: Option<&Bound<'_, PyDict>>) -> PyResult<()> {
+    let Some(limits) = limits else { return Ok(()) };
+    for (name, value) in limits {
+        let name: String = name.extract()?;
+        let stack = &mut config.stack;
+        match name.as_str() {
+            "connections" => stack.connections = number(&name, &value)?,
+            "time_wait_connections" => stack.time_wait_connections = number(&name, &value)?,
+            "listeners" => stack.listeners = number(&name, &value)?,
+            "datagram_sockets" => stack.datagram_sockets = number(&name, &value)?,
+            "datagram_queue" => stack.datagram_queue = number(&name, &value)?,
+            "neighbours" => stack.neighbours = number(&name, &value)?,
+            "neighbour_retries" => stack.neighbour_retries = number(&name, &value)?,
+            "frame_reserve" => stack.frame_reserve = number(&name, &value)?,
+            "send_buffer" => stack.send_buffer = number(&name, &value)?,
+            "receive_buffer" => stack.receive_buffer = number(&name, &value)?,
+            "initial_window" => stack.initial_window = number(&name, &value)?,
+            "syn_retries" => stack.syn_retries = number(&name, &value)?,
+            "syn_ack_retries" => stack.syn_ack_retries = number(&name, &value)?,
+            "retries" => stack.retries = number(&name, &value)?,
+            "initial_rto" => stack.initial_rto = seconds(&name, &value)?,
+            "min_rto" => stack.min_rto = seconds(&name, &value)?,
+            "max_rto" => stack.max_rto = seconds(&name, &value)?,
+            "delayed_ack" => stack.delayed_ack = seconds(&name, &value)?,
+            "time_wait" => stack.time_wait = seconds(&name, &value)?,
+            "fin_wait_2" => stack.fin_wait_2 = seconds(&name, &value)?,
+            "neighbour_retry" => stack.neighbour_retry = seconds(&name, &value)?,
+            "ephemeral_ports" => {
+                let (first, last): (u16, u16) = value.extract().map_err(|_| {
+                    PyTypeError::new_err("ephemeral_ports is (first, last), both 1 to 65535")
+                })?;
+                stack.ephemeral_ports = first..=last;
+            }
+            _ => {
+                return Err(PyTypeError::new_err(format!(
+                    "Channel() got an unexpected keyword argument '{name}'"
+                )));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn number<T: TryFrom<u64>>(name: &str, value: &Bound<'_, PyAny>) -> PyResult<T> {
+    value
+        .extract::<u64>()
+        .ok()
+        .and_then(|number| T::try_from(number).ok())
+        .ok_or_else(|| PyValueError::new_err(format!("{name} cannot be {value}")))
+}
+
+fn seconds(name: &str, value: &Bound<'_, PyAny>) -> PyResult<Duration> {
+    let seconds: f64 = value
+        .extract()
+        .map_err(|_| PyTypeError::new_err(format!("{name} is a number of seconds, not {value}")))?;
+    duration(name, seconds)
+}
