@@ -19,6 +19,8 @@ const LANES: usize = CHUNK / 4;
 /// Chunks after which the lanes must be emptied, so that the sum of all 16-bit words in them stays
 /// below 2^32.
 const MAX_CHUNKS: usize = 2048;
+/// Up to so many chunks, words are added one by one: to empty the lanes takes longer.
+const SCALAR_CHUNKS: usize = 3;
 const _: () = assert!((MAX_CHUNKS * CHUNK / 2) as u64 * 0xffff < 1 << 32);
 
 /// Sums of 32-bit words, lane by lane, in the machine's byte order.
@@ -141,6 +143,12 @@ pub fn sum(bytes: &[u8]) -> u16 {
 fn sum_long(bytes: &[u8]) -> u16 {
     let (chunks, rest) = bytes.as_chunks::<CHUNK>();
     let mut sum = sum_tail(rest);
+    if chunks.len() <= SCALAR_CHUNKS {
+        for chunk in chunks {
+            sum = add64(sum, sum_words(chunk));
+        }
+        return finish_native(sum);
+    }
     for block in chunks.chunks(MAX_CHUNKS) {
         let mut lanes = Lanes::new();
         for chunk in block {
@@ -169,8 +177,12 @@ pub fn copy_and_sum(dst: &mut [u8], src: &[u8]) -> u16 {
 }
 
 fn copy_and_sum_long(dst: &mut [u8], src: &[u8]) -> u16 {
-    let (to_chunks, to_rest) = dst.as_chunks_mut::<CHUNK>();
     let (chunks, rest) = src.as_chunks::<CHUNK>();
+    if chunks.len() <= SCALAR_CHUNKS {
+        dst.copy_from_slice(src);
+        return sum_long(src);
+    }
+    let (to_chunks, to_rest) = dst.as_chunks_mut::<CHUNK>();
     let mut sum = 0;
     if !rest.is_empty() {
         to_rest.copy_from_slice(rest);
