@@ -1,0 +1,404 @@
+# Editors show these docstrings, and not those of the compiled module.
+# ruff: noqa: PYI021
+"""Channels over Millrace's own TCP/IP stack. Use `millrace`, which has the same names."""
+
+import enum
+import sys
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Any, Final, Literal, Self, TypeAlias, final
+
+from typing_extensions import Buffer
+
+__all__ = [
+    "ACCEPTED",
+    "CLOSED",
+    "CONNECTED",
+    "DATAGRAM",
+    "FINISHED",
+    "PORT_KINDS",
+    "READ",
+    "WRITTEN",
+    "Channel",
+    "Completion",
+    "ConnectionInfo",
+    "Handle",
+    "Kind",
+]
+
+_Address: TypeAlias = tuple[str, int]
+_Wait: TypeAlias = Literal["sleep", "spin"] | float
+
+class Kind(enum.IntEnum):
+    """What a completion is about."""
+
+    #: A listener has a new connection, `handle`; `listener` is whose.
+    ACCEPTED = 0
+    #: A connection that was opened from here is established.
+    CONNECTED = 1
+    #: Bytes came in, `data`.
+    READ = 2
+    #: Nothing that was written waits for room any more.
+    WRITTEN = 4
+    #: The peer sends no more, and all it sent was told. Close the handle when nothing is left to
+    #: be said.
+    FINISHED = 5
+    #: The connection is over, in order or by an `error`.
+    CLOSED = 6
+    #: A datagram came in, `data` from `source`.
+    DATAGRAM = 7
+
+ACCEPTED: Final = Kind.ACCEPTED
+CONNECTED: Final = Kind.CONNECTED
+READ: Final = Kind.READ
+WRITTEN: Final = Kind.WRITTEN
+FINISHED: Final = Kind.FINISHED
+CLOSED: Final = Kind.CLOSED
+DATAGRAM: Final = Kind.DATAGRAM
+
+#: The kinds of port, the best first.
+PORT_KINDS: Final[list[str]]
+
+@final
+class Completion:
+    """One thing that happened: what (`kind`), to which handle, and what came with it.
+
+    One with a payload is bytes-like: it can be written, hashed and searched as it is.
+    """
+
+    @property
+    def kind(self) -> Kind:
+        """A member of `Kind`, to be compared by identity: `done.kind is READ`."""
+
+    @property
+    def handle(self) -> Handle:
+        """The connection or datagram socket it happened to."""
+
+    @property
+    def data(self) -> memoryview:
+        """The payload of READ and DATAGRAM as a read-only memoryview, without a copy.
+
+        Empty where there is none. It may be kept: it keeps its frame, and never shows other bytes.
+        While less than a quarter of the channel's frames are free, new payloads are copies instead
+        (`payloads_copied` in `Channel.counters`).
+        """
+
+    @property
+    def listener(self) -> Handle | None:
+        """The listener whose connection was ACCEPTED, else None."""
+
+    @property
+    def source(self) -> _Address | None:
+        """Who sent a DATAGRAM, as (host, port), else None."""
+
+    @property
+    def error(self) -> OSError | None:
+        """Why a connection was CLOSED before its time, else None.
+
+        ConnectionResetError, ConnectionRefusedError, TimeoutError or another OSError.
+        """
+
+    def tobytes(self) -> bytes:
+        """The payload as bytes, copied: the quickest for what is short. Empty without one."""
+
+    def __len__(self) -> int:
+        """Bytes of the payload."""
+
+    def __bool__(self) -> Literal[True]: ...
+    if sys.version_info >= (3, 12):
+        def __buffer__(self, flags: int, /) -> memoryview: ...
+
+@final
+class Handle:
+    """A listener, a connection or a datagram socket of one channel.
+
+    There is one object for each, so handles are compared by identity and may be keys of a
+    dictionary.
+    """
+
+    #: Whatever the program wants to remember with this handle; None at first.
+    state: Any
+
+    @property
+    def type_name(self) -> Literal["connection", "listener", "datagram socket"]:
+        """What it is."""
+
+    @property
+    def closed(self) -> bool:
+        """Whether it can be used no more."""
+
+    @property
+    def local(self) -> _Address:
+        """Our address and port. OSError (ENOTCONN) once it is closed."""
+
+    @property
+    def remote(self) -> _Address:
+        """The peer's address and port, of a connection. OSError (ENOTCONN) once it is closed."""
+
+    @property
+    def write_room(self) -> int:
+        """Bytes that write() would take now without letting any wait."""
+
+    @property
+    def waiting(self) -> int:
+        """Bytes that were written and wait for room in the send buffer."""
+
+    @property
+    def dropped(self) -> int:
+        """Datagrams that this socket dropped because nobody took them in time."""
+
+    def write(self, data: Buffer | Completion) -> int:
+        """Write bytes behind what was written, and give how many bytes wait for room.
+
+        They leave at the end of the turn. What the send buffer has no room for waits and goes on by
+        itself; WRITTEN tells when nothing waits any more. A bytes object that waits is kept and not
+        copied. What is written to a connection that has ended is lost; CLOSED tells, in this turn.
+        Raises BlockingIOError, and takes nothing, while `write_queue` bytes wait already; OSError
+        (ENOTCONN) when the handle was closed before; BrokenPipeError after shutdown().
+        """
+
+    def send(self, data: Buffer | Completion, to: _Address | None = None) -> None:
+        """Send one datagram to `to`, a (host, port), or to the peer that the socket was opened for.
+
+        Raises ValueError when it does not fit the MTU, BlockingIOError when no frame is free,
+        OSError when there is no way to that host.
+        """
+
+    def pause(self) -> None:
+        """Take no more of what comes in until resume(); its closing window holds the peer back."""
+
+    def resume(self) -> None:
+        """Take again what comes in, beginning with what came meanwhile."""
+
+    def shutdown(self) -> None:
+        """Write no more: the peer is told that this was all. Reading goes on."""
+
+    def close(self) -> None:
+        """Close it; what was written is still delivered.
+
+        Nothing more is told of it. Closing twice is no error.
+        """
+
+    def abort(self) -> None:
+        """End a connection with a reset; what was written may be lost. Other handles are closed."""
+
+    def linger(self, seconds: float | None) -> None:
+        """How many seconds close() may take to deliver what was written before it aborts.
+
+        None for as long as retransmission goes on, 0 to abort at once.
+        """
+
+    def no_delay(self, on: bool) -> None:
+        """Whether small segments are sent at once (True, the channel's default) or wait for
+        acknowledgements (Nagle's algorithm).
+        """
+
+    def info(self) -> ConnectionInfo:
+        """What TCP knows of this connection now."""
+
+@final
+class ConnectionInfo:
+    """What TCP knows of a connection at one moment. Times are in seconds, sizes in bytes."""
+
+    @property
+    def local(self) -> _Address:
+        """Our end."""
+
+    @property
+    def remote(self) -> _Address:
+        """The peer's end."""
+
+    @property
+    def state(self) -> str:
+        """State of RFC 9293, such as ESTABLISHED."""
+
+    @property
+    def send_queue(self) -> int:
+        """Bytes written and not acknowledged."""
+
+    @property
+    def receive_queue(self) -> int:
+        """Bytes received and not told, because the handle is paused."""
+
+    @property
+    def in_flight(self) -> int:
+        """Bytes sent and not acknowledged."""
+
+    @property
+    def mss(self) -> int:
+        """Largest payload of a segment."""
+
+    @property
+    def congestion_window(self) -> int:
+        """Congestion window."""
+
+    @property
+    def slow_start_threshold(self) -> int | None:
+        """Slow start threshold; None before the first loss."""
+
+    @property
+    def send_window(self) -> int:
+        """Window that the peer announces."""
+
+    @property
+    def receive_window(self) -> int:
+        """Window that the peer was told."""
+
+    @property
+    def round_trip(self) -> float | None:
+        """Smoothed round-trip time; None before the first sample."""
+
+    @property
+    def retransmission_timeout(self) -> float:
+        """Retransmission timeout without back-off."""
+
+    @property
+    def retries(self) -> int:
+        """Timeouts in a row."""
+
+@final
+class Channel:
+    """One thread's TCP/IP stack on a port, and what happens to it in batches.
+
+        with millrace.Channel("af_xdp:eth1", address="192.0.2.2/24") as channel:
+            channel.listen(80)
+            for batch in channel:
+                for done in batch:
+                    if done.kind is millrace.READ:
+                        done.handle.write(answer(done.data))
+
+    It belongs to the thread that makes it; all but wake() raises RuntimeError in another.
+    """
+
+    def __new__(
+        cls,
+        port: str,
+        address: str | Sequence[str],
+        *,
+        gateway: str | None = None,
+        mac: str | None = None,
+        mtu: int | None = None,
+        wait: _Wait | None = None,
+        frames: int = 16384,
+        frame_size: int | None = None,
+        hugepages: bool | None = None,
+        write_queue: int = 1048576,
+        no_delay: bool = True,
+        **limits: Any,
+    ) -> Self:
+        """Open a port and make a stack over it.
+
+        `port`: KIND:NAME with a kind of PORT_KINDS (`af_xdp:eth1`, `tap:mill0`, `memory:wire`,
+        `pcap:in.pcap,out.pcap`), a further queue as `af_xdp:eth1#1`, or an interface's name alone
+        for the best kind that it allows; `facts` tells what was chosen.
+        `address`: the channel's own, with the length of its network's prefix, or several.
+        `gateway`: where packets for other networks go. `mac`, `mtu`: by default the port's.
+        `wait`: what to do while nothing happens: "sleep", "spin", or for how many microseconds to
+        spin before sleeping.
+        `frames`, `frame_size`: the arena; a frame is a power of two from 2048 bytes.
+        `hugepages`: True for them or an error, False for none, None for them where there are any.
+        `write_queue`: a connection takes no more while so many bytes wait for room.
+        `no_delay`: whether new connections send small segments at once.
+        `limits`: bounds of the stack, in numbers: connections, time_wait_connections, listeners,
+        datagram_sockets, datagram_queue, neighbours, frame_reserve, send_buffer, receive_buffer,
+        initial_window, retries, syn_retries, syn_ack_retries, neighbour_retries, ephemeral_ports
+        (first, last); in seconds: initial_rto, min_rto, max_rto, delayed_ack, time_wait,
+        fin_wait_2, neighbour_retry.
+
+        Raises ValueError or TypeError for what makes no sense, OSError when the port cannot be
+        opened: EADDRINUSE when Linux has the address, PermissionError without the capabilities,
+        FileNotFoundError for an interface that is not there, ENETDOWN for one that is down.
+        """
+
+    @property
+    def closed(self) -> bool:
+        """Whether close() was called."""
+
+    @property
+    def facts(self) -> dict[str, str]:
+        """How it works, by name: the port and its mode, what was chosen and why."""
+
+    @property
+    def connections(self) -> int:
+        """Connections in any state, TIME-WAIT included."""
+
+    @property
+    def frames(self) -> tuple[int, int]:
+        """Frames that nobody uses, and all frames."""
+
+    @property
+    def wait(self) -> _Wait:
+        """What to do while nothing happens: "sleep", "spin", or microseconds to spin before
+        sleeping. It may be set.
+        """
+
+    @wait.setter
+    def wait(self, value: _Wait) -> None: ...
+    def listen(self, port: int, address: str = "", *, backlog: int = 1024) -> Handle:
+        """Take TCP connections to `port`, at `address` or at any address of the channel's.
+
+        ACCEPTED tells of each. At most `backlog` of them wait between two turns, and as many
+        half-open ones. Raises OSError: EADDRINUSE, EADDRNOTAVAIL for an address that is not the
+        channel's.
+        """
+
+    def connect(self, remote: _Address, *, local: _Address | None = None) -> Handle:
+        """Open a TCP connection to `remote`, a (host, port).
+
+        CONNECTED or CLOSED tells what came of it; what is written before is sent after. `local` may
+        fix our end. Raises OSError: ENETUNREACH without a route, ENOBUFS when all connections are
+        in use.
+        """
+
+    def datagram(self, port: int = 0, address: str = "", *, peer: _Address | None = None) -> Handle:
+        """Open a UDP socket on `port` (0: one that is free).
+
+        DATAGRAM tells of what comes in. With a `peer`, a (host, port), only its datagrams are
+        taken, and send() needs no address. Raises OSError: EADDRINUSE, EADDRNOTAVAIL.
+        """
+
+    def turn(self, timeout: float | None = None) -> list[Completion] | None:
+        """Send what was written, wait for at most `timeout` seconds, and give what happened.
+
+        The list is empty when the time was over or wake() was called. None: nothing will ever
+        happen again (the end of a capture file, the other end of a memory wire has left). The
+        interpreter is free for other threads meanwhile; signals are handled at once. Raises OSError
+        when the port is of no more use.
+        """
+
+    def wake(self) -> None:
+        """End the current or the next wait of this channel's thread; it gets an empty batch.
+
+        The one method for other threads, and for signal handlers.
+        """
+
+    def close(self, flush: float = 1.0) -> None:
+        """Close everything.
+
+        For at most `flush` seconds what was written is still delivered; connections that are left
+        then are reset. Closing twice is no error.
+        """
+
+    def counters(self) -> dict[str, int]:
+        """What the stack and the channel have counted, by name.
+
+        Dropped packets begin with "drop_". "payloads_copied" are those that found too few frames
+        free to be shown in place.
+        """
+
+    def statistics(self) -> dict[str, int]:
+        """What the port has counted, by name.
+
+        What it lost begins with "rx_" or "tx_" and says why; what only this kind of port counts
+        begins with "detail_".
+        """
+
+    def __iter__(self) -> Self: ...
+    def __next__(self) -> list[Completion]: ...
+    def __enter__(self) -> Self: ...
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None: ...
