@@ -445,8 +445,7 @@ impl Stack {
         if segment.bits.intersects(Bits::ACK) {
             // Beyond a gap each arrival is owed an acknowledgement without data, for only those
             // count as duplicates (RFC 5681 §2).
-            if connection.acks_owed == 1
-                && (segment.len == 0 || connection.out_of_order.is_empty())
+            if connection.acks_owed == 1 && (segment.len == 0 || connection.out_of_order.is_empty())
             {
                 connection.acks_owed = 0;
             }

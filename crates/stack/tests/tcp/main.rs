@@ -17,6 +17,7 @@ mod reset;
 mod retransmission;
 mod simultaneous_open;
 mod super_segments;
+mod teardown;
 mod time_wait;
 mod urgent;
 mod window;
