@@ -39,11 +39,12 @@ test result: FAILED. 2 passed; 1 failed; 1 ignored; 0 measured; 0 filtered out; 
 running 2 tests
 test ring::full ... ok
 test odd ... ignored
+test holder ... ignored, not a test: the process that odd starts
 
 ---- ring::full stdout ----
 SKIP ring::full: no /dev/net/tun
 
-test result: ok. 1 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out; finished in 0.00s
+test result: ok. 1 passed; 0 failed; 2 ignored; 0 measured; 0 filtered out; finished in 0.00s
 """
 
 
