@@ -3,19 +3,16 @@
 //! Payload leaves in the frames it was written to; the headers are put into the head room before
 //! it. Several frames leave as one super-segment where the port cuts them up.
 
-use core::net::IpAddr;
-
 use millrace_frames::{Arena, Frame, Owners, Transmit, TxBatch};
 use millrace_wire::mac::Mac;
 use millrace_wire::seq::Seq;
 use millrace_wire::tcp::{self, Flags as Bits, OptionWriter};
-use millrace_wire::{checksum, ipv4, protocol};
+use millrace_wire::{checksum, ipv4};
 
 use super::connection::{Connection, Flags, State};
 use super::headers::{self, Headers};
-use super::input::Segment;
 use crate::address::address;
-use crate::control::{Hop, L4};
+use crate::control::L4;
 use crate::neighbour::{NeighbourRef, Resolution};
 use crate::stack::Stack;
 
@@ -535,93 +532,6 @@ impl Stack {
             }
             Resolution::Wait | Resolution::Gone => None,
         }
-    }
-
-    /// Answers a segment that nothing here takes with a reset (RFC 9293 §3.10.7.1). It goes to
-    /// the hardware address that the segment came from, if that is known.
-    pub(crate) fn send_reset(&mut self, segment: &Segment, mac: Option<Mac>) {
-        if !self.reset_rate.take(self.now) {
-            self.counters.drop_reset_rate += 1;
-            return;
-        }
-        let (seq, ack, bits) = if segment.has(Bits::ACK) {
-            (segment.ack, Seq(0), Bits::RST)
-        } else {
-            (Seq(0), segment.seq + segment.sequence_len(), Bits::RST | Bits::ACK)
-        };
-        let tuple = segment.tuple;
-        let hop = mac.map_or(Hop::Address(tuple.remote), Hop::Mac);
-        self.control_reset(tuple, seq, ack, bits, hop);
-    }
-
-    /// A reset of a connection of our own.
-    pub(crate) fn reset_connection(&mut self, index: usize) {
-        let connection = self.connections[index];
-        let tuple = super::table::FourTuple {
-            remote: connection.remote,
-            remote_port: connection.remote_port,
-            local_port: connection.local_port,
-            local: connection.local,
-        };
-        let Some(route) = self.addresses.route(address(connection.remote)) else { return };
-        // What the peer expects next if nothing was lost; else it asks again with a challenge
-        // acknowledgement (RFC 5961 §3.2). Beyond its window it would not look at it.
-        let seq = connection.snd_max.min(connection.snd_una + connection.snd_wnd);
-        self.control_reset(
-            tuple,
-            if connection.state == State::SynReceived { connection.snd_max } else { seq },
-            connection.rcv_nxt,
-            Bits::RST | Bits::ACK,
-            Hop::Address(route.next_hop),
-        );
-    }
-
-    fn control_reset(
-        &mut self,
-        tuple: super::table::FourTuple,
-        seq: Seq,
-        ack: Seq,
-        bits: Bits,
-        hop: Hop,
-    ) {
-        let (IpAddr::V4(source), IpAddr::V4(destination)) =
-            (self.source_address(tuple.local), address(tuple.remote))
-        else {
-            return;
-        };
-        let hop = match hop {
-            Hop::Address(remote) => match self.addresses.route(address(remote)) {
-                Some(route) => Hop::Address(route.next_hop),
-                None => return,
-            },
-            hop => hop,
-        };
-        let Some(frame) = self.control_frame() else { return };
-        let ip = ipv4::Header {
-            source,
-            destination,
-            protocol: protocol::TCP,
-            ttl: 64,
-            tos: 0,
-            identification: 0,
-            dont_fragment: true,
-        };
-        self.control_header(frame, ip, tcp::HEADER_LEN);
-        let header = &mut self.control_room(frame)[L4..L4 + tcp::HEADER_LEN];
-        tcp::Header {
-            source_port: tuple.local_port,
-            destination_port: tuple.remote_port,
-            sequence: seq,
-            acknowledgement: ack,
-            flags: bits,
-            window: 0,
-            urgent: 0,
-        }
-        .emit(header, &[]);
-        let pseudo = checksum::pseudo_v4(source, destination, protocol::TCP, tcp::HEADER_LEN);
-        tcp::fill_checksum(header, pseudo, 0);
-        self.counters.resets_sent += 1;
-        self.control_packet(frame, L4 + tcp::HEADER_LEN, hop);
     }
 }
 

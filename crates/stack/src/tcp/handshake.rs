@@ -1,0 +1,150 @@
+//! How a connection becomes established (RFC 9293 §3.5): SYN-SENT, and SYN-RECEIVED's last step.
+//! What a listener does with a SYN is in [`super::listen`].
+
+use millrace_frames::Frame;
+use millrace_wire::tcp::Flags as Bits;
+
+use super::connection::{Failure, Flags, Ready, State};
+use super::input::Segment;
+use crate::stack::Stack;
+
+impl Stack {
+    /// SYN-SENT (RFC 9293 §3.10.7.3).
+    pub(crate) fn syn_sent(&mut self, index: usize, segment: &Segment, frame: Frame) {
+        let connection = &mut self.connections[index];
+        let acked = segment.has(Bits::ACK);
+        if acked && (segment.ack.le(connection.snd_una) || segment.ack.gt(connection.snd_max)) {
+            self.counters.drop_tcp_bad_ack += 1;
+            if !segment.has(Bits::RST) {
+                self.send_reset(segment, None);
+            }
+            return self.drop_chain(frame);
+        }
+        if segment.has(Bits::RST) {
+            if acked {
+                self.counters.connections_reset += 1;
+                connection.failure = Some(Failure::Refused);
+                self.end_connection(index);
+            } else {
+                self.counters.drop_tcp_challenged += 1;
+            }
+            return self.drop_chain(frame);
+        }
+        if !segment.has(Bits::SYN) {
+            self.counters.drop_tcp_no_connection += 1;
+            return self.drop_chain(frame);
+        }
+        self.take_syn(index, segment);
+        let connection = &mut self.connections[index];
+        if acked {
+            connection.snd_una = segment.ack;
+            // A SYN-ACK's window is not scaled (RFC 7323 §2.2).
+            connection.snd_wnd = u32::from(segment.window);
+            connection.snd_wl1 = segment.seq;
+            connection.snd_wl2 = segment.ack;
+            self.established(index);
+            self.acknowledge_now(index);
+            self.tell(index, Ready::CONNECTED);
+            self.counters.connections_opened += 1;
+            // Data on a SYN-ACK is legal; it comes again once we have acknowledged the SYN.
+        } else {
+            // Simultaneous open (RFC 9293 §3.5).
+            connection.state = State::SynReceived;
+            connection.snd_nxt = connection.snd_una;
+            connection.retries = 0;
+            connection.flags.set(Flags::SEND_SYN);
+            self.push_out(index);
+        }
+        self.drop_chain(frame);
+    }
+
+    /// What both kinds of open take from the peer's SYN.
+    pub(crate) fn take_syn(&mut self, index: usize, segment: &Segment) {
+        let own_mss = self.own_mss();
+        let shift = self.receive_shift();
+        let connection = &mut self.connections[index];
+        connection.rcv_nxt = segment.seq + 1;
+        // RFC 9293 §3.7.1: without the option the peer takes 536 bytes. A smaller value than 48
+        // would only serve to make us send headers.
+        connection.mss = segment.mss.unwrap_or(536).clamp(48, own_mss);
+        if let Some(peer_shift) = segment.window_scale {
+            connection.flags.set(Flags::SCALING);
+            connection.snd_shift = peer_shift.min(14);
+            connection.rcv_shift = shift;
+        } else {
+            connection.flags.clear(Flags::SCALING);
+            connection.snd_shift = 0;
+            connection.rcv_shift = 0;
+        }
+        let window = self.config.receive_buffer.min(u32::from(u16::MAX));
+        let connection = &mut self.connections[index];
+        connection.rcv_adv = connection.rcv_nxt + window;
+        connection.snd_wnd = u32::from(segment.window);
+        connection.max_window = connection.snd_wnd;
+        connection.snd_wl1 = segment.seq;
+    }
+
+    /// Our SYN was acknowledged.
+    pub(crate) fn established(&mut self, index: usize) {
+        let bounds = self.rtt_bounds;
+        let initial = self.config.initial_window;
+        let now_us = self.now_us;
+        let connection = &mut self.connections[index];
+        connection.state = if connection.flags.has(Flags::FIN_QUEUED) {
+            State::FinWait1
+        } else {
+            State::Established
+        };
+        // A SYN that had to be sent again tells of a bad path (RFC 5681 §3.1).
+        let initial = if connection.retries > 0 { 1 } else { initial };
+        connection.rtt.acknowledged(connection.snd_una, now_us, bounds);
+        if connection.retries > 0 {
+            connection.rtt.start_carefully(bounds);
+        }
+        connection.retries = 0;
+        connection.snd_nxt = connection.snd_una;
+        // RFC 6582 §3.2 step 1: the initial sequence number, so that a loss of the very first
+        // segment is found too.
+        connection.recover = connection.snd_una - 1;
+        connection.max_window = connection.max_window.max(connection.snd_wnd);
+        connection.cursor = connection.send.head;
+        connection.congestion = super::congestion::Congestion::new(
+            connection.algorithm,
+            connection.mss.into(),
+            initial,
+        );
+        connection.flags.clear(Flags::REXMIT_ARMED.with(Flags::SEND_SYN));
+        if connection.unsent() > 0 || connection.fin_unsent() {
+            self.push_out(index);
+        }
+    }
+
+    /// SYN-RECEIVED got its ACK. Returns whether the connection is established now.
+    pub(crate) fn handshake_done(&mut self, index: usize, segment: &Segment) -> bool {
+        let connection = &mut self.connections[index];
+        if segment.ack.le(connection.snd_una) || segment.ack.gt(connection.snd_max) {
+            self.counters.drop_tcp_bad_ack += 1;
+            self.send_reset(segment, None);
+            return false;
+        }
+        let active = connection.flags.has(Flags::ACTIVE);
+        if !active && !self.enter_accept_queue(index) {
+            return false;
+        }
+        let connection = &mut self.connections[index];
+        connection.snd_una = segment.ack;
+        // A SYN's window is not scaled (RFC 7323 §2.2); simultaneous opens end with one.
+        let shift = if segment.has(Bits::SYN) { 0 } else { connection.snd_shift };
+        connection.snd_wnd = u32::from(segment.window) << shift;
+        connection.snd_wl1 = segment.seq;
+        connection.snd_wl2 = segment.ack;
+        self.established(index);
+        if active {
+            self.counters.connections_opened += 1;
+            self.tell(index, Ready::CONNECTED);
+        } else {
+            self.counters.connections_accepted += 1;
+        }
+        true
+    }
+}
