@@ -429,26 +429,6 @@ impl Stack {
         Ok(())
     }
 
-    /// A number of the application's, kept with the connection.
-    ///
-    /// # Errors
-    /// `NotConnected` if the id is stale.
-    #[inline]
-    pub fn set_user(&mut self, id: ConnectionId, user: u64) -> io::Result<()> {
-        let index = self.entry(id)?;
-        self.connections[index].user = user;
-        Ok(())
-    }
-
-    /// The number that [`Stack::set_user`] set, 0 before.
-    ///
-    /// # Errors
-    /// `NotConnected` if the id is stale.
-    #[inline]
-    pub fn user(&self, id: ConnectionId) -> io::Result<u64> {
-        self.entry(id).map(|index| self.connections[index].user)
-    }
-
     /// Why a connection ended. `None`: in order, or not at all yet.
     ///
     /// # Errors

@@ -292,7 +292,6 @@ pub(crate) struct Connection {
     pub(crate) unacknowledged: u32,
 
     // Fourth line: what is rarely needed.
-    pub(crate) user: u64,
     pub(crate) hash: u32,
     pub(crate) generation: u32,
     /// Next on the accept queue, on the TIME-WAIT list or on the free list.
@@ -355,7 +354,6 @@ impl Connection {
         delack_at: 0,
         expire_at: 0,
         unacknowledged: 0,
-        user: 0,
         hash: 0,
         generation: 0,
         link: NO_LINK,

@@ -175,6 +175,9 @@ impl Stack {
             connection.flags.clear(Flags::RETRANSMIT);
         }
         if self.connections[index].flags.has(Flags::PROBE) {
+            if out.is_full() {
+                return Stop::Again;
+            }
             // One number before the window: whoever gets it must answer with an acknowledgement,
             // and with it the window (RFC 9293 §3.8.6.1), and no byte need be kept for it.
             let seq = self.connections[index].snd_una - 1;
