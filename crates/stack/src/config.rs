@@ -15,6 +15,55 @@ pub struct InterfaceAddress {
     pub prefix: u8,
 }
 
+/// Parts of TCP that can be switched off, so that the effect of each can be measured. All are on
+/// unless said.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TcpFeatures {
+    /// Window scaling (RFC 7323 §2).
+    pub window_scaling: bool,
+    /// Timestamps and protection against wrapped sequence numbers (RFC 7323 §3 to §5).
+    pub timestamps: bool,
+    /// Selective acknowledgements, both ways (RFC 2018, RFC 6675).
+    pub sack: bool,
+    /// Duplicates are reported, and reports believed (RFC 2883).
+    pub dsack: bool,
+    /// Loss detection by time (RFC 8985 §6).
+    pub rack: bool,
+    /// Tail loss probes (RFC 8985 §7).
+    pub tail_loss_probe: bool,
+    /// Proportional rate reduction (RFC 9937).
+    pub prr: bool,
+    /// Spurious timeouts are detected (RFC 5682).
+    pub frto: bool,
+    /// New segments on the first duplicate acknowledgements (RFC 3042).
+    pub limited_transmit: bool,
+    /// A reduction that proves unnecessary is taken back (RFC 3708, RFC 4015).
+    pub undo: bool,
+    /// The retransmission timer counts from the segment's own time (RFC 7765).
+    pub rto_restart: bool,
+    /// Segments are spread over the round trip.
+    pub pacing: bool,
+}
+
+impl Default for TcpFeatures {
+    fn default() -> Self {
+        TcpFeatures {
+            window_scaling: true,
+            timestamps: true,
+            sack: true,
+            dsack: true,
+            rack: true,
+            tail_loss_probe: true,
+            prr: true,
+            frto: true,
+            limited_transmit: true,
+            undo: true,
+            rto_restart: true,
+            pacing: true,
+        }
+    }
+}
+
 /// What a stack is given when it is made. Nothing here changes afterwards.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -61,6 +110,8 @@ pub struct Config {
     /// Most datagrams that a socket keeps for its application; newer ones are dropped.
     pub datagram_queue: u16,
 
+    /// Parts of TCP that can be switched off.
+    pub tcp: TcpFeatures,
     /// Ports that `connect` and port 0 choose from (RFC 6056).
     pub ephemeral_ports: RangeInclusive<u16>,
     /// Initial congestion window in segments (RFC 6928).
@@ -121,6 +172,7 @@ impl Default for Config {
             receive_buffer: 1 << 20,
             out_of_order_frames: 1024,
             datagram_queue: 256,
+            tcp: TcpFeatures::default(),
             ephemeral_ports: 32_768..=65_535,
             initial_window: 10,
             initial_rto: Duration::from_secs(1),

@@ -16,6 +16,7 @@ impl Stack {
     pub fn check_invariants(&self) {
         self.check_entries();
         self.check_lists();
+        self.check_transfers();
         self.check_listeners();
         for (index, connection) in self.connections.iter().enumerate() {
             if connection.state != State::Closed {
@@ -52,6 +53,16 @@ impl Stack {
             let synchronised = connection.state != State::Closed;
             assert_eq!(synchronised, connection.flags.has(Flags::IN_TABLE), "entry {index}");
         }
+    }
+
+    fn check_transfers(&self) {
+        let mut taken: Vec<u32> =
+            self.connections.iter().map(|one| one.transfer).filter(|&at| at != NO_LINK).collect();
+        taken.sort_unstable();
+        let count = taken.len();
+        taken.dedup();
+        assert_eq!(taken.len(), count, "two connections have one record");
+        assert_eq!(count, self.transfers.in_use(), "records in use");
     }
 
     fn check_lists(&self) {

@@ -27,7 +27,7 @@ mod teardown;
 mod udp;
 mod wheel;
 
-pub use config::{Config, InterfaceAddress};
+pub use config::{Config, InterfaceAddress, TcpFeatures};
 pub use counters::Counters;
 pub use stack::{Event, Stack};
 pub use tcp::api::{ConnectionId, ConnectionInfo, ListenerId};

@@ -15,6 +15,7 @@ use crate::tcp::api::{ConnectionId, ListenerId};
 use crate::tcp::connection::{Connection, Flags, NO_LINK, Ready};
 use crate::tcp::listen::Listener;
 use crate::tcp::rtt::Bounds;
+use crate::tcp::transfer::Transfers;
 use crate::udp::{SocketId, UdpSocket};
 use crate::wheel::{self, Wheel};
 use crate::{Config, Counters};
@@ -51,6 +52,7 @@ pub struct Stack {
     pub(crate) connections: Box<[Connection]>,
     pub(crate) free_connections: u32,
     pub(crate) connections_in_use: u32,
+    pub(crate) transfers: Transfers,
     pub(crate) flows: FlowTable,
     pub(crate) wheel: Wheel,
     /// No timer runs out before this tick.
@@ -128,6 +130,7 @@ impl Stack {
             free_connections: if connections.is_empty() { NO_LINK } else { 0 },
             connections,
             connections_in_use: 0,
+            transfers: Transfers::default(),
             flows: FlowTable::new(config.connections),
             wheel: Wheel::new(config.connections, tick),
             next_tick: 0,

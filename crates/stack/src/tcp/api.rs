@@ -191,6 +191,7 @@ impl Stack {
         connection.flags.set(Flags::SEND_SYN.with(Flags::ATTACHED).with(Flags::ACTIVE));
         connection.rtt = Rtt::new(timeout);
         connection.mss = mss;
+        connection.iss = iss;
         connection.snd_una = iss;
         connection.snd_nxt = iss;
         connection.snd_max = iss;

@@ -154,6 +154,22 @@ bits! {
 }
 
 bits! {
+    /// What both ends agreed on in their SYNs.
+    pub(crate) struct Features(u16) {
+        /// Timestamps on every segment (RFC 7323).
+        TIMESTAMPS = 1;
+        /// The peer reads SACK blocks, and may send them (RFC 2018).
+        SACK = 1 << 1;
+        /// Explicit congestion notification (RFC 3168).
+        ECN = 1 << 2;
+        /// Accurate ECN (RFC 9768).
+        ACCURATE_ECN = 1 << 3;
+        /// Fast Open was used (RFC 7413).
+        FAST_OPEN = 1 << 4;
+    }
+}
+
+bits! {
     /// What a connection has to tell its application.
     pub struct Ready(u8) {
         /// `connect` succeeded.
@@ -304,7 +320,18 @@ pub(crate) struct Connection {
     pub(crate) starved_next: u32,
     /// Linger time in ticks; `u32::MAX`: none.
     pub(crate) linger: u32,
+    /// What is needed only while data moves; [`NO_LINK`]: nothing.
+    pub(crate) transfer: u32,
+    /// Initial sequence numbers, ours and the peer's.
+    pub(crate) iss: Seq,
+    pub(crate) irs: Seq,
+    /// Timestamp of the peer to echo (RFC 7323 §4.3), and when it came, in microseconds.
+    pub(crate) ts_recent: u32,
+    pub(crate) ts_recent_at: u32,
+    /// What is added to our clock for this connection's timestamps.
+    pub(crate) ts_offset: u32,
     pub(crate) listener: u16,
+    pub(crate) features: Features,
     pub(crate) failure: Option<Failure>,
     pub(crate) algorithm: Algorithm,
 }
@@ -362,7 +389,14 @@ impl Connection {
         last_sent: 0,
         starved_next: NO_LINK,
         linger: u32::MAX,
+        transfer: NO_LINK,
+        iss: Seq(0),
+        irs: Seq(0),
+        ts_recent: 0,
+        ts_recent_at: 0,
+        ts_offset: 0,
         listener: u16::MAX,
+        features: Features(0),
         failure: None,
         algorithm: Algorithm::NewReno,
     };

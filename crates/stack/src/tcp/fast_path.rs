@@ -77,12 +77,7 @@ impl Stack {
             return false;
         }
         let bits = Bits(head[47]);
-        let (mut mss, mut window_scale) = (None, None);
-        // Only a SYN's options matter to what is spoken here.
-        if bits.intersects(Bits::SYN) && !options.is_empty() {
-            let Ok(options) = Options::parse(options) else { return false };
-            (mss, window_scale) = (options.mss, options.window_scale);
-        }
+        let Ok(options) = Options::parse(options) else { return false };
         let mac = Mac([head[6], head[7], head[8], head[9], head[10], head[11]]);
         let segment = Segment {
             tuple: FourTuple {
@@ -96,8 +91,7 @@ impl Stack {
             bits,
             window: half(48),
             len: (transport - header_len) as u32,
-            mss,
-            window_scale,
+            options,
         };
         let meta = self.arena.meta_mut(frame);
         meta.offset += payload_at as u16;

@@ -63,11 +63,12 @@ impl Stack {
         let own_mss = self.own_mss();
         let shift = self.receive_shift();
         let connection = &mut self.connections[index];
+        connection.irs = segment.seq;
         connection.rcv_nxt = segment.seq + 1;
         // RFC 9293 §3.7.1: without the option the peer takes 536 bytes. A smaller value than 48
         // would only serve to make us send headers.
-        connection.mss = segment.mss.unwrap_or(536).clamp(48, own_mss);
-        if let Some(peer_shift) = segment.window_scale {
+        connection.mss = segment.options.mss.unwrap_or(536).clamp(48, own_mss);
+        if let Some(peer_shift) = segment.options.window_scale {
             connection.flags.set(Flags::SCALING);
             connection.snd_shift = peer_shift.min(14);
             connection.rcv_shift = shift;

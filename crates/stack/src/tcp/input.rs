@@ -4,7 +4,7 @@
 use millrace_frames::{Frame, Owners};
 use millrace_wire::mac::Mac;
 use millrace_wire::seq::Seq;
-use millrace_wire::tcp::{self, Flags as Bits};
+use millrace_wire::tcp::{self, Flags as Bits, Options};
 use millrace_wire::{checksum, protocol};
 
 use super::connection::{Failure, Flags, Ready, State};
@@ -23,8 +23,7 @@ pub(crate) struct Segment {
     pub(crate) window: u16,
     /// Payload bytes.
     pub(crate) len: u32,
-    pub(crate) mss: Option<u16>,
-    pub(crate) window_scale: Option<u8>,
+    pub(crate) options: Options,
 }
 
 /// Most frames in a receive queue, whatever its size in bytes: a segment and what waits beyond a
@@ -64,8 +63,12 @@ impl Stack {
             self.counters.drop_tcp_checksum += 1;
             return self.drop_chain(frame);
         }
+        let Ok(options) = header.options() else {
+            self.counters.drop_tcp_options += 1;
+            return self.drop_chain(frame);
+        };
         let header_len = header.header_len();
-        let mut segment = Segment {
+        let segment = Segment {
             tuple: FourTuple {
                 remote: word_v4(ip.source),
                 remote_port: header.source_port(),
@@ -77,22 +80,8 @@ impl Stack {
             bits: header.flags(),
             window: header.window(),
             len: (ip.len - header_len) as u32,
-            mss: None,
-            window_scale: None,
+            options,
         };
-        // Only a SYN's options matter to what is spoken here.
-        if segment.has(Bits::SYN) {
-            match header.options() {
-                Ok(options) => {
-                    segment.mss = options.mss;
-                    segment.window_scale = options.window_scale;
-                }
-                Err(_) => {
-                    self.counters.drop_tcp_options += 1;
-                    return self.drop_chain(frame);
-                }
-            }
-        }
         let meta = self.arena.meta_mut(frame);
         let skip = (ip.payload + header_len) as u16;
         meta.offset += skip;

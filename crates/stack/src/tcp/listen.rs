@@ -266,6 +266,7 @@ impl Stack {
         connection.listener = listener as u16;
         connection.flags.set(Flags::SEND_SYN.with(Flags::HALF_OPEN));
         connection.rtt = super::rtt::Rtt::new(timeout);
+        connection.iss = iss;
         connection.snd_una = iss;
         connection.snd_nxt = iss;
         connection.snd_max = iss;

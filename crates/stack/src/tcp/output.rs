@@ -301,9 +301,12 @@ impl Stack {
             self.counters.drop_no_frame += 1;
             return false;
         };
+        let mut options = OptionWriter::new();
+        self.segment_options(index, 0, &mut options);
+        let options = options.padded();
         self.emit(
             index,
-            &Outgoing { head: frame, frames: 1, len: 0, sum: 0, seq, bits, options: &[] },
+            &Outgoing { head: frame, frames: 1, len: 0, sum: 0, seq, bits, options },
             out,
         );
         true
@@ -378,7 +381,10 @@ impl Stack {
                 next_seq += 1;
             }
         }
-        self.emit(index, &Outgoing { head, frames, len, sum, seq, bits, options: &[] }, out);
+        let mut options = OptionWriter::new();
+        self.segment_options(index, len, &mut options);
+        let options = options.padded();
+        self.emit(index, &Outgoing { head, frames, len, sum, seq, bits, options }, out);
         self.connections[index].cursor = next;
         self.advance_past(index, next_seq);
         true

@@ -106,6 +106,7 @@ impl Stack {
         }
         self.leave_half_open(index);
         self.leave_accept_queue(index);
+        self.release_transfer(index);
         let connection = &mut self.connections[index];
         if connection.flags.has(Flags::IN_TABLE) {
             self.flows.remove(connection.hash, index as u32);

@@ -1,0 +1,96 @@
+//! What a connection needs only while data moves, or after something unusual has happened: the
+//! scoreboard, recovery, what congestion control has learned, settings other than the default.
+//!
+//! Records come from a pool and go back to it, so that an idle connection costs its entry and no
+//! more. There are never more of them than connections.
+
+use super::connection::NO_LINK;
+use crate::stack::Stack;
+
+/// A pooled record. [`Transfer::is_plain`] says whether it may be given back.
+#[derive(Debug, Default)]
+pub(crate) struct Transfer {}
+
+impl Transfer {
+    /// Nothing in it is worth keeping: another record made anew would do as well.
+    pub(crate) fn is_plain(&self) -> bool {
+        true
+    }
+
+    /// As new, keeping the memory of its lists.
+    fn clear(&mut self) {}
+}
+
+/// The pool. It grows with the number of connections that use it at once.
+#[derive(Debug, Default)]
+pub(crate) struct Transfers {
+    // Boxed, so that growing moves no record.
+    #[expect(clippy::vec_box, reason = "a record is large, and growing must not copy them all")]
+    records: Vec<Box<Transfer>>,
+    free: Vec<u32>,
+}
+
+impl Transfers {
+    fn take(&mut self) -> u32 {
+        self.free.pop().unwrap_or_else(|| {
+            self.records.push(Box::default());
+            (self.records.len() - 1) as u32
+        })
+    }
+
+    fn give_back(&mut self, number: u32) {
+        self.records[number as usize].clear();
+        self.free.push(number);
+    }
+
+    /// Record of a connection, if it has one.
+    #[inline]
+    pub(crate) fn get(&self, number: u32) -> Option<&Transfer> {
+        self.records.get(number as usize).map(Box::as_ref)
+    }
+
+    /// Record of a connection, if it has one.
+    #[inline]
+    pub(crate) fn get_mut(&mut self, number: u32) -> Option<&mut Transfer> {
+        self.records.get_mut(number as usize).map(Box::as_mut)
+    }
+
+    /// Records that connections have.
+    pub(crate) fn in_use(&self) -> usize {
+        self.records.len() - self.free.len()
+    }
+}
+
+impl Stack {
+    /// The connection's record, taken from the pool if it has none.
+    #[inline]
+    pub(crate) fn transfer_mut(&mut self, index: usize) -> &mut Transfer {
+        let connection = &mut self.connections[index];
+        if connection.transfer == NO_LINK {
+            connection.transfer = self.transfers.take();
+        }
+        &mut self.transfers.records[connection.transfer as usize]
+    }
+
+    /// The connection's record, if it has one.
+    #[inline]
+    pub(crate) fn transfer(&self, index: usize) -> Option<&Transfer> {
+        self.transfers.get(self.connections[index].transfer)
+    }
+
+    /// Gives the record back, whatever is in it.
+    pub(crate) fn release_transfer(&mut self, index: usize) {
+        let number = core::mem::replace(&mut self.connections[index].transfer, NO_LINK);
+        if number != NO_LINK {
+            self.transfers.give_back(number);
+        }
+    }
+
+    /// Nothing is in flight: the record goes back unless it holds something worth keeping.
+    #[inline]
+    pub(crate) fn settle_transfer(&mut self, index: usize) {
+        if self.transfer(index).is_some_and(Transfer::is_plain) {
+            self.release_transfer(index);
+        }
+    }
+}
