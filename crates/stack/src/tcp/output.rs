@@ -263,9 +263,10 @@ impl Stack {
         let initial = self.config.initial_window;
         let now_us = self.now_us;
         let connection = &mut self.connections[index];
-        if now_us.wrapping_sub(connection.last_sent) > connection.rtt.timeout {
-            connection.congestion.on_idle(connection.mss.into(), initial);
-        }
+        let idle_us = now_us.wrapping_sub(connection.last_sent);
+        let (timeout_us, mss) = (connection.rtt.timeout, u32::from(connection.mss));
+        let private = &mut connection.private;
+        connection.congestion.on_idle_restart(private, idle_us, timeout_us, mss, initial);
     }
 
     fn send_fin(&mut self, index: usize, out: &mut TxBatch) -> bool {

@@ -2,6 +2,7 @@
 
 use millrace_wire::seq::Seq;
 
+use super::congestion::{AckSample, Signal};
 use super::connection::Flags;
 use crate::stack::Stack;
 
@@ -22,7 +23,9 @@ impl Stack {
             && connection.snd_una.gt(connection.recover)
         {
             let flight = (connection.snd_max - connection.snd_una).max(0) as u32;
-            connection.congestion.on_loss(flight, mss);
+            let now_us = self.now_us;
+            let private = &mut connection.private;
+            connection.congestion.on_congestion(private, flight, mss, now_us, Signal::Loss);
             connection.congestion.window =
                 connection.congestion.threshold + u32::from(THRESHOLD) * mss;
             connection.recover = connection.snd_max;
@@ -43,7 +46,17 @@ impl Stack {
         if !connection.flags.has(Flags::IN_RECOVERY) {
             connection.duplicate_acks = 0;
             let limited = connection.flags.has(Flags::WINDOW_LIMITED);
-            connection.congestion.on_ack(acked, mss, limited);
+            let sample = AckSample {
+                now_us: self.now_us,
+                acked,
+                delivered: acked,
+                mss,
+                window_limited: limited,
+                ack,
+                snd_nxt: connection.snd_nxt,
+                ..AckSample::default()
+            };
+            connection.congestion.on_ack(&mut connection.private, &sample);
             return;
         }
         if ack.ge(connection.recover) {

@@ -145,8 +145,9 @@ impl Stack {
             State::SynSent | State::SynReceived => connection.flags.set(Flags::SEND_SYN),
             _ => {
                 let mss = u32::from(connection.mss);
-                let flight = (connection.snd_max - connection.snd_una).max(0) as u32;
-                connection.congestion.on_timeout(flight, mss, connection.retries == 1);
+                let first = connection.retries == 1;
+                let private = &mut connection.private;
+                connection.congestion.on_timeout(private, 0, mss, self.now_us, first);
                 connection.flags.clear(Flags::IN_RECOVERY.with(Flags::RETRANSMIT));
                 connection.duplicate_acks = 0;
                 // RFC 6582 §4: duplicates of what was in flight start no recovery.

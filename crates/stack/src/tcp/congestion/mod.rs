@@ -1,21 +1,36 @@
-//! Congestion control: how much may be in flight.
+//! Congestion control: how much may be in flight, and how fast it leaves.
 //!
-//! An algorithm is a set of pure functions on [`Congestion`]. Which one runs is a byte of the
-//! connection and one `match` an event, no dynamic call. Loss detection and recovery (what is
-//! lost, what is sent again) belong to the connection and not to the algorithm.
+//! Every algorithm is a set of pure functions on [`Congestion`], which each connection has, and on
+//! [`Private`], the algorithm's own state, which only a connection that sends has. Which one runs
+//! is the variant of `Private` and one `match` an event, no dynamic call. What is lost and what is
+//! sent again belongs to the connection: it says what happened, and the algorithm answers with a
+//! window, a threshold and, if it likes, a pacing rate.
+//!
+//! Counts are in bytes, but a window moves by whole segments as Linux's does, so that its
+//! `tcpi_snd_cwnd` can be compared with ours.
 
 mod newreno;
+
+use millrace_wire::seq::Seq;
+
+pub(crate) use newreno::NewReno;
+
+/// No window grows beyond this: sequence numbers must stay comparable.
+const LARGEST_WINDOW: u32 = 1 << 30;
 
 /// Names as Linux's `TCP_CONGESTION` has them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Algorithm {
-    /// RFC 5681 and RFC 6582.
+    /// `reno`: RFC 5681 and RFC 6582.
     #[default]
     NewReno,
 }
 
 impl Algorithm {
+    /// All of them.
+    pub const ALL: [Algorithm; 1] = [Algorithm::NewReno];
+
     /// The name.
     pub fn name(self) -> &'static str {
         match self {
@@ -24,25 +39,196 @@ impl Algorithm {
     }
 }
 
-/// What every algorithm has. Bytes.
+impl core::fmt::Display for Algorithm {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// A name that no algorithm has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UnknownAlgorithm(String);
+
+impl core::fmt::Display for UnknownAlgorithm {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        write!(f, "no congestion control is called {:?}; there are", self.0)?;
+        for (at, algorithm) in Algorithm::ALL.iter().enumerate() {
+            write!(f, "{} {algorithm}", if at == 0 { "" } else { "," })?;
+        }
+        Ok(())
+    }
+}
+
+impl core::error::Error for UnknownAlgorithm {}
+
+impl core::str::FromStr for Algorithm {
+    type Err = UnknownAlgorithm;
+
+    fn from_str(name: &str) -> Result<Self, UnknownAlgorithm> {
+        Algorithm::ALL
+            .into_iter()
+            .find(|algorithm| algorithm.name() == name)
+            .ok_or_else(|| UnknownAlgorithm(name.chars().take(32).collect()))
+    }
+}
+
+/// Where a connection stands, as Linux's `tcpi_ca_state` numbers it.
+#[allow(dead_code, reason = "the whole vocabulary; recovery does not tell all of them yet")]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum CaState {
+    /// Nothing is amiss.
+    #[default]
+    Open,
+    /// Duplicate acknowledgements or SACK blocks, and no loss yet.
+    Disorder,
+    /// The window comes down because of ECN.
+    Cwr,
+    /// Fast recovery.
+    Recovery,
+    /// After a retransmission timeout.
+    Loss,
+}
+
+/// Why a window must come down.
+#[allow(dead_code, reason = "ECN is not spoken yet")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Signal {
+    /// A segment is lost; acknowledgements still come.
+    Loss,
+    /// The peer tells of a Congestion Experienced mark (RFC 3168).
+    Ecn,
+    /// The retransmission timer ran out.
+    Timeout,
+}
+
+/// Delivery rate over the flight that an acknowledgement ends (draft-ietf-ccwg-bbr, section on
+/// delivery rate samples). Totals are bytes modulo 2^32.
+#[allow(dead_code, reason = "what BBR reads")]
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct RateSample {
+    /// Bytes delivered in the interval.
+    pub(crate) delivered: u32,
+    /// The interval; 0: the sample is none.
+    pub(crate) interval_us: u32,
+    /// `delivered_total` when the newest of the delivered segments was sent.
+    pub(crate) prior_delivered: u32,
+    /// The application left the pipe unfilled when that segment was sent.
+    pub(crate) app_limited: bool,
+    /// Bytes in flight just after that segment was sent.
+    pub(crate) in_flight_at_send: u32,
+    /// Bytes marked lost since that segment was sent.
+    pub(crate) lost_since_send: u32,
+    /// Bytes delivered in the connection's life.
+    pub(crate) delivered_total: u32,
+    /// Bytes marked lost in the connection's life.
+    pub(crate) lost_total: u32,
+}
+
+/// What one acknowledgement tells.
+#[allow(dead_code, reason = "what other algorithms read")]
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct AckSample {
+    /// The clock, microseconds modulo 2^32.
+    pub(crate) now_us: u32,
+    /// Bytes newly acknowledged cumulatively.
+    pub(crate) acked: u32,
+    /// Bytes newly delivered: acknowledged or selectively acknowledged for the first time.
+    pub(crate) delivered: u32,
+    /// Bytes newly marked lost.
+    pub(crate) lost: u32,
+    /// Bytes in flight now.
+    pub(crate) in_flight: u32,
+    /// Bytes in flight before the acknowledgement.
+    pub(crate) prior_in_flight: u32,
+    /// This acknowledgement's round-trip time; 0: none.
+    pub(crate) rtt_us: u32,
+    /// Least round-trip time of late; 0: none.
+    pub(crate) min_rtt_us: u32,
+    /// Smoothed round-trip time; 0: none.
+    pub(crate) smoothed_us: u32,
+    /// Payload bytes of a full segment, TCP options taken off.
+    pub(crate) mss: u32,
+    /// The window, and not the application, held the sender back (RFC 7661): only then may it
+    /// grow.
+    pub(crate) window_limited: bool,
+    /// The path is known to reorder: bytes that are only selectively acknowledged count too.
+    pub(crate) reorders: bool,
+    /// Where the connection stands after the acknowledgement.
+    pub(crate) state: CaState,
+    /// First unacknowledged sequence number now.
+    pub(crate) ack: Seq,
+    /// Next sequence number to be sent.
+    pub(crate) snd_nxt: Seq,
+    /// Delivery rate.
+    pub(crate) rate: RateSample,
+    /// Delivered bytes whose packets were marked Congestion Experienced.
+    pub(crate) ce_bytes: u32,
+    /// The segment had the ECE bit (RFC 3168).
+    pub(crate) ece: bool,
+}
+
+/// What every connection has. Bytes.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Congestion {
     /// Congestion window.
     pub(crate) window: u32,
     /// Slow start below it, congestion avoidance from there.
     pub(crate) threshold: u32,
-    /// The algorithm's own: NewReno's acknowledged bytes since the last increase.
-    private: u32,
-    algorithm: Algorithm,
+}
+
+/// The algorithm's own state; needed only while data is in flight, or where something was learned.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Private {
+    Reno(NewReno),
+}
+
+impl Default for Private {
+    fn default() -> Self {
+        Private::new(Algorithm::default())
+    }
+}
+
+impl Private {
+    /// The state of an algorithm that knows nothing of its path yet.
+    pub(crate) fn new(algorithm: Algorithm) -> Self {
+        match algorithm {
+            Algorithm::NewReno => Private::Reno(NewReno::default()),
+        }
+    }
+
+    /// Nothing was learned that is worth keeping: [`Private::new`] serves as well.
+    #[allow(dead_code, reason = "for the pool of what is needed in flight only")]
+    pub(crate) fn is_plain(&self) -> bool {
+        match self {
+            Private::Reno(_) => true,
+        }
+    }
+
+    /// The algorithm sets the window in every state, recovery included, and by itself.
+    #[allow(dead_code, reason = "for recovery")]
+    pub(crate) fn owns_window(&self) -> bool {
+        match self {
+            Private::Reno(_) => false,
+        }
+    }
+
+    /// Bytes a second at which to send; `None`: [`Congestion::pacing_rate`] serves.
+    #[allow(dead_code, reason = "for pacing")]
+    pub(crate) fn pacing_rate(&self) -> Option<u64> {
+        match self {
+            Private::Reno(_) => None,
+        }
+    }
 }
 
 impl Congestion {
-    pub(crate) const EMPTY: Congestion =
-        Congestion { window: 0, threshold: 0, private: 0, algorithm: Algorithm::NewReno };
+    pub(crate) const EMPTY: Congestion = Congestion { window: 0, threshold: u32::MAX };
 
-    pub(crate) fn new(algorithm: Algorithm, mss: u32, initial_segments: u8) -> Self {
+    /// RFC 6928 and RFC 5681 §3.1.
+    pub(crate) fn new(mss: u32, initial_segments: u8) -> Self {
         let window = mss * u32::from(initial_segments.max(1));
-        Congestion { window, threshold: u32::MAX, private: 0, algorithm }
+        Congestion { window, threshold: u32::MAX }
     }
 
     #[inline]
@@ -50,38 +236,183 @@ impl Congestion {
         self.window < self.threshold
     }
 
-    /// New data was acknowledged outside recovery. `limited`: the window was what held us back
-    /// (RFC 7661: a window that is not used must not grow).
+    /// Bytes a second at which a window leaves that its algorithm does not pace, as Linux has it:
+    /// twice the window each round trip while it doubles, and a fifth more than it after that.
+    /// `None` before the first round-trip time.
+    #[allow(dead_code, reason = "for pacing")]
+    pub(crate) fn pacing_rate(&self, in_flight: u32, smoothed_us: u32) -> Option<u64> {
+        if smoothed_us == 0 {
+            return None;
+        }
+        let percent = if self.window < self.threshold / 2 { 200 } else { 120 };
+        let window = u64::from(self.window.max(in_flight));
+        Some(window * percent * 10_000 / u64::from(smoothed_us))
+    }
+
+    /// An acknowledgement came. Called in `Open` and `Disorder`, and in every state for an
+    /// algorithm that owns its window.
     #[inline]
-    pub(crate) fn on_ack(&mut self, acked: u32, mss: u32, limited: bool) {
-        if !limited {
+    pub(crate) fn on_ack(&mut self, private: &mut Private, sample: &AckSample) {
+        match private {
+            Private::Reno(reno) => reno.on_ack(self, sample),
+        }
+    }
+
+    /// The window must come down: sets the threshold. The caller brings the window down to it,
+    /// by proportional rate reduction or at once. Once for each window of data.
+    pub(crate) fn on_congestion(
+        &mut self,
+        private: &mut Private,
+        _in_flight: u32,
+        mss: u32,
+        _now_us: u32,
+        _signal: Signal,
+    ) {
+        match private {
+            Private::Reno(reno) => reno.on_congestion(self, mss),
+        }
+    }
+
+    /// The retransmission timer ran out; `in_flight` is what is still believed to be under way.
+    /// `first`: for this data, so that back-off does not lower the threshold again and again
+    /// (RFC 5681 §3.1).
+    pub(crate) fn on_timeout(
+        &mut self,
+        private: &mut Private,
+        in_flight: u32,
+        mss: u32,
+        now_us: u32,
+        first: bool,
+    ) {
+        if first {
+            self.on_congestion(private, in_flight, mss, now_us, Signal::Timeout);
+        }
+        self.window = in_flight + mss;
+    }
+
+    /// Recovery is over, everything sent before it is acknowledged.
+    #[allow(dead_code, reason = "recovery still sets the window itself")]
+    pub(crate) fn on_recovery_done(&mut self, private: &mut Private) {
+        match private {
+            Private::Reno(_) => self.window = self.window.min(self.threshold),
+        }
+    }
+
+    /// What was taken for a loss was none. `prior` is what stood before it.
+    #[allow(dead_code, reason = "for undo")]
+    pub(crate) fn on_undo(&mut self, private: &mut Private, prior: Congestion) {
+        self.window = self.window.max(prior.window);
+        self.threshold = self.threshold.max(prior.threshold);
+        match private {
+            Private::Reno(_) => {}
+        }
+    }
+
+    /// Data leaves while nothing was in flight for `idle_us`. After more than a retransmission
+    /// timeout the window halves for each further one, down to the initial window, since what is
+    /// known of the path is old (RFC 5681 §4.1 in the form that RFC 2861 and Linux have).
+    pub(crate) fn on_idle_restart(
+        &mut self,
+        _private: &mut Private,
+        idle_us: u32,
+        timeout_us: u32,
+        mss: u32,
+        initial_segments: u8,
+    ) {
+        if idle_us <= timeout_us {
             return;
         }
-        match self.algorithm {
-            Algorithm::NewReno => newreno::on_ack(self, acked, mss),
+        let halvings = idle_us / timeout_us.max(1);
+        let least = self.window.min(mss * u32::from(initial_segments.max(1)));
+        if self.threshold != u32::MAX {
+            self.threshold = self.threshold.max(self.window / 4 * 3);
+        }
+        self.window = self.window.checked_shr(halvings).unwrap_or(0).max(least);
+    }
+
+    /// Additive increase: a segment for every `every` bytes acknowledged.
+    #[inline]
+    fn increase(&mut self, counter: &mut u32, acked: u32, every: u32, mss: u32) {
+        let every = every.max(1);
+        // Counted under a larger divisor, it may be worth a segment already, but not many.
+        if *counter >= every {
+            *counter = 0;
+            self.grow(mss);
+        }
+        *counter = counter.saturating_add(acked);
+        if *counter >= every {
+            let segments = *counter / every;
+            *counter -= segments * every;
+            self.grow(segments.saturating_mul(mss));
         }
     }
 
-    /// A loss was found by duplicate acknowledgements, `flight` bytes being unacknowledged.
-    pub(crate) fn on_loss(&mut self, flight: u32, mss: u32) {
-        match self.algorithm {
-            Algorithm::NewReno => newreno::on_loss(self, flight, mss),
+    #[inline]
+    fn grow(&mut self, bytes: u32) {
+        self.window = self.window.saturating_add(bytes).min(LARGEST_WINDOW);
+    }
+
+    /// Slow start (RFC 5681 §3.1): grows by what was acknowledged, up to the threshold. Returns
+    /// the rest.
+    #[inline]
+    fn slow_start(&mut self, acked: u32) -> u32 {
+        let after = self.window.saturating_add(acked).min(self.threshold).min(LARGEST_WINDOW);
+        let rest = acked - after.saturating_sub(self.window).min(acked);
+        self.window = after.max(self.window);
+        rest
+    }
+}
+
+impl AckSample {
+    /// Whether a window that follows losses may grow by this acknowledgement, as Linux decides.
+    #[inline]
+    fn may_grow(&self, congestion: &Congestion) -> bool {
+        let progress = self.acked > 0 || (self.reorders && self.delivered > 0);
+        // A doubling window counts as used from half of it on.
+        let used = self.window_limited
+            || (congestion.in_slow_start() && congestion.window / 2 < self.prior_in_flight);
+        progress && used
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_read_and_written() {
+        for algorithm in Algorithm::ALL {
+            assert_eq!(algorithm.name().parse(), Ok(algorithm));
+        }
+        let error = "vegas".parse::<Algorithm>().unwrap_err().to_string();
+        assert!(
+            error.starts_with("no congestion control is called \"vegas\"; there are "),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn a_pause_halves_the_window_for_each_timeout_that_it_lasts() {
+        let mut private = Private::default();
+        let start = Congestion { window: 80_000, threshold: 50_000 };
+        for (idle, window, threshold) in [
+            (200, 80_000, 50_000),
+            (201, 40_000, 60_000),
+            (500, 20_000, 60_000),
+            (9000, 10_000, 60_000),
+        ] {
+            let mut congestion = start;
+            congestion.on_idle_restart(&mut private, idle, 200, 1000, 10);
+            assert_eq!((congestion.window, congestion.threshold), (window, threshold), "{idle}");
         }
     }
 
-    /// The retransmission timer ran out. `first`: for this data, so that back-off does not lower
-    /// the threshold again and again (RFC 5681 §3.1).
-    pub(crate) fn on_timeout(&mut self, flight: u32, mss: u32, first: bool) {
-        if first {
-            self.on_loss(flight, mss);
-        }
-        self.window = mss;
-        self.private = 0;
-    }
-
-    /// Nothing was sent for longer than a timeout: what is known of the path is old (RFC 5681
-    /// §4.1).
-    pub(crate) fn on_idle(&mut self, mss: u32, initial_segments: u8) {
-        self.window = self.window.min(mss * u32::from(initial_segments.max(1)));
+    #[test]
+    fn pacing_is_twice_the_window_while_it_doubles() {
+        let doubling = Congestion { window: 10_000, threshold: u32::MAX };
+        assert_eq!(doubling.pacing_rate(0, 100_000), Some(200_000));
+        let settled = Congestion { window: 10_000, threshold: 10_000 };
+        assert_eq!(settled.pacing_rate(0, 100_000), Some(120_000));
+        assert_eq!(settled.pacing_rate(0, 0), None);
     }
 }
