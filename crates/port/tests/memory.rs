@@ -141,6 +141,7 @@ fn the_same_seed_gives_the_same_fate() {
         reorder_delay: Duration::from_micros(300),
         rate_bits_per_s: Some(100_000_000),
         queue_bytes: 20_000,
+        ..Impairment::default()
     };
     let history = |seed: u64| {
         let config = WireConfig { seed, ..impaired(everything) };

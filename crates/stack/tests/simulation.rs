@@ -239,6 +239,7 @@ fn simulate(seed: u64) {
         reorder_delay: Duration::from_micros(dice.from(&[100, 3_000])),
         rate_bits_per_s: dice.from(&[None, None, Some(1_000_000), Some(50_000_000)]),
         queue_bytes: dice.from(&[20_000, 256 << 10]),
+        ..Impairment::default()
     };
     let gso = dice.from(&[0, 0, 65_535]);
     let wire = WireConfig {

@@ -17,7 +17,6 @@
 
 mod delay_line;
 mod queue;
-mod random;
 mod registry;
 
 use std::cell::Cell;
@@ -29,13 +28,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use millrace_frames::{Arena, ChecksumState, Instant, RxBatch, Transmit, TxBatch};
 use millrace_wire::mac::Mac;
 
+use crate::impair::{Counters as LinkCounters, Random};
 use crate::wait::Bell;
 use crate::{Capabilities, Port, Statistics, copy};
-use delay_line::{DelayLine, Fate, Mishaps};
+use delay_line::{DelayLine, Fate};
 use queue::{Queue, Record};
-use random::Random;
 
-pub use delay_line::Impairment;
+pub use crate::impair::{GilbertElliott, Impairment};
 pub use registry::join;
 
 /// Ethernet header and one VLAN tag, which is what Linux lets a frame have beyond the MTU.
@@ -162,7 +161,7 @@ struct State {
 #[derive(Debug)]
 enum Line {
     Plain(Queue),
-    Impaired(DelayLine),
+    Impaired(Box<DelayLine>),
 }
 
 impl Line {
@@ -199,10 +198,17 @@ impl Line {
         }
     }
 
-    fn mishaps(&self) -> Mishaps {
+    fn link_counters(&self) -> LinkCounters {
         match self {
-            Line::Plain(_) => Mishaps::default(),
-            Line::Impaired(line) => line.mishaps(),
+            Line::Plain(_) => LinkCounters::default(),
+            Line::Impaired(line) => line.counters(),
+        }
+    }
+
+    fn duplicates_dropped(&self) -> u64 {
+        match self {
+            Line::Plain(_) => 0,
+            Line::Impaired(line) => line.duplicates_dropped(),
         }
     }
 }
@@ -215,7 +221,7 @@ impl Direction {
         } else {
             let (plain, whole) = config.largest();
             let largest = whole.unwrap_or(plain) as usize;
-            Line::Impaired(DelayLine::new(impairment, seed, config.queue, largest))
+            Line::Impaired(Box::new(DelayLine::new(impairment, seed, config.queue, largest)))
         };
         Ok(Direction {
             state: Mutex::new(State {
@@ -512,9 +518,9 @@ impl Port for MemoryPort {
 
     fn statistics(&mut self) -> Statistics {
         let counters = self.counters;
-        let mishaps = self.outgoing.lock().line.mishaps();
+        let link = self.outgoing.lock().line.link_counters();
         let incoming = self.incoming.lock();
-        let full = incoming.full + incoming.line.mishaps().duplicates_dropped;
+        let full = incoming.full + incoming.line.duplicates_dropped();
         drop(incoming);
         Statistics {
             rx_packets: counters.rx_packets,
@@ -533,9 +539,10 @@ impl Port for MemoryPort {
                 ("tx_no_carrier", counters.tx_no_carrier),
             ],
             details: vec![
-                ("tx_duplicated", mishaps.duplicated),
-                ("tx_corrupted", mishaps.corrupted),
-                ("tx_reordered", mishaps.reordered),
+                ("tx_duplicated", link.duplicated),
+                ("tx_corrupted", link.corrupted),
+                ("tx_reordered", link.reordered),
+                ("tx_marked", link.marked),
             ],
         }
     }

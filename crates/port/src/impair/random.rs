@@ -2,14 +2,19 @@
 //! generators", 2014). One seed gives one sequence on every machine. Not for secrets.
 
 #[derive(Clone, Debug)]
-pub(super) struct Random(u64);
+pub(crate) struct Random(u64);
 
 impl Random {
-    pub(super) fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64) -> Self {
         Random(seed)
     }
 
-    pub(super) fn next(&mut self) -> u64 {
+    /// A generator whose sequence has nothing to do with this one's.
+    pub(crate) fn split(&mut self) -> Random {
+        Random(self.next())
+    }
+
+    pub(crate) fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = self.0;
         mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -18,14 +23,14 @@ impl Random {
     }
 
     /// True with this probability. Draws nothing when the answer is certain to be no.
-    pub(super) fn happens(&mut self, probability: f64) -> bool {
+    pub(crate) fn happens(&mut self, probability: f64) -> bool {
         // The 53 upper bits are a double in 0..1 without rounding.
         probability > 0.0
             && ((self.next() >> 11) as f64) * (1.0 / (1u64 << 53) as f64) < probability
     }
 
     /// A number below `bound`; 0 when the bound is 0.
-    pub(super) fn below(&mut self, bound: u64) -> u64 {
+    pub(crate) fn below(&mut self, bound: u64) -> u64 {
         ((u128::from(self.next()) * u128::from(bound)) >> 64) as u64
     }
 }
