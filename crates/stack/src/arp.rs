@@ -75,9 +75,9 @@ impl Stack {
     /// Tells the link who we are, so that what others remember of the address is mended (RFC 5227
     /// §2.3). To be called when the port is up.
     pub fn announce(&mut self) {
-        for local in 0..self.addresses.iter().count() as u8 {
-            let own = self.addresses.v4(local);
-            if !own.is_unspecified() {
+        for local in 0..=u8::MAX {
+            let Some(own) = self.addresses.slot(local).map(|slot| slot.address) else { continue };
+            if let IpAddr::V4(own) = address(own) {
                 self.arp_send(arp::Operation::Request, own, Mac([0; 6]), own, Mac::BROADCAST);
                 self.counters.arp_requests_sent += 1;
             }

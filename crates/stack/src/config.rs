@@ -75,6 +75,8 @@ pub struct Config {
     pub addresses: Vec<InterfaceAddress>,
     /// Where packets for other networks go.
     pub gateway: Option<IpAddr>,
+    /// Most entries of the routing table.
+    pub routes: u16,
     /// Secret of hashes, sequence numbers and ports. The same seed and the same input give the
     /// same output to the byte; a stack that faces others takes it from the system's randomness.
     pub seed: [u64; 4],
@@ -157,6 +159,7 @@ impl Default for Config {
             mtu: 1500,
             addresses: Vec::new(),
             gateway: None,
+            routes: 64,
             seed: [0; 4],
             tx_checksum: false,
             tx_gso: 0,

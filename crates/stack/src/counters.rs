@@ -155,6 +155,8 @@ counters! {
     drop_no_frame,
     /// Too many packets of our own wait to be sent.
     drop_control_queue_full,
+    /// The route to where a packet was to go is gone.
+    drop_no_route,
     /// Too many packets wait for one neighbour.
     drop_neighbour_queue_full,
     /// The neighbour did not answer.

@@ -1,5 +1,7 @@
 //! ICMP for IPv4 (RFC 792, RFC 1122 §3.2.2): echo, unreachables, and errors about connections.
 
+use core::net::Ipv4Addr;
+
 use millrace_frames::{Arena, Frame};
 use millrace_wire::icmpv4::{self, Kind};
 use millrace_wire::{checksum, ipv4, protocol, tcp};
@@ -34,10 +36,10 @@ impl Stack {
                 let hard =
                     matches!(code, icmpv4::unreachable::PROTOCOL | icmpv4::unreachable::PORT);
                 match quoted_tcp(quote) {
-                    Some((header, quoted)) if self.addresses.find(word_v4(header.0)).is_some() => {
-                        self.tcp_icmp_error(header, quoted, hard);
+                    Some(((source, destination), quoted)) => {
+                        self.tcp_icmp_error(word_v4(source), word_v4(destination), quoted, hard);
                     }
-                    _ => self.counters.drop_icmp_unrelated += 1,
+                    None => self.counters.drop_icmp_unrelated += 1,
                 }
             }
             _ => self.counters.drop_icmp_ignored += 1,
@@ -92,7 +94,7 @@ impl Stack {
     fn icmp_header(&self, ip: &IpInfo) -> ipv4::Header {
         ipv4::Header {
             source: self.addresses.v4(ip.local),
-            destination: ip.source,
+            destination: Ipv4Addr::from_bits(ip.source as u32),
             protocol: protocol::ICMP,
             ttl: 64,
             tos: 0,
@@ -103,7 +105,7 @@ impl Stack {
 }
 
 /// Source and destination of a quoted IPv4 header, and what is left of its TCP header.
-fn quoted_tcp(quote: &[u8]) -> Option<((core::net::Ipv4Addr, core::net::Ipv4Addr), tcp::Quoted)> {
+fn quoted_tcp(quote: &[u8]) -> Option<((Ipv4Addr, Ipv4Addr), tcp::Quoted)> {
     let packet = ipv4::Packet::parse_cut(quote).ok()?;
     if packet.protocol() != protocol::TCP || packet.fragment_offset() != 0 {
         return None;

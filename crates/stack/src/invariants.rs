@@ -18,6 +18,7 @@ impl Stack {
         self.check_lists();
         self.check_transfers();
         self.check_listeners();
+        self.check_addresses();
         for (index, connection) in self.connections.iter().enumerate() {
             if connection.state != State::Closed {
                 self.check_timers(index, connection);
@@ -173,6 +174,22 @@ impl Stack {
         assert_eq!(last, connection.out_of_order.tail, "the end of the out-of-order queue");
         assert_eq!(frames, connection.out_of_order_frames, "the out-of-order queue");
         assert!(frames <= self.config.out_of_order_frames);
+    }
+
+    fn check_addresses(&self) {
+        let mut users = [0u32; 256];
+        let mut free = vec![false; self.connections.len()];
+        let mut at = self.free_connections;
+        while at != NO_LINK {
+            free[at as usize] = true;
+            at = self.connections[at as usize].link;
+        }
+        for (connection, _) in self.connections.iter().zip(free).filter(|(_, free)| !free) {
+            users[usize::from(connection.local)] += 1;
+        }
+        for (local, counted) in self.addresses.users().enumerate() {
+            assert_eq!(users[local], counted, "connections of address {local}");
+        }
     }
 
     fn check_listeners(&self) {

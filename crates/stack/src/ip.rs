@@ -1,18 +1,19 @@
 //! From a received frame to the protocol that takes it: Ethernet and IPv4 input.
 
-use core::net::Ipv4Addr;
+use core::net::Ipv6Addr;
 
 use millrace_frames::{ChecksumState, Frame};
 use millrace_wire::mac::Mac;
 use millrace_wire::{checksum, ether, ipv4, protocol};
 
 use crate::Stack;
+use crate::address::{Word, word_v4};
 
-/// What the layers above need to know of an IPv4 packet.
+/// What the layers above need to know of an IP packet of either family.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct IpInfo {
-    pub(crate) source: Ipv4Addr,
-    pub(crate) destination: Ipv4Addr,
+    pub(crate) source: Word,
+    pub(crate) destination: Word,
     /// Number of our address that it came to.
     pub(crate) local: u8,
     /// Who sent the frame.
@@ -25,6 +26,22 @@ pub(crate) struct IpInfo {
     pub(crate) len: usize,
     /// It came to a broadcast or multicast address.
     pub(crate) many: bool,
+}
+
+impl IpInfo {
+    /// Sum of the pseudo-header.
+    #[inline]
+    pub(crate) fn pseudo(&self, protocol: u8, len: usize) -> u16 {
+        pseudo(self.source, self.destination, protocol, len)
+    }
+}
+
+/// Sum of either family's pseudo-header: the 0xffff of an IPv4 address's word is one's
+/// complement's other zero, and no such sum is zero.
+#[inline]
+pub(crate) fn pseudo(source: Word, destination: Word, protocol: u8, len: usize) -> u16 {
+    let (source, destination) = (Ipv6Addr::from_bits(source), Ipv6Addr::from_bits(destination));
+    checksum::pseudo_v6(source, destination, protocol, len)
 }
 
 impl Stack {
@@ -94,12 +111,12 @@ impl Stack {
             return self.drop_chain(frame);
         }
         let (source, destination) = (packet.source(), packet.destination());
-        let local = self.addresses.find(crate::address::word_v4(destination));
+        let local = self.addresses.find(word_v4(destination));
         let broadcast = local.is_none()
             && (destination.is_multicast() || self.addresses.is_broadcast(destination));
         let info = IpInfo {
-            source,
-            destination,
+            source: word_v4(source),
+            destination: word_v4(destination),
             local: local.unwrap_or(0),
             mac,
             start,
@@ -110,9 +127,7 @@ impl Stack {
         let (fragment, protocol) = (packet.is_fragment(), packet.protocol());
         if local.is_none() && !broadcast {
             self.counters.drop_ip_not_ours += 1;
-        } else if protocol != protocol::TCP
-            && !self.addresses.may_be_a_host(crate::address::word_v4(source))
-        {
+        } else if protocol != protocol::TCP && !self.addresses.may_be_a_host(info.source) {
             // TCP asks only for a source that has no connection yet.
             self.counters.drop_ip_source += 1;
         } else if fragment {

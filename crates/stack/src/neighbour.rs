@@ -77,7 +77,7 @@ pub(crate) enum Action {
     /// Send a request: to the known address where there is one, else to all.
     Ask { address: Word, known: Option<Mac> },
     /// The neighbour did not answer: these packets are lost, connection attempts fail.
-    Lost { neighbour: NeighbourRef, packets: usize, connecting: bool },
+    Lost { neighbour: NeighbourRef, address: Word, packets: usize, connecting: bool },
 }
 
 /// What came of a neighbour telling its hardware address.
@@ -331,9 +331,10 @@ impl Neighbours {
         let entry = &mut self.entries[index];
         if entry.attempts >= self.retries {
             let neighbour = NeighbourRef::new(index, entry.generation);
-            let (packets, connecting) = (entry.queue.len(), entry.connecting);
+            let (address, packets) = (entry.address, entry.queue.len());
+            let connecting = entry.connecting;
             self.forget(index);
-            return Some(Action::Lost { neighbour, packets, connecting });
+            return Some(Action::Lost { neighbour, address, packets, connecting });
         }
         entry.attempts += 1;
         entry.deadline = now + self.retry;

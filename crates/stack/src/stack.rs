@@ -120,7 +120,7 @@ impl Stack {
         }
         Ok(Stack {
             keys: Keys::new(config.seed),
-            addresses: Addresses::new(&config.addresses, config.gateway),
+            addresses: Addresses::new(&config.addresses, config.gateway, config.routes),
             neighbours: Neighbours::new(&config),
             last_hop: (0, NeighbourRef::NONE),
             counters: Counters::default(),
@@ -224,9 +224,12 @@ impl Stack {
         while let Some(action) = self.neighbours.act(self.now) {
             match action {
                 Action::Ask { address, known } => self.arp_request(address, known),
-                Action::Lost { neighbour, packets, connecting } => {
+                Action::Lost { neighbour, address, packets, connecting } => {
                     self.counters.drop_neighbour_unreachable += packets as u64;
                     self.release_neighbour_packets();
+                    if self.addresses.routes.gateway_lost(address) {
+                        self.routes_changed();
+                    }
                     if connecting {
                         self.tcp_neighbour_lost(neighbour);
                     }
@@ -352,10 +355,7 @@ fn check(config: &Config, arena: &Arena) -> io::Result<()> {
         return refuse("control_queue 0 would answer nobody; it must be at least 1".into());
     }
     for own in &config.addresses {
-        let most = if own.address.is_ipv4() { 32 } else { 128 };
-        if own.address.is_unspecified() || own.address.is_multicast() || own.prefix > most {
-            return refuse(format!("{}/{} is no address of one host", own.address, own.prefix));
-        }
+        crate::interface::check_address(own)?;
     }
     if config.ephemeral_ports.is_empty() || *config.ephemeral_ports.start() == 0 {
         return refuse(format!("no ephemeral ports in {:?}", config.ephemeral_ports));

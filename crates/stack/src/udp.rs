@@ -8,7 +8,7 @@ use millrace_wire::mac::Mac;
 use millrace_wire::{checksum, icmpv4, ipv4, protocol, udp};
 
 use crate::Stack;
-use crate::address::{Route, Word, address, word, word_v4};
+use crate::address::{Path, Word, address, word};
 use crate::control::{Hop, L4};
 use crate::ip::IpInfo;
 use crate::stack::NO_SOCKET;
@@ -69,13 +69,13 @@ impl Stack {
             datagram.total_len(),
             datagram.checksum(),
         );
-        let pseudo = checksum::pseudo_v4(ip.source, ip.destination, protocol::UDP, len);
+        let pseudo = ip.pseudo(protocol::UDP, len);
         if field != 0 && !self.checksum_holds(frame, ip.payload, len, field, pseudo) {
             self.counters.drop_udp_checksum += 1;
             return self.drop_chain(frame);
         }
-        let (destination, source) = (word_v4(ip.destination), word_v4(ip.source));
-        let Some(index) = self.find_socket(port, destination, ip.many, source, source_port) else {
+        let Some(index) = self.find_socket(port, ip.destination, ip.many, ip.source, source_port)
+        else {
             self.counters.drop_udp_no_socket += 1;
             self.icmp_unreachable(frame, ip, icmpv4::unreachable::PORT);
             return self.drop_chain(frame);
@@ -271,7 +271,7 @@ impl Stack {
         let broadcast =
             matches!(remote.ip(), IpAddr::V4(address) if self.addresses.is_broadcast(address));
         let route = if remote.ip() == IpAddr::V4(core::net::Ipv4Addr::BROADCAST) {
-            Route { local: 0, next_hop: 0 }
+            Path { local: 0, next_hop: 0 }
         } else {
             self.route_to(remote.ip())?
         };

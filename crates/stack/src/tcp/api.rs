@@ -10,7 +10,7 @@ use millrace_wire::seq::Seq;
 use super::connection::{Failure, Flags, Ready, State};
 use super::rtt::Rtt;
 use super::table::FourTuple;
-use crate::address::{Route, Word, address, word};
+use crate::address::{Path, Word, address, word};
 use crate::stack::{NO_SOCKET, Stack};
 use crate::wheel::TICK_SHIFT;
 
@@ -94,7 +94,7 @@ impl Stack {
 
     pub(crate) fn own_address(&self, wanted: IpAddr) -> io::Result<Word> {
         let wanted_word = word(wanted);
-        if self.addresses.find(wanted_word).is_some() {
+        if self.addresses.find_any(wanted_word).is_some() {
             return Ok(wanted_word);
         }
         let own: Vec<String> = self.addresses.iter().map(|(_, own)| own.to_string()).collect();
@@ -104,7 +104,7 @@ impl Stack {
         ))
     }
 
-    pub(crate) fn route_to(&self, destination: IpAddr) -> io::Result<Route> {
+    pub(crate) fn route_to(&self, destination: IpAddr) -> io::Result<Path> {
         if destination.is_ipv6() {
             return Err(crate::udp::no_ipv6());
         }

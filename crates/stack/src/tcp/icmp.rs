@@ -1,36 +1,42 @@
 //! ICMP errors that quote a segment of ours (RFC 5927, RFC 1122 §4.2.3.9).
 
-use core::net::Ipv4Addr;
-
 use millrace_wire::tcp;
 
 use super::connection::{Failure, State};
 use super::table::FourTuple;
-use crate::address::word_v4;
+use crate::address::Word;
 use crate::stack::Stack;
 
 impl Stack {
-    /// An ICMP error quotes one of our segments (RFC 5927 §4: believed only if the quoted
-    /// sequence number is of data in flight).
+    /// The connection that a quoted segment of ours belongs to, if its sequence number is of data
+    /// in flight (RFC 5927 §4): only then is the error believed.
+    pub(crate) fn quoted_connection(
+        &self,
+        source: Word,
+        destination: Word,
+        quoted: tcp::Quoted,
+    ) -> Option<usize> {
+        let tuple = FourTuple {
+            remote: destination,
+            remote_port: quoted.destination_port,
+            local_port: quoted.source_port,
+            local: self.addresses.find(source)?,
+        };
+        let index = self.find_connection(self.flow_hash(&tuple), &tuple)?;
+        let connection = &self.connections[index];
+        let live = quoted.sequence.ge(connection.snd_una) && quoted.sequence.lt(connection.snd_max);
+        live.then_some(index)
+    }
+
+    /// An ICMP error of either family quotes a segment from `source` to `destination`.
     pub(crate) fn tcp_icmp_error(
         &mut self,
-        (source, destination): (Ipv4Addr, Ipv4Addr),
+        source: Word,
+        destination: Word,
         quoted: tcp::Quoted,
         hard: bool,
     ) {
-        let Some(local) = self.addresses.find(word_v4(source)) else { return };
-        let tuple = FourTuple {
-            remote: word_v4(destination),
-            remote_port: quoted.destination_port,
-            local_port: quoted.source_port,
-            local,
-        };
-        let found = self.find_connection(self.flow_hash(&tuple), &tuple);
-        let live = found.filter(|&index| {
-            let connection = &self.connections[index];
-            quoted.sequence.ge(connection.snd_una) && quoted.sequence.lt(connection.snd_max)
-        });
-        let Some(index) = live else {
+        let Some(index) = self.quoted_connection(source, destination, quoted) else {
             self.counters.drop_icmp_unrelated += 1;
             return;
         };

@@ -3,13 +3,12 @@
 
 use millrace_frames::{Frame, Owners};
 use millrace_wire::mac::Mac;
+use millrace_wire::protocol;
 use millrace_wire::seq::Seq;
 use millrace_wire::tcp::{self, Flags as Bits, Options};
-use millrace_wire::{checksum, protocol};
 
 use super::connection::{Failure, Flags, Ready, State};
 use super::table::FourTuple;
-use crate::address::word_v4;
 use crate::ip::IpInfo;
 use crate::stack::Stack;
 
@@ -58,7 +57,7 @@ impl Stack {
                 return self.drop_chain(frame);
             }
         };
-        let pseudo = checksum::pseudo_v4(ip.source, ip.destination, protocol::TCP, ip.len);
+        let pseudo = ip.pseudo(protocol::TCP, ip.len);
         if !self.checksum_holds(frame, ip.payload, ip.len, header.checksum(), pseudo) {
             self.counters.drop_tcp_checksum += 1;
             return self.drop_chain(frame);
@@ -70,7 +69,7 @@ impl Stack {
         let header_len = header.header_len();
         let segment = Segment {
             tuple: FourTuple {
-                remote: word_v4(ip.source),
+                remote: ip.source,
                 remote_port: header.source_port(),
                 local_port: header.destination_port(),
                 local: ip.local,

@@ -526,12 +526,15 @@ impl Stack {
         }
         let remote = address(word);
         let connecting = self.connections[index].state == State::SynSent;
-        let found = self.addresses.route(remote).and_then(|route| {
+        let route = self.addresses.route(remote);
+        let found = route.and_then(|route| {
             self.neighbours.look_up(&self.keys, route.next_hop, self.now, connecting)
         });
         self.release_neighbour_packets();
-        if found.is_none() {
-            self.counters.drop_neighbour_cache_full += 1;
+        match (route, found) {
+            (None, _) => self.counters.drop_no_route += 1,
+            (_, None) => self.counters.drop_neighbour_cache_full += 1,
+            _ => {}
         }
         let neighbour = found.unwrap_or(NeighbourRef::NONE);
         self.connections[index].neighbour = neighbour;

@@ -1,12 +1,10 @@
 //! The connection table: entries taken and given back, and the lists that run through them.
 
-use core::net::IpAddr;
-
 use millrace_frames::{Frame, Owners};
-use millrace_wire::checksum;
 
 use super::connection::{Connection, Flags, NO_LINK, Ready, State};
-use crate::address::{Word, address};
+use crate::address::Word;
+use crate::ip::pseudo;
 use crate::stack::Stack;
 
 /// The four numbers that name a connection, ours as an index.
@@ -50,11 +48,8 @@ impl Stack {
             return None;
         }
         let index = self.free_connections as usize;
-        let address_sum = match (self.addresses.get(tuple.local), address(tuple.remote)) {
-            (IpAddr::V4(local), IpAddr::V4(remote)) => checksum::pseudo_v4(local, remote, 0, 0),
-            (IpAddr::V6(local), IpAddr::V6(remote)) => checksum::pseudo_v6(local, remote, 0, 0),
-            _ => 0,
-        };
+        let address_sum = pseudo(self.addresses.word(tuple.local), tuple.remote, 0, 0);
+        self.addresses.hold(tuple.local);
         let connection = &mut self.connections[index];
         self.free_connections = connection.link;
         // A freed entry may still be on the lists of those that send or tell; its place there is
@@ -116,6 +111,7 @@ impl Stack {
         connection.out_of_order.release_all(&mut self.arena, Owners::RECEIVED);
         connection.cursor = Frame::NONE;
         connection.state = State::Closed;
+        self.addresses.let_go(connection.local);
         connection.flags.clear(
             Flags::IN_TABLE
                 .with(Flags::ATTACHED)

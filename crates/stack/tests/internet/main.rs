@@ -8,4 +8,5 @@ mod checksum;
 mod configuration;
 mod icmp;
 mod ip;
+mod routes;
 mod udp;
