@@ -160,8 +160,9 @@ class Handle:
     def send(self, data: Buffer | Completion, to: _Address | None = None) -> None:
         """Send one datagram to `to`, a (host, port), or to the peer that the socket was opened for.
 
-        Raises ValueError when it does not fit the MTU, BlockingIOError when no frame is free,
-        OSError when there is no way to that host.
+        One that does not fit the MTU leaves in fragments. Raises ValueError when it is too long
+        even so, BlockingIOError when not enough frames are free, OSError when there is no way to
+        that host.
         """
 
     def pause(self) -> None:
@@ -191,6 +192,11 @@ class Handle:
     def no_delay(self, on: bool) -> None:
         """Whether small segments are sent at once (True, the channel's default) or wait for
         acknowledgements (Nagle's algorithm).
+        """
+
+    def dont_fragment(self, on: bool) -> None:
+        """Whether datagrams carry the don't-fragment bit (IP_MTU_DISCOVER); send() then raises
+        ValueError for one that does not fit the MTU. False at first.
         """
 
     def info(self) -> ConnectionInfo:

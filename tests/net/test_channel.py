@@ -273,12 +273,31 @@ def test_datagrams_have_a_source(pair: Any) -> None:
     pair.until(answered)
     assert answers[0].data == b"question"
     assert client.dropped == 0
+    client.dont_fragment(True)
     with pytest.raises(ValueError, match="1472"):
         client.send(bytes(1473))
     with pytest.raises(OSError, match="no destination"):
         server.send(b"to whom?")
     with pytest.raises(ValueError, match="datagram socket"):
         client.write(b"no stream")
+
+
+def test_long_datagrams_come_whole(pair: Any) -> None:
+    server = pair.server.datagram(53)
+    client = pair.client.datagram(peer=(SERVER, 53))
+    data = os.urandom(65_507)
+    client.send(data)
+    told: list[Completion] = []
+
+    def one(_: list[Completion], second: list[Completion]) -> bool:
+        told.extend(second)
+        return bool(told)
+
+    pair.until(one)
+    assert (told[0].kind, told[0].handle) == (DATAGRAM, server)
+    assert told[0].tobytes() == data
+    with pytest.raises(ValueError, match="65507"):
+        client.send(bytes(65_508))
 
 
 def test_information_about_a_connection(pair: Any) -> None:

@@ -372,6 +372,7 @@ impl Channel {
             bytes: 0,
             first: self.frames.len() as u32,
             count: 0,
+            source: 0,
             turn: self.turn,
         }
     }
@@ -423,9 +424,15 @@ impl Channel {
     fn datagrams(&mut self, socket: SocketId, batch: &mut Completions) {
         while let Ok(Some(datagram)) = self.stack.receive_datagram(socket) {
             let mut done = self.completion(Kind::Datagram, Handle::datagram(socket));
-            done.bytes = self.stack.arena().meta(datagram.frame).len.into();
-            done.count = self.sources.len() as u32;
-            self.frames.push(datagram.frame);
+            let mut frame = datagram.frame;
+            while frame.is_some() {
+                let meta = self.stack.arena().meta(frame);
+                done.bytes += u32::from(meta.len);
+                self.frames.push(frame);
+                frame = meta.next;
+            }
+            done.count = self.frames.len() as u32 - done.first;
+            done.source = self.sources.len() as u32;
             self.sources.push(datagram.source);
             batch.push(done);
         }
@@ -464,7 +471,7 @@ impl Channel {
     /// Who sent a datagram.
     pub fn source(&self, done: &Completion) -> Option<SocketAddr> {
         let current = done.kind == Kind::Datagram && done.turn == self.turn;
-        current.then(|| self.sources.get(done.count as usize).copied()).flatten()
+        current.then(|| self.sources.get(done.source as usize).copied()).flatten()
     }
 
     /// Whether a completion belongs to the turn that is going on.

@@ -74,8 +74,10 @@ pub struct Completion {
     pub bytes: u32,
     /// First frame of the payload in the turn's list of frames.
     pub(crate) first: u32,
-    /// Frames of the payload, for a datagram its place in the list of sources.
+    /// Frames of the payload.
     pub(crate) count: u32,
+    /// A datagram's place in the turn's list of sources.
+    pub(crate) source: u32,
     /// The turn it belongs to.
     pub(crate) turn: u32,
 }
@@ -86,12 +88,11 @@ impl Completion {
         (self.errno != 0).then(|| io::Error::from_raw_os_error(self.errno))
     }
 
-    /// Number of frames that the payload is in.
+    /// Number of frames that the payload is in. A datagram that came in fragments is in several.
     #[inline]
     pub fn frames(&self) -> usize {
         match self.kind {
-            Kind::Read => self.count as usize,
-            Kind::Datagram => 1,
+            Kind::Read | Kind::Datagram => self.count as usize,
             _ => 0,
         }
     }

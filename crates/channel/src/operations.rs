@@ -71,11 +71,12 @@ impl Channel {
         }
     }
 
-    /// Sends one datagram, to the peer that the socket is connected to or to another.
+    /// Sends one datagram, to the peer that the socket is connected to or to another: in fragments
+    /// if it does not fit the MTU.
     ///
     /// # Errors
-    /// `NotConnected` when the handle is stale or there is no peer, `InvalidInput` when it does not
-    /// fit the MTU, `NetworkUnreachable`, `WouldBlock` when no frame is free.
+    /// `NotConnected` when the handle is stale or there is no peer, `InvalidInput` when it is too
+    /// long, `NetworkUnreachable`, `WouldBlock` when not enough frames are free.
     pub fn send_datagram(
         &mut self,
         handle: Handle,
@@ -84,6 +85,18 @@ impl Channel {
     ) -> io::Result<()> {
         match handle.0 {
             Inner::Datagram(id) => self.stack.send_datagram(id, data, remote),
+            _ => Err(not_a("datagram socket", handle)),
+        }
+    }
+
+    /// Whether datagrams of the socket carry the don't-fragment bit, and one that does not fit the
+    /// MTU is refused. Off at first.
+    ///
+    /// # Errors
+    /// `NotConnected` when the handle is stale.
+    pub fn set_dont_fragment(&mut self, handle: Handle, on: bool) -> io::Result<()> {
+        match handle.0 {
+            Inner::Datagram(id) => self.stack.set_dont_fragment(id, on),
             _ => Err(not_a("datagram socket", handle)),
         }
     }

@@ -439,7 +439,15 @@ fn datagrams_come_with_their_sender() {
         got.len() == 3
     });
     assert_eq!(got, [&b"one"[..], b"two", b""]);
-    let long = vec![0; 1473];
+    let long = pattern(60_000);
+    pair.client.send_datagram(client, &long, Some(remote)).unwrap();
+    pair.until("a datagram in fragments", |pair| {
+        let Some(done) = pair.told_server.first() else { return false };
+        assert!(done.frames() > 1 && done.bytes == 60_000);
+        assert!(pair.server.source(done).is_some() && bytes(&pair.server, done) == long);
+        true
+    });
+    pair.client.set_dont_fragment(client, true).unwrap();
     let error = pair.client.send_datagram(client, &long, Some(remote)).unwrap_err();
     assert!(error.to_string().contains("1472"), "{error}");
     let error = pair.client.send_datagram(client, b"", None).unwrap_err();

@@ -274,5 +274,10 @@ fn append(
     if let Some(source) = core.channel.source(done) {
         more = socket_address(py, source)?.unbind();
     }
-    push(handle, payload(core, done, 0), more)
+    let payload = match done.frames() {
+        1 => payload(core, done, 0),
+        // A datagram is one thing, so one that came in fragments is put together.
+        _ => Payload::Copied(core.channel.payload(done).collect::<Vec<_>>().concat().into()),
+    };
+    push(handle, payload, more)
 }

@@ -89,7 +89,8 @@ impl Handle {
 
     /// Send one datagram to `to`, a (host, port), or to the peer that the socket was opened for.
     ///
-    /// Raises ValueError when it does not fit the MTU, BlockingIOError when no frame is free,
+    /// One that does not fit the MTU leaves in fragments. Raises ValueError when it is too long
+    /// even so, BlockingIOError when not enough frames are free,
     /// OSError when there is no way to that host.
     #[pyo3(signature = (data, to=None))]
     fn send(&self, data: &Bound<'_, PyAny>, to: Option<&Bound<'_, PyTuple>>) -> PyResult<()> {
@@ -151,6 +152,12 @@ impl Handle {
     /// acknowledgements (Nagle's algorithm).
     fn no_delay(&self, on: bool) -> PyResult<()> {
         self.shared.core()?.channel.set_no_delay(self.inner, on).map_err(to_python)
+    }
+
+    /// Whether datagrams carry the don't-fragment bit (IP_MTU_DISCOVER); send() then raises
+    /// ValueError for one that does not fit the MTU. False at first.
+    fn dont_fragment(&self, on: bool) -> PyResult<()> {
+        self.shared.core()?.channel.set_dont_fragment(self.inner, on).map_err(to_python)
     }
 
     /// What TCP knows of this connection now.

@@ -109,7 +109,8 @@ pub struct Config {
     pub receive_buffer: u32,
     /// Most frames that wait for a gap before them to be filled, per connection.
     pub out_of_order_frames: u16,
-    /// Most datagrams that a socket keeps for its application; newer ones are dropped.
+    /// Most frames of datagrams that a socket keeps for its application; newer datagrams are
+    /// dropped. An empty queue takes one datagram of any size.
     pub datagram_queue: u16,
 
     /// Parts of TCP that can be switched off.
@@ -144,6 +145,8 @@ pub struct Config {
     pub icmp_per_second: u32,
     /// Challenge acknowledgements sent in one second (RFC 5961 §7).
     pub challenge_acks_per_second: u32,
+    /// Bounds of reassembly.
+    pub reassembly: crate::ReassemblyConfig,
     /// How long a neighbour's address is believed without a confirmation (RFC 1122 §2.3.2.1).
     pub neighbour_reachable: Duration,
     /// Time between two requests for a neighbour's address (RFC 1122: at most one a second).
@@ -190,6 +193,7 @@ impl Default for Config {
             resets_per_second: 10_000,
             icmp_per_second: 1_000,
             challenge_acks_per_second: 1_000,
+            reassembly: crate::ReassemblyConfig::default(),
             neighbour_reachable: Duration::from_secs(60),
             neighbour_retry: Duration::from_secs(1),
             neighbour_retries: 3,

@@ -94,6 +94,9 @@ impl Stack {
             Resolution::Known(mac) => self.push_packet(packet, mac, batch),
             // Nowhere to wait: that the cache is full was counted when it was looked up.
             Resolution::Gone if neighbour == NeighbourRef::NONE => self.arena.transmitted(&packet),
+            Resolution::Wait if self.continues_waiting(neighbour, &packet) => {
+                self.neighbours.enqueue_behind_last(neighbour, packet);
+            }
             Resolution::Wait | Resolution::Gone => {
                 if let Err(packet) = self.neighbours.enqueue(neighbour, packet) {
                     self.counters.drop_neighbour_queue_full += 1;

@@ -61,6 +61,14 @@ counters! {
     datagrams_in,
     /// Datagrams sent.
     datagrams_out,
+    /// Fragments taken for reassembly.
+    fragments_in,
+    /// Datagrams that were put together from fragments.
+    datagrams_reassembled,
+    /// Fragments sent.
+    fragments_out,
+    /// Datagrams that were sent in fragments.
+    datagrams_fragmented,
     /// Echo requests answered.
     echo_replies,
     /// ICMP errors sent.
@@ -93,8 +101,20 @@ counters! {
     drop_ip_not_ours,
     /// IP source that no host may use (multicast, broadcast, loopback, unspecified).
     drop_ip_source,
-    /// A fragment: reassembly is not there yet.
-    drop_ip_fragment,
+    /// Fragment that is empty, cut within eight bytes, too small to name its ports, or that would
+    /// make a datagram of more than 65,535 bytes.
+    drop_fragment_malformed,
+    /// Fragment that overlaps another (RFC 5722) or contradicts its datagram's length, with all
+    /// others of the datagram.
+    drop_fragment_overlap,
+    /// Fragment that had come before.
+    drop_fragment_duplicate,
+    /// Fragment of a datagram that made way for others, or that has more frames than one may.
+    drop_fragment_bound,
+    /// Fragment of a datagram that was not whole in time.
+    drop_fragment_timeout,
+    /// Fragment of a datagram whose fragments disagree about ECN (RFC 3168 §5.3).
+    drop_fragment_ecn,
     /// IPv6: not there yet.
     drop_ipv6,
     /// IP protocol that nobody here speaks.
@@ -113,6 +133,8 @@ counters! {
     drop_udp_no_socket,
     /// The socket's receive queue is full.
     drop_udp_queue_full,
+    /// A datagram came while the arena was down to half of the reserve.
+    drop_udp_no_frame,
     /// TCP header malformed.
     drop_tcp_malformed,
     /// TCP options malformed.

@@ -2,25 +2,27 @@
 
 use core::net::Ipv4Addr;
 
-use millrace_frames::{Arena, Frame};
+use millrace_frames::Frame;
 use millrace_wire::icmpv4::{self, Kind};
 use millrace_wire::{checksum, ipv4, protocol, tcp};
 
 use crate::Stack;
 use crate::address::word_v4;
+use crate::chain;
 use crate::control::{Hop, L4};
+use crate::fragmentation::Body;
 use crate::ip::IpInfo;
 
 impl Stack {
     pub(crate) fn icmp_packet(&mut self, frame: Frame, ip: &IpInfo) {
-        let bytes = self.arena.bytes(frame);
-        // A message in a chain is larger than any that is worth an answer.
-        let message = bytes.get(ip.payload..ip.payload + ip.len).map(icmpv4::Packet::parse);
-        let Some(Ok(packet)) = message else {
+        // Of a message in several frames the first has all that is looked at, for one that was
+        // reassembled has at least eight bytes there.
+        let bytes = &self.arena.bytes(frame)[ip.payload..];
+        let Ok(packet) = icmpv4::Packet::parse(&bytes[..bytes.len().min(ip.len)]) else {
             self.counters.drop_icmp_malformed += 1;
             return;
         };
-        if !packet.verify_checksum() {
+        if self.chain_sum(frame, ip.payload, ip.len) != 0xffff {
             self.counters.drop_icmp_malformed += 1;
             return;
         }
@@ -50,16 +52,13 @@ impl Stack {
     /// updated.
     fn echo_reply(&mut self, request: Frame, ip: &IpInfo) {
         let len = ip.len;
-        let room = self.arena.frame_size() - Arena::HEADROOM;
-        if ipv4::HEADER_LEN + len > room.min(usize::from(self.config.mtu)) {
-            self.counters.drop_icmp_ignored += 1;
-            return;
+        if ipv4::HEADER_LEN + len > self.one_packet() {
+            return self.long_echo_reply(request, ip);
         }
         let Some(frame) = self.control_frame() else { return };
         self.control_header(frame, self.icmp_header(ip), len);
         self.arena.meta_mut(frame).len = ipv4::HEADER_LEN as u16;
-        let source_offset = usize::from(self.arena.meta(request).offset);
-        self.arena.append_from(frame, request, source_offset + ip.payload, len);
+        chain::append(&mut self.arena, frame, request, ip.payload, len);
         let message = &mut self.control_room(frame)[L4..L4 + len];
         let old = u16::from_be_bytes([message[0], message[1]]);
         let field = u16::from_be_bytes([message[2], message[3]]);
@@ -69,8 +68,44 @@ impl Stack {
         self.control_packet(frame, L4 + len, Hop::Mac(ip.mac));
     }
 
+    /// A reply that leaves in fragments, as the request came in them.
+    fn long_echo_reply(&mut self, request: Frame, ip: &IpInfo) {
+        let bytes = &self.arena.bytes(request)[ip.payload..];
+        let Some(mut header) = bytes.first_chunk::<{ icmpv4::HEADER_LEN }>().copied() else {
+            return;
+        };
+        let old = u16::from_be_bytes([header[0], header[1]]);
+        let field = u16::from_be_bytes([header[2], header[3]]);
+        header[0] = 0;
+        header[2..4].copy_from_slice(&checksum::update(field, old, old & 0xff).to_be_bytes());
+        let rest = Body::Chain { frame: request, start: ip.payload + icmpv4::HEADER_LEN };
+        let len = ip.len - icmpv4::HEADER_LEN;
+        if self.send_fragments(self.icmp_header(ip), Hop::Mac(ip.mac), &header, rest, len) {
+            self.counters.echo_replies += 1;
+        }
+    }
+
     /// Says that a packet could not be delivered here, unless RFC 1122 §3.2.2 forbids it.
     pub(crate) fn icmp_unreachable(&mut self, offending: Frame, ip: &IpInfo, code: u8) {
+        self.icmp_error(offending, ip, |room, quote| {
+            icmpv4::emit_unreachable(room, code, 0, quote)
+        });
+    }
+
+    /// Says that a packet's first fragment came and others did not (RFC 792).
+    pub(crate) fn icmp_reassembly_timeout(&mut self, offending: Frame, ip: &IpInfo) {
+        const REASSEMBLY: u8 = 1;
+        self.icmp_error(offending, ip, |room, quote| {
+            icmpv4::emit_time_exceeded(room, REASSEMBLY, quote)
+        });
+    }
+
+    fn icmp_error(
+        &mut self,
+        offending: Frame,
+        ip: &IpInfo,
+        emit: impl FnOnce(&mut [u8], &[u8]) -> usize,
+    ) {
         if ip.many {
             return;
         }
@@ -85,7 +120,7 @@ impl Stack {
         quote[..quote_len].copy_from_slice(&bytes[..quote_len]);
         let Some(frame) = self.control_frame() else { return };
         let room = &mut self.control_room(frame)[L4..];
-        let len = icmpv4::emit_unreachable(room, code, 0, &quote[..quote_len]);
+        let len = emit(room, &quote[..quote_len]);
         self.control_header(frame, self.icmp_header(ip), len);
         self.counters.icmp_errors_sent += 1;
         self.control_packet(frame, L4 + len, Hop::Mac(ip.mac));

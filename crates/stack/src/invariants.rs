@@ -19,6 +19,8 @@ impl Stack {
         self.check_transfers();
         self.check_listeners();
         self.check_addresses();
+        self.reassembly.check(&self.arena);
+        self.check_sockets();
         for (index, connection) in self.connections.iter().enumerate() {
             if connection.state != State::Closed {
                 self.check_timers(index, connection);

@@ -127,24 +127,28 @@ impl Stack {
         let (fragment, protocol) = (packet.is_fragment(), packet.protocol());
         if local.is_none() && !broadcast {
             self.counters.drop_ip_not_ours += 1;
-        } else if protocol != protocol::TCP && !self.addresses.may_be_a_host(info.source) {
+        } else if (fragment || protocol != protocol::TCP)
+            && !self.addresses.may_be_a_host(info.source)
+        {
             // TCP asks only for a source that has no connection yet.
             self.counters.drop_ip_source += 1;
         } else if fragment {
-            self.counters.drop_ip_fragment += 1;
+            return self.ipv4_fragment(frame, &info);
         } else {
-            match protocol {
-                protocol::TCP => return self.tcp_packet(frame, &info),
-                protocol::UDP => return self.udp_packet(frame, &info),
-                protocol::ICMP => self.icmp_packet(frame, &info),
-                _ => {
-                    self.counters.drop_ip_protocol += 1;
-                    self.icmp_unreachable(
-                        frame,
-                        &info,
-                        millrace_wire::icmpv4::unreachable::PROTOCOL,
-                    );
-                }
+            return self.ipv4_deliver(frame, &info, protocol);
+        }
+        self.drop_chain(frame);
+    }
+
+    /// Hands a whole packet to the protocol that it carries.
+    pub(crate) fn ipv4_deliver(&mut self, frame: Frame, info: &IpInfo, protocol: u8) {
+        match protocol {
+            protocol::TCP => return self.tcp_packet(frame, info),
+            protocol::UDP => return self.udp_packet(frame, info),
+            protocol::ICMP => self.icmp_packet(frame, info),
+            _ => {
+                self.counters.drop_ip_protocol += 1;
+                self.icmp_unreachable(frame, info, millrace_wire::icmpv4::unreachable::PROTOCOL);
             }
         }
         self.drop_chain(frame);
@@ -171,7 +175,7 @@ impl Stack {
     }
 
     /// Sum of `len` bytes from `start` of the first frame on, over a chain.
-    fn chain_sum(&self, frame: Frame, start: usize, len: usize) -> u16 {
+    pub(crate) fn chain_sum(&self, frame: Frame, start: usize, len: usize) -> u16 {
         let first = &self.arena.bytes(frame)[start..];
         let mut summed = first.len().min(len);
         let mut sum = checksum::sum(&first[..summed]);

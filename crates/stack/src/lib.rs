@@ -11,9 +11,11 @@
 
 mod address;
 mod arp;
+mod chain;
 mod config;
 mod control;
 mod counters;
+mod fragmentation;
 mod hash;
 mod icmp;
 mod interface;
@@ -21,6 +23,7 @@ mod invariants;
 mod ip;
 mod neighbour;
 mod rate;
+mod reassembly;
 mod route;
 mod stack;
 mod table;
@@ -32,6 +35,7 @@ mod wheel;
 pub use address::{AddressInfo, AddressOrigin, AddressState};
 pub use config::{Config, InterfaceAddress, TcpFeatures};
 pub use counters::Counters;
+pub use reassembly::ReassemblyConfig;
 pub use route::{Route, RouteInfo, RouteOrigin};
 pub use stack::{Event, Stack};
 pub use tcp::api::{ConnectionId, ConnectionInfo, ListenerId};

@@ -256,6 +256,17 @@ impl Neighbours {
         }
     }
 
+    /// The packet that was the last to wait for an entry.
+    pub(crate) fn last_waiting(&self, neighbour: NeighbourRef) -> Option<&Transmit> {
+        let entry = self.entries.get(neighbour.index())?;
+        (entry.generation == neighbour.generation()).then(|| entry.queue.last()).flatten()
+    }
+
+    /// Lets a packet wait that belongs to the one that was the last to wait, whatever the limit.
+    pub(crate) fn enqueue_behind_last(&mut self, neighbour: NeighbourRef, packet: Transmit) {
+        self.entries[neighbour.index()].queue.push(packet);
+    }
+
     /// A neighbour told its hardware address. Where nobody has asked, it is believed only if
     /// `to_us` (RFC 826: whoever asks for us will hear from us). Packets that waited for it are
     /// moved to `released`; [`Learned::Overflowed`] says that there had been more.

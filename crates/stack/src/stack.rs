@@ -10,6 +10,7 @@ use crate::control::Waiting;
 use crate::hash::Keys;
 use crate::neighbour::{Action, NeighbourRef, Neighbours};
 use crate::rate::RateLimit;
+use crate::reassembly::Reassembly;
 use crate::table::FlowTable;
 use crate::tcp::api::{ConnectionId, ListenerId};
 use crate::tcp::connection::{Connection, Flags, NO_LINK, Ready};
@@ -81,6 +82,10 @@ pub struct Stack {
     pub(crate) rtt_bounds: Bounds,
     pub(crate) delayed_ack_ticks: u32,
 
+    pub(crate) reassembly: Reassembly,
+    /// Counters of the datagrams that were given an identification (RFC 6864), by destination.
+    pub(crate) identifications: Box<[u32]>,
+
     /// Packets besides those of connections.
     pub(crate) control: VecDeque<Waiting>,
     pub(crate) reset_rate: RateLimit,
@@ -151,6 +156,8 @@ impl Stack {
                 max: config.max_rto.as_micros().min(u128::from(u32::MAX)) as u32,
             },
             delayed_ack_ticks: crate::tcp::timers::ticks(config.delayed_ack),
+            reassembly: Reassembly::new(&config.reassembly, arena.frame_size()),
+            identifications: vec![0; crate::fragmentation::COUNTERS].into_boxed_slice(),
             control: VecDeque::with_capacity(usize::from(config.control_queue)),
             reset_rate: RateLimit::new(config.resets_per_second, now),
             icmp_rate: RateLimit::new(config.icmp_per_second, now),
@@ -221,6 +228,7 @@ impl Stack {
             }
             self.next_tick = self.wheel.next().unwrap_or(u64::MAX);
         }
+        self.advance_reassembly();
         while let Some(action) = self.neighbours.act(self.now) {
             match action {
                 Action::Ask { address, known } => self.arp_request(address, known),
@@ -245,10 +253,10 @@ impl Stack {
         // `advance` has nothing to do yet, and whoever sleeps until then would not sleep.
         let tick = self.wheel.next().map(|tick| tick.max(self.next_tick));
         let timer = tick.map(|tick| Instant::from_nanos(tick << wheel::TICK_SHIFT));
-        match (timer, self.neighbours.next_deadline()) {
-            (Some(a), Some(b)) => Some(a.min(b)),
-            (a, b) => a.or(b),
-        }
+        [timer, self.neighbours.next_deadline(), self.reassembly.next_deadline()]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// Whether [`Stack::transmit`] has something to do.
@@ -350,6 +358,10 @@ fn check(config: &Config, arena: &Arena) -> io::Result<()> {
             "max_rto {:?} is below min_rto {:?} or initial_rto {:?}",
             config.max_rto, config.min_rto, config.initial_rto
         ));
+    }
+    if config.reassembly.datagrams == 0 || config.reassembly.datagrams > 4096 {
+        let datagrams = config.reassembly.datagrams;
+        return refuse(format!("reassembly.datagrams must be 1 to 4096, not {datagrams}"));
     }
     if config.control_queue == 0 {
         return refuse("control_queue 0 would answer nobody; it must be at least 1".into());

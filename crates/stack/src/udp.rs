@@ -8,8 +8,10 @@ use millrace_wire::mac::Mac;
 use millrace_wire::{checksum, icmpv4, ipv4, protocol, udp};
 
 use crate::Stack;
-use crate::address::{Path, Word, address, word};
+use crate::address::{Path, Word, address, word, word_v4};
+use crate::chain;
 use crate::control::{Hop, L4};
+use crate::fragmentation::Body;
 use crate::ip::IpInfo;
 use crate::stack::NO_SOCKET;
 use crate::tcp::connection::Queue;
@@ -21,8 +23,8 @@ pub struct SocketId {
     pub(crate) generation: u16,
 }
 
-/// A received datagram. Its frame belongs to the receiver ([`Owners::RECEIVED`]), who releases it;
-/// the frame's bytes are the payload.
+/// A received datagram. Its frames belong to the receiver ([`Owners::RECEIVED`]), who releases
+/// them; their bytes are the payload. One that came in fragments is in several.
 #[derive(Clone, Copy, Debug)]
 pub struct Datagram {
     /// First frame of the payload.
@@ -45,9 +47,11 @@ pub(crate) struct UdpSocket {
     /// Next socket of the same port.
     next: u16,
     queue: Queue,
+    /// Frames in the queue.
     queued: u16,
     waiting: bool,
     dropped: u64,
+    dont_fragment: bool,
 }
 
 const HEADERS: usize = L4 + udp::HEADER_LEN;
@@ -55,9 +59,9 @@ const HEADERS: usize = L4 + udp::HEADER_LEN;
 impl Stack {
     pub(crate) fn udp_packet(&mut self, frame: Frame, ip: &IpInfo) {
         let bytes = &self.arena.bytes(frame)[ip.payload..];
-        // Reassembly and super-datagrams are not there, so a datagram is in one frame.
-        let datagram = match bytes.get(..ip.len).map(udp::Datagram::parse) {
-            Some(Ok(datagram)) => datagram,
+        // One that was reassembled is in several frames, with the header in the first.
+        let datagram = match udp::Datagram::parse_cut(&bytes[..bytes.len().min(ip.len)]) {
+            Ok(datagram) if datagram.total_len() <= ip.len => datagram,
             _ => {
                 self.counters.drop_udp_malformed += 1;
                 return self.drop_chain(frame);
@@ -80,20 +84,26 @@ impl Stack {
             self.icmp_unreachable(frame, ip, icmpv4::unreachable::PORT);
             return self.drop_chain(frame);
         };
-        let socket = &mut self.sockets[index];
-        if socket.queued >= self.config.datagram_queue {
-            socket.dropped += 1;
-            self.counters.drop_udp_queue_full += 1;
-            return self.drop_chain(frame);
-        }
         // The headers stay in the frame before the payload; `mark` tells where they are.
         let meta = self.arena.meta_mut(frame);
         let header = meta.offset + ip.start as u16;
         meta.mark = u32::from(header) << 16 | u32::from(meta.offset + ip.payload as u16);
-        meta.offset += (ip.payload + udp::HEADER_LEN) as u16;
-        meta.len = (len - udp::HEADER_LEN) as u16;
-        socket.queue.push(&mut self.arena, frame);
-        socket.queued += 1;
+        let payload = ip.payload + udp::HEADER_LEN;
+        let chain = chain::cut(&mut self.arena, frame, payload, len - udp::HEADER_LEN);
+        let socket = &mut self.sockets[index];
+        let room = self.config.datagram_queue.saturating_sub(socket.queued);
+        if chain.frames > room && socket.queued > 0 {
+            socket.dropped += 1;
+            self.counters.drop_udp_queue_full += 1;
+            return self.drop_chain(frame);
+        }
+        if self.arena.free() < self.config.frame_reserve as usize / 2 {
+            socket.dropped += 1;
+            self.counters.drop_udp_no_frame += 1;
+            return self.drop_chain(frame);
+        }
+        socket.queue.push_chain(&mut self.arena, frame, chain.tail);
+        socket.queued += chain.frames;
         self.counters.datagrams_in += 1;
         if !core::mem::replace(&mut socket.waiting, true) {
             self.ready_sockets.push_back(index as u16);
@@ -158,6 +168,7 @@ impl Stack {
                     queued: 0,
                     waiting: false,
                     dropped: 0,
+                    dont_fragment: false,
                 });
                 self.sockets.len() - 1
             }
@@ -175,6 +186,7 @@ impl Stack {
         socket.port = port;
         socket.remote = None;
         socket.dropped = 0;
+        socket.dont_fragment = false;
         socket.next = core::mem::replace(first, index as u16);
         Ok(SocketId { index: index as u16, generation: socket.generation })
     }
@@ -238,11 +250,13 @@ impl Stack {
         Ok(SocketAddr::new(ip, port))
     }
 
-    /// Sends one datagram to `remote`, or to the peer that the socket is connected to.
+    /// Sends one datagram to `remote`, or to the peer that the socket is connected to: in
+    /// fragments if it does not fit the MTU.
     ///
     /// # Errors
-    /// `InvalidInput` (`EMSGSIZE`) when it does not fit the MTU, no route, `WouldBlock` when no
-    /// frame is free or too many packets wait.
+    /// `InvalidInput` (`EMSGSIZE`) when it is longer than any datagram, or does not fit the MTU and
+    /// [`Stack::set_dont_fragment`] forbids fragments; no route; `WouldBlock` when not enough
+    /// frames are free or too many packets wait.
     pub fn send_datagram(
         &mut self,
         id: SocketId,
@@ -250,7 +264,7 @@ impl Stack {
         remote: Option<SocketAddr>,
     ) -> io::Result<()> {
         let socket = self.socket(id)?;
-        let (local, port) = (socket.local, socket.port);
+        let (local, port, dont_fragment) = (socket.local, socket.port, socket.dont_fragment);
         let remote = match (remote, socket.remote) {
             (Some(remote), _) => remote,
             (None, Some((ip, port))) => SocketAddr::new(address(ip), port),
@@ -261,11 +275,16 @@ impl Stack {
                 ));
             }
         };
-        let most = usize::from(self.config.mtu) - ipv4::HEADER_LEN - udp::HEADER_LEN;
-        if data.len() > most {
+        let one_packet = self.one_packet();
+        let whole = ipv4::HEADER_LEN + udp::HEADER_LEN + data.len();
+        let most = if dont_fragment { one_packet } else { usize::from(u16::MAX) };
+        if whole > most {
+            let most = most - ipv4::HEADER_LEN - udp::HEADER_LEN;
+            let why = if dont_fragment { " and the socket may not fragment" } else { "" };
+            let len = data.len();
             return Err(io::Error::new(
                 io::ErrorKind::InvalidInput,
-                format!("a datagram of {} bytes does not fit; at most {most} do", data.len()),
+                format!("a datagram of {len} bytes does not fit{why}; at most {most} do"),
             ));
         }
         let broadcast =
@@ -280,23 +299,35 @@ impl Stack {
         let (IpAddr::V4(source), IpAddr::V4(destination)) = (source, remote.ip()) else {
             return Err(no_ipv6());
         };
+        let len = udp::HEADER_LEN + data.len();
+        let mut ip = ipv4::Header {
+            source,
+            destination,
+            protocol: protocol::UDP,
+            ttl: 64,
+            tos: 0,
+            identification: 0,
+            dont_fragment,
+        };
+        if whole > one_packet {
+            let mut header = [0; udp::HEADER_LEN];
+            udp::emit(&mut header, port, remote.port(), data.len());
+            let pseudo = checksum::pseudo_v4(source, destination, protocol::UDP, len);
+            udp::fill_checksum(&mut header, pseudo, checksum::sum(data));
+            if !self.send_fragments(ip, hop, &header, Body::Bytes(data), data.len()) {
+                return Err(io::ErrorKind::WouldBlock.into());
+            }
+            self.counters.datagrams_out += 1;
+            return Ok(());
+        }
         let Some(frame) = self.control_frame() else {
             return Err(io::ErrorKind::WouldBlock.into());
         };
-        let len = udp::HEADER_LEN + data.len();
-        self.control_header(
-            frame,
-            ipv4::Header {
-                source,
-                destination,
-                protocol: protocol::UDP,
-                ttl: 64,
-                tos: 0,
-                identification: 0,
-                dont_fragment: true,
-            },
-            len,
-        );
+        if !dont_fragment {
+            ip.identification =
+                self.identification(word_v4(source), word_v4(destination), protocol::UDP) as u16;
+        }
+        self.control_header(frame, ip, len);
         let room = &mut self.control_room(frame)[L4..];
         udp::emit(room, port, remote.port(), data.len());
         let sum = checksum::copy_and_sum(&mut room[udp::HEADER_LEN..][..data.len()], data);
@@ -314,10 +345,11 @@ impl Stack {
     pub fn receive_datagram(&mut self, id: SocketId) -> io::Result<Option<Datagram>> {
         self.socket(id)?;
         let socket = &mut self.sockets[usize::from(id.index)];
-        let Some(frame) = socket.queue.pop(&self.arena) else { return Ok(None) };
-        socket.queued -= 1;
-        let meta = self.arena.meta_mut(frame);
-        meta.next = Frame::NONE;
+        let Some((frame, frames)) = socket.queue.pop_chain(&mut self.arena) else {
+            return Ok(None);
+        };
+        socket.queued -= frames;
+        let meta = self.arena.meta(frame);
         let (header, transport) = ((meta.mark >> 16) as usize, (meta.mark & 0xffff) as usize);
         let room = self.arena.room(frame);
         let ip = &room[header..header + ipv4::HEADER_LEN];
@@ -328,6 +360,16 @@ impl Stack {
             source: SocketAddr::new(v4(12), source_port),
             destination: v4(16),
         }))
+    }
+
+    /// Whether the socket's datagrams may be fragmented, here (where a datagram that does not fit
+    /// the MTU is then an error) and by routers: the don't-fragment bit. Off at first.
+    ///
+    /// # Errors
+    /// `NotConnected` if it is closed.
+    pub fn set_dont_fragment(&mut self, id: SocketId, on: bool) -> io::Result<()> {
+        self.socket(id)?.dont_fragment = on;
+        Ok(())
     }
 
     /// Datagrams that the socket dropped because its queue was full.
@@ -362,6 +404,19 @@ impl Stack {
                 return;
             }
             at = next;
+        }
+    }
+
+    /// Asserts that each socket's count of frames is that of its queue.
+    pub(crate) fn check_sockets(&self) {
+        for socket in &self.sockets {
+            let (mut at, mut last, mut frames) = (socket.queue.head, Frame::NONE, 0);
+            while at.is_some() {
+                assert!(self.arena.owners(at).contains(Owners::RECEIVED), "{at:?} at a socket");
+                frames += 1;
+                (last, at) = (at, self.arena.meta(at).next);
+            }
+            assert_eq!((last, frames), (socket.queue.tail, socket.queued), "a socket's queue");
         }
     }
 

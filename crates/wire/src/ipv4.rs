@@ -269,10 +269,28 @@ impl Header {
     /// If `buf` is shorter than [`HEADER_LEN`], or header and payload are longer than 65,535 bytes.
     #[inline]
     pub fn emit(&self, buf: &mut [u8], payload_len: usize) {
+        let fragment = if self.dont_fragment { DONT_FRAGMENT } else { 0 };
+        self.emit_with(buf, payload_len, fragment);
+    }
+
+    /// As [`emit`](Self::emit) for a fragment that begins `offset` bytes into the whole packet's
+    /// payload; `more` for all but the last. `dont_fragment` is without meaning here.
+    ///
+    /// # Panics
+    /// As [`emit`](Self::emit), and if `offset` is no multiple of 8 or above 65,528.
+    #[inline]
+    pub fn emit_fragment(&self, buf: &mut [u8], payload_len: usize, offset: usize, more: bool) {
+        let units = offset / 8;
+        assert!(units * 8 == offset && units <= usize::from(OFFSET_MASK), "offset {offset}");
+        let more = if more { MORE_FRAGMENTS } else { 0 };
+        self.emit_with(buf, payload_len, units as u16 | more);
+    }
+
+    #[inline]
+    fn emit_with(&self, buf: &mut [u8], payload_len: usize, fragment: u16) {
         let header: &mut [u8; HEADER_LEN] = buf.first_chunk_mut().expect("room for an IPv4 header");
         let total_len =
             u16::try_from(HEADER_LEN + payload_len).expect("an IPv4 packet of at most 65535 bytes");
-        let fragment = if self.dont_fragment { DONT_FRAGMENT } else { 0 };
         let words = [
             (4 << 12 | (HEADER_LEN as u32 / 4) << 8 | u32::from(self.tos)) << 16
                 | u32::from(total_len),

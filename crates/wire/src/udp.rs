@@ -29,6 +29,19 @@ impl<'a> Datagram<'a> {
         Ok(Self { header, payload })
     }
 
+    /// Like [`parse`](Self::parse) for the beginning of a datagram, which goes on elsewhere. The
+    /// header must be whole; [`payload`](Self::payload) is what there is of it.
+    ///
+    /// # Errors
+    /// As [`parse`](Self::parse); [`Malformed::Truncated`] for a cut header only.
+    #[inline]
+    pub fn parse_cut(bytes: &'a [u8]) -> Result<Self, Malformed> {
+        let (header, rest) = bytes.split_first_chunk::<HEADER_LEN>().ok_or(Malformed::Truncated)?;
+        let len = usize::from(u16::from_be_bytes([header[4], header[5]]));
+        let payload_len = len.checked_sub(HEADER_LEN).ok_or(Malformed::TotalLength)?;
+        Ok(Self { header, payload: rest.get(..payload_len).unwrap_or(rest) })
+    }
+
     /// The sender's port; 0 if it expects no answer.
     #[inline]
     pub fn source_port(&self) -> u16 {
@@ -41,10 +54,10 @@ impl<'a> Datagram<'a> {
         u16::from_be_bytes([self.header[2], self.header[3]])
     }
 
-    /// Length of header and payload: what the pseudo-header counts.
+    /// Length of header and payload as the header states it: what the pseudo-header counts.
     #[inline]
     pub fn total_len(&self) -> usize {
-        HEADER_LEN + self.payload.len()
+        u16::from_be_bytes([self.header[4], self.header[5]]).into()
     }
 
     /// The checksum as it is in the datagram.

@@ -238,6 +238,35 @@ impl Queue {
         Some(frame)
     }
 
+    /// Adds frames that are linked to each other, the first of which knows their bytes
+    /// (`Meta::total`).
+    pub(crate) fn push_chain(&mut self, arena: &mut Arena, head: Frame, tail: Frame) {
+        arena.meta_mut(tail).next = Frame::NONE;
+        match self.tail.get() {
+            Some(last) => arena.meta_mut(last).next = head,
+            None => self.head = head,
+        }
+        self.tail = tail;
+    }
+
+    /// Takes the first chain off that [`Queue::push_chain`] added, and tells how many frames it
+    /// has.
+    pub(crate) fn pop_chain(&mut self, arena: &mut Arena) -> Option<(Frame, u16)> {
+        let head = self.head.get()?;
+        let (mut at, mut frames) = (head, 1);
+        let mut left = arena.meta(head).total - u32::from(arena.meta(head).len);
+        while left > 0 {
+            at = arena.meta(at).next;
+            left -= u32::from(arena.meta(at).len);
+            frames += 1;
+        }
+        self.head = core::mem::replace(&mut arena.meta_mut(at).next, Frame::NONE);
+        if self.head.is_none() {
+            self.tail = Frame::NONE;
+        }
+        Some((head, frames))
+    }
+
     pub(crate) fn release_all(&mut self, arena: &mut Arena, owner: Owners) {
         arena.release_chain(self.head, owner);
         *self = Queue::default();

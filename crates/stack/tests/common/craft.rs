@@ -86,6 +86,36 @@ pub fn ip_packet(source: Ipv4Addr, destination: Ipv4Addr, protocol: u8, len: usi
     packet
 }
 
+/// Cuts a packet into fragments of at most `mtu` bytes, in the order of their offsets. All have
+/// this identification.
+pub fn fragments(packet: &[u8], mtu: usize, identification: u16) -> Vec<Vec<u8>> {
+    let ip = ipv4::Packet::parse(&packet[L2..]).expect("a packet to be cut");
+    let part = (mtu - ip.header_len()) & !7;
+    let last = (ip.payload().len() - 1) / part;
+    let cut = |(number, bytes): (usize, &[u8])| {
+        fragment(packet, identification, number * part, number < last, bytes)
+    };
+    ip.payload().chunks(part).enumerate().map(cut).collect()
+}
+
+/// One fragment with the header of `packet`.
+pub fn fragment(
+    packet: &[u8],
+    identification: u16,
+    offset: usize,
+    more: bool,
+    payload: &[u8],
+) -> Vec<u8> {
+    let mut bytes = packet[..L4].to_vec();
+    bytes[L2 + 2..L2 + 4].copy_from_slice(&((20 + payload.len()) as u16).to_be_bytes());
+    bytes[L2 + 4..L2 + 6].copy_from_slice(&identification.to_be_bytes());
+    let field = (offset / 8) as u16 | if more { 0x2000 } else { 0 };
+    bytes[L2 + 6..L2 + 8].copy_from_slice(&field.to_be_bytes());
+    mend_ip_checksum(&mut bytes);
+    bytes.extend_from_slice(payload);
+    bytes
+}
+
 /// Writes the IPv4 header's checksum again after a test has changed the header.
 pub fn mend_ip_checksum(packet: &mut [u8]) {
     packet[L2 + 10..L2 + 12].fill(0);
@@ -139,9 +169,39 @@ pub fn arp_packet(
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Packet {
     Tcp(Segment),
-    Udp { to: Mac, source: (Ipv4Addr, u16), destination: (Ipv4Addr, u16), payload: Vec<u8> },
-    Icmp { to: Mac, source: Ipv4Addr, destination: Ipv4Addr, message: Vec<u8> },
-    Arp { to: Mac, operation: Operation, sender: (Mac, Ipv4Addr), target: (Mac, Ipv4Addr) },
+    Udp {
+        to: Mac,
+        source: (Ipv4Addr, u16),
+        destination: (Ipv4Addr, u16),
+        payload: Vec<u8>,
+    },
+    Icmp {
+        to: Mac,
+        source: Ipv4Addr,
+        destination: Ipv4Addr,
+        message: Vec<u8>,
+    },
+    /// A part of an IPv4 packet.
+    Fragment(Fragment),
+    Arp {
+        to: Mac,
+        operation: Operation,
+        sender: (Mac, Ipv4Addr),
+        target: (Mac, Ipv4Addr),
+    },
+}
+
+/// A fragment that a stack sent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fragment {
+    pub to: Mac,
+    pub source: Ipv4Addr,
+    pub destination: Ipv4Addr,
+    pub protocol: u8,
+    pub identification: u16,
+    pub offset: usize,
+    pub more: bool,
+    pub payload: Vec<u8>,
 }
 
 /// A TCP segment that a stack sent.
@@ -189,6 +249,19 @@ fn parse_ip(to: Mac, bytes: &[u8], unfinished: bool) -> Packet {
     assert_eq!(ip.total_len(), bytes.len(), "IPv4 total length");
     let (source, destination, payload) = (ip.source(), ip.destination(), ip.payload());
     let pseudo = checksum::pseudo_v4(source, destination, ip.protocol(), payload.len());
+    if ip.is_fragment() {
+        assert!(!ip.dont_fragment(), "a fragment that must not be fragmented");
+        return Packet::Fragment(Fragment {
+            to,
+            source,
+            destination,
+            protocol: ip.protocol(),
+            identification: ip.identification(),
+            offset: ip.fragment_offset(),
+            more: ip.more_fragments(),
+            payload: payload.to_vec(),
+        });
+    }
     match ip.protocol() {
         protocol::TCP => {
             let segment = tcp::Segment::parse(payload).expect("a TCP segment");

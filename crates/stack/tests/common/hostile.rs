@@ -11,7 +11,9 @@ use millrace_frames::{
     Arena, ArenaConfig, ChecksumState, Frame, Hugepages, Instant, Owners, RxBatch, Transmit,
     TxBatch,
 };
-use millrace_stack::{Config, ConnectionId, Event, InterfaceAddress, ListenerId, SocketId, Stack};
+use millrace_stack::{
+    Config, ConnectionId, Event, InterfaceAddress, ListenerId, ReassemblyConfig, SocketId, Stack,
+};
 use millrace_wire::arp::Operation;
 use millrace_wire::mac::Mac;
 use millrace_wire::tcp::{Flags, OptionWriter};
@@ -115,7 +117,14 @@ impl Target {
             send_buffer: 20_000,
             receive_buffer: if variant & 2 != 0 { 2048 } else { 150_000 },
             out_of_order_frames: 12,
-            datagram_queue: 3,
+            datagram_queue: 30,
+            reassembly: ReassemblyConfig {
+                datagrams: 4,
+                datagrams_per_source: 3,
+                frames_per_datagram: 40,
+                memory: 60 * 2048,
+                ..ReassemblyConfig::default()
+            },
             ephemeral_ports: 40_000..=40_003,
             retries: 4,
             ..Config::default()
@@ -204,6 +213,7 @@ impl Target {
             }
             1 => self.mutated(script),
             2..=6 => self.near_the_window(script),
+            7 if script.one_in(2) => self.fragments(script),
             7 => self.datagram(script),
             8 => self.icmp_error(script),
             9 => self.arp(script),
@@ -388,6 +398,37 @@ impl Target {
         self.inject(&bytes, ChecksumState::Unknown);
     }
 
+    /// Fragments of a good packet: some of them, out of order, twice, moved, cut.
+    fn fragments(&mut self, script: &mut Script<'_>) {
+        let len = usize::from(script.word()) % [100, 3000, 20_000][usize::from(script.byte()) % 3];
+        let source = Ipv4Addr::new(192, 0, 2, 2 + script.byte() % 4);
+        let whole = match script.byte() % 4 {
+            0 => craft::echo_request(source, STACK_IP, &vec![0x5a; len]),
+            1 => self.attack(script),
+            _ => craft::udp_datagram((source, 999), (STACK_IP, 53), &vec![0x5a; len]),
+        };
+        let mtu = [68, 300, 1500][usize::from(script.byte()) % 3];
+        let mut parts = craft::fragments(&whole, mtu, u16::from(script.byte() % 8));
+        for _ in 0..script.byte() % 4 {
+            let at = usize::from(script.byte()) % parts.len();
+            match script.byte() % 5 {
+                0 => drop(parts.swap_remove(at)),
+                1 => parts.push(parts[at].clone()),
+                2 => parts.reverse(),
+                3 => parts[at][20] ^= 0x20,
+                _ => parts[at][21] ^= script.byte() % 8,
+            }
+            if parts.is_empty() {
+                return;
+            }
+            let at = at % parts.len();
+            craft::mend_ip_checksum(&mut parts[at]);
+        }
+        for part in parts.iter().take(80) {
+            self.inject(part, ChecksumState::Unknown);
+        }
+    }
+
     fn icmp_error(&mut self, script: &mut Script<'_>) {
         let number = usize::from(script.byte()) % FLOWS;
         let Flow { peer_port, stack_port, snd_una, .. } = self.flows[number];
@@ -491,7 +532,8 @@ impl Target {
             0 => {
                 let host = Ipv4Addr::new(192, 0, 2, script.byte() % 8);
                 let remote = SocketAddr::new(host.into(), script.word());
-                let data = vec![1; usize::from(script.word()) % 1600];
+                let most = if script.one_in(4) { 25_000 } else { 1600 };
+                let data = vec![1; usize::from(script.word()) % most];
                 let _ = self.stack.send_datagram(socket, &data, Some(remote));
             }
             1 => {

@@ -71,7 +71,7 @@ fn ip_drops_have_names() {
         bytes[20] = 0x20; // more fragments
         mend_ip_checksum(bytes);
     });
-    assert_eq!(fragment, "drop_ip_fragment");
+    assert_eq!(fragment, "drop_fragment_malformed");
     let elsewhere = dropped(|bytes| *bytes = syn(PEER_IP, Ipv4Addr::new(192, 0, 2, 77)));
     assert_eq!(elsewhere, "drop_ip_not_ours");
 }

@@ -1,0 +1,120 @@
+//! Fragmentation of what we send (RFC 791 §3.2, RFC 8200 §4.5), and identifications (RFC 6864).
+
+use millrace_frames::{Arena, Frame, Transmit};
+use millrace_wire::{ether, ipv4};
+
+use crate::Stack;
+use crate::address::{Word, word_v4};
+use crate::chain;
+use crate::control::{Hop, L2, L4};
+use crate::neighbour::NeighbourRef;
+
+/// Counters of identifications. A destination's is found by a keyed hash, so what one peer sees
+/// of its own tells nothing of what is sent to others (RFC 7739 §5).
+pub(crate) const COUNTERS: usize = 1024;
+
+/// Where the bytes behind a transport header come from.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Body<'a> {
+    Bytes(&'a [u8]),
+    /// Of received frames, from so many bytes into the first one's on.
+    Chain {
+        frame: Frame,
+        start: usize,
+    },
+}
+
+impl Stack {
+    /// Bytes of the largest IP packet that is sent in one piece.
+    #[inline]
+    pub(crate) fn one_packet(&self) -> usize {
+        usize::from(self.config.mtu).min(self.arena.frame_size() - Arena::HEADROOM)
+    }
+
+    /// The next identification for a datagram: from a counter of the destination's, which begins
+    /// where nobody can tell, so numbers come again as late as they can.
+    pub(crate) fn identification(&mut self, source: Word, destination: Word, protocol: u8) -> u32 {
+        let base = self.keys.prf(&[
+            source as u64,
+            (source >> 64) as u64,
+            destination as u64,
+            (destination >> 64) as u64,
+            u64::from(protocol),
+        ]);
+        let counter = &mut self.identifications[(base >> 32) as usize % COUNTERS];
+        *counter = counter.wrapping_add(1);
+        (base as u32).wrapping_add(*counter)
+    }
+
+    /// Sends a transport header and `len` bytes behind it in as many fragments as it takes: all,
+    /// or none where there is no room for all. Returns whether it did.
+    pub(crate) fn send_fragments(
+        &mut self,
+        mut ip: ipv4::Header,
+        hop: Hop,
+        header: &[u8],
+        body: Body<'_>,
+        len: usize,
+    ) -> bool {
+        let most = (self.one_packet() - ipv4::HEADER_LEN) & !7;
+        let total = header.len() + len;
+        let fragments = total.div_ceil(most);
+        if self.control.len() + fragments > usize::from(self.config.control_queue) {
+            self.counters.drop_control_queue_full += 1;
+            return false;
+        }
+        if self.arena.free() < fragments {
+            self.counters.drop_no_frame += 1;
+            return false;
+        }
+        let (source, destination) = (word_v4(ip.source), word_v4(ip.destination));
+        ip.identification = self.identification(source, destination, ip.protocol) as u16;
+        let mac = self.config.mac;
+        for offset in (0..total).step_by(most) {
+            // Counted above.
+            let Some(frame) = self.control_frame() else { return false };
+            let part = most.min(total - offset);
+            let room = self.control_room(frame);
+            ether::emit(room, Default::default(), mac, ether::EtherType::IPV4);
+            ip.emit_fragment(&mut room[L2..], part, offset, offset + part < total);
+            let (at, prefix) = match offset {
+                0 => {
+                    room[L4..L4 + header.len()].copy_from_slice(header);
+                    (0, header.len())
+                }
+                _ => (offset - header.len(), 0),
+            };
+            match body {
+                Body::Bytes(bytes) => {
+                    room[L4 + prefix..L4 + part].copy_from_slice(&bytes[at..at + part - prefix])
+                }
+                Body::Chain { frame: source, start } => {
+                    let begins = (Arena::HEADROOM - L2 + L4 + prefix) as u16;
+                    (self.arena.meta_mut(frame).offset, self.arena.meta_mut(frame).len) =
+                        (begins, 0);
+                    chain::append(&mut self.arena, frame, source, start + at, part - prefix);
+                }
+            }
+            self.control_packet(frame, L4 + part, hop);
+        }
+        self.counters.fragments_out += fragments as u64;
+        self.counters.datagrams_fragmented += 1;
+        true
+    }
+
+    /// Whether a packet is the fragment after the last packet that waits for a neighbour. It then
+    /// waits whatever the limit is, for a datagram is of no use without any one of them.
+    pub(crate) fn continues_waiting(&self, neighbour: NeighbourRef, packet: &Transmit) -> bool {
+        let fragment = |packet: &Transmit| {
+            let bytes = self.arena.room(packet.head).get(usize::from(packet.offset) + L2..)?;
+            let ip = ipv4::Packet::parse_cut(bytes).ok()?;
+            let key = (ip.source(), ip.destination(), ip.protocol(), ip.identification());
+            ip.is_fragment().then(|| (key, ip.fragment_offset(), ip.total_len() - ip.header_len()))
+        };
+        let Some((key, offset, _)) = fragment(packet).filter(|&(_, offset, _)| offset > 0) else {
+            return false;
+        };
+        let last = self.neighbours.last_waiting(neighbour).and_then(fragment);
+        last.is_some_and(|(other, at, len)| key == other && at + len == offset)
+    }
+}
