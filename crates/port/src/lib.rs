@@ -16,6 +16,7 @@ pub mod af_packet;
 pub mod af_xdp;
 pub mod clock;
 mod copy;
+pub mod forwarder;
 pub mod impair;
 pub mod interface;
 pub mod memory;

@@ -75,6 +75,9 @@ impl Bell {
     }
 }
 
+/// Most ports that one thread sleeps over.
+const MOST_PORTS: usize = 2;
+
 /// Sleeps until a frame arrives at `port`, `bell` rings, or `deadline` has come (`None`: never).
 ///
 /// # Errors
@@ -85,14 +88,35 @@ pub fn sleep(
     now: Instant,
     deadline: Option<Instant>,
 ) -> io::Result<Wake> {
-    if !port.arm(now) {
-        return Ok(Wake::Arrival);
+    sleep_any(&mut [port], bell, now, deadline)
+}
+
+/// As [`sleep`], for a thread with one or two ports.
+///
+/// # Errors
+/// As [`sleep`].
+pub fn sleep_any(
+    ports: &mut [&mut dyn Port],
+    bell: &Bell,
+    now: Instant,
+    deadline: Option<Instant>,
+) -> io::Result<Wake> {
+    const NOBODY: libc::pollfd = libc::pollfd { fd: -1, events: libc::POLLIN, revents: 0 };
+    assert!(ports.len() <= MOST_PORTS, "a thread sleeps over at most {MOST_PORTS} ports");
+    let mut fds = [NOBODY; 1 + MOST_PORTS];
+    fds[0].fd = bell.fd();
+    let mut deadline = deadline;
+    for (port, entry) in ports.iter_mut().zip(&mut fds[1..]) {
+        if !port.arm(now) {
+            return Ok(Wake::Arrival);
+        }
+        // After arming: a frame that is put on a delayed wire from now on wakes us by itself.
+        deadline = match (deadline, port.next_arrival()) {
+            (Some(a), Some(b)) => Some(a.min(b)),
+            (a, b) => a.or(b),
+        };
+        entry.fd = port.fd().unwrap_or(-1);
     }
-    // After arming: a frame that is put on a delayed wire from now on wakes us by itself.
-    let deadline = match (deadline, port.next_arrival()) {
-        (Some(a), Some(b)) => Some(a.min(b)),
-        (a, b) => a.or(b),
-    };
     let timeout = deadline.map(|deadline| {
         let left = deadline - now;
         libc::timespec {
@@ -100,15 +124,11 @@ pub fn sleep(
             tv_nsec: left.subsec_nanos().into(),
         }
     });
-    let mut fds = [
-        libc::pollfd { fd: bell.fd(), events: libc::POLLIN, revents: 0 },
-        libc::pollfd { fd: port.fd().unwrap_or(-1), events: libc::POLLIN, revents: 0 },
-    ];
-    // SAFETY: `fds` and `timeout` outlive the call; a negative descriptor is ignored by poll.
+    // SAFETY: `fds` and `timeout` outlive the call, and the count is that of ports and bell.
     let ready = unsafe {
         libc::ppoll(
             fds.as_mut_ptr(),
-            fds.len() as libc::nfds_t,
+            (1 + ports.len()) as libc::nfds_t,
             timeout.as_ref().map_or(core::ptr::null(), core::ptr::from_ref),
             core::ptr::null(),
         )
@@ -125,6 +145,13 @@ pub fn sleep(
             error => Err(error),
         },
     }
+}
+
+/// Has the kernel end this thread's sleeps on time. By default it may do so 50 µs late, to wake
+/// several threads at once.
+pub fn wake_punctually() {
+    // SAFETY: takes numbers; 1 ns is the least there is. It fails on no Linux.
+    unsafe { libc::prctl(libc::PR_SET_TIMERSLACK, 1 as libc::c_ulong) };
 }
 
 #[cfg(test)]
