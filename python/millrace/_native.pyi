@@ -22,6 +22,7 @@ __all__ = [
     "Channel",
     "Completion",
     "ConnectionInfo",
+    "Forwarder",
     "Handle",
     "Kind",
 ]
@@ -408,3 +409,38 @@ class Channel:
         value: BaseException | None,
         trace: TracebackType | None,
     ) -> None: ...
+
+@final
+class Forwarder:
+    """Forwards between two interfaces of this network namespace, with an impaired link each way.
+
+    `millrace.lab.Lab.wire` uses it; that is the way to impair a wire. The mappings name what
+    happens to the packets of each direction: `loss`, `duplicate`, `corrupt` and `reorder` are
+    probabilities; `delay`, `jitter` and `reorder_delay` seconds; `rate` bits per second; `queue`
+    and `mark` bytes; `jitter_reorders` a flag; `bursts` the four probabilities of a Gilbert-Elliott
+    channel (to bad, to good, loss when good, loss when bad).
+
+    Raises ValueError for what makes no sense, OSError when an interface cannot be opened.
+    """
+
+    def __new__(
+        cls,
+        first: str,
+        second: str,
+        forth: dict[str, Any],
+        back: dict[str, Any],
+        *,
+        seed: int = 0,
+        frames: int = 32768,
+    ) -> Self: ...
+    def run(self) -> None:
+        """Forward until `stop`. It looks for no signals: call it in a thread, not the main one."""
+
+    def stop(self) -> None:
+        """End `run`. Packets that are on their way are dropped."""
+
+    def statistics(self) -> tuple[dict[str, int], dict[str, int]]:
+        """What it has done to the packets of each direction. `run` must be running."""
+
+    def impair(self, forth: dict[str, Any], back: dict[str, Any]) -> None:
+        """Do this to packets from now on."""

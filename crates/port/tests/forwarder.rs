@@ -138,7 +138,6 @@ fn every_packet_is_in_one_counter_and_no_frame_is_lost() {
             "corrupted",
             "no_frame",
             "rx_no_frame",
-            "late",
             "in_flight",
         ] {
             assert_ne!(get(way, name), 0, "{name} in {way:?}");

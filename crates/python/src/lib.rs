@@ -11,6 +11,7 @@ use pyo3::prelude::*;
 mod channel;
 mod completion;
 mod errors;
+mod forwarder;
 mod handle;
 mod info;
 mod options;
@@ -24,6 +25,8 @@ mod _native {
     use crate::channel::Channel;
     #[pymodule_export]
     use crate::completion::Completion;
+    #[pymodule_export]
+    use crate::forwarder::Forwarder;
     #[pymodule_export]
     use crate::handle::Handle;
     #[pymodule_export]

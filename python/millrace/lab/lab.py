@@ -8,13 +8,15 @@ import re
 import signal
 from collections.abc import Iterable, Mapping
 from types import TracebackType
-from typing import Self
+from typing import Self, Unpack
 
 from millrace.lab import leftovers, teardown, userns
 from millrace.lab import wire as wires
 from millrace.lab.addresses import Pools
 from millrace.lab.errors import LabError
 from millrace.lab.host import Host
+from millrace.lab.impaired import join_impaired
+from millrace.lab.impairment import Wishes
 from millrace.lab.wire import Wire
 
 #: The networks that RFC 5737 sets aside for documentation; no machine's own traffic uses them.
@@ -56,6 +58,7 @@ class Lab:
         self._pools = Pools(addresses)
         self._ipv6 = ipv6
         self._macs = itertools.count(1)
+        self._middles = itertools.count()
         self._closed = False
         if not userns.may_make_networks():
             userns.enter()
@@ -101,6 +104,9 @@ class Lab:
         offloads: Mapping[str, bool] | None = None,
         macs: tuple[str | None, str | None] = (None, None),
         names: tuple[str | None, str | None] = (None, None),
+        seed: int | None = None,
+        core: int | None = None,
+        **impairments: Unpack[Wishes],
     ) -> Wire:
         """Join two hosts and bring both ends up.
 
@@ -108,6 +114,19 @@ class Lab:
         ends (`"192.0.2.1/24"`, or None for an end without); not given, they are taken from the
         lab's networks. `offloads`: as for ethtool, at both ends (`{"tso": False}`). `macs` and
         `names`: not given, they are 02:4d:52:00:00:01 and on, and eth0 and on.
+
+        Any of the following puts a forwarder of ours in the middle, which takes the native module.
+        Each is one value for both directions, or a pair: for what `a` sends and for what `b` sends.
+        `delay` ("10ms", or seconds): time on the way. `jitter`: up to so much more, in order unless
+        `jitter_reorders`. `rate` ("100M", or bit/s) of Ethernet frames, with a `queue` before it
+        ("1bdp", which is the default where there is a delay, "50packets", "64KiB" or bytes) that
+        drops what does not fit, and marks with Congestion Experienced above `mark`. `loss` ("1%",
+        or 0.01), in bursts of `burst` packets on average if that is given. `duplicate`, `corrupt`
+        (one bit) and `reorder` (by `reorder_delay`): probabilities too. The same `seed` and the
+        same packets meet the same fate. `core`: where the forwarder runs.
+
+        Packets on such a wire are as on a cable: the ends segment and sum in software, whatever
+        `offloads` says of the rest. `Wire.statistics` tells what was done to them.
         """
         self._check_open()
         for host in (a, b):
@@ -116,17 +135,36 @@ class Lab:
         pool, chosen = wires.pick_addresses(self._pools, a, b, addresses)
         first = names[0] or _free_name(a, set())
         second = names[1] or _free_name(b, {first} if a is b else set())
-        wire = wires.join(
-            a,
-            b,
-            pool,
-            queues=queues,
-            mtu=mtu,
-            addresses=chosen,
-            offloads=offloads or {},
-            macs=(macs[0] or self._next_mac(), macs[1] or self._next_mac()),
-            names=(first, second),
-        )
+        both = (macs[0] or self._next_mac(), macs[1] or self._next_mac())
+        if impairments or seed is not None:
+            wire: Wire = join_impaired(
+                self.name,
+                next(self._middles),
+                a,
+                b,
+                pool,
+                impairments,
+                seed=seed or 0,
+                core=core,
+                queues=queues,
+                mtu=mtu,
+                addresses=chosen,
+                offloads=offloads or {},
+                macs=(*both, self._next_mac(), self._next_mac()),
+                names=(first, second),
+            )
+        else:
+            wire = wires.join(
+                a,
+                b,
+                pool,
+                queues=queues,
+                mtu=mtu,
+                addresses=chosen,
+                offloads=offloads or {},
+                macs=both,
+                names=(first, second),
+            )
         self.wires.append(wire)
         return wire
 

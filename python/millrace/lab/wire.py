@@ -8,7 +8,7 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 from millrace.lab import ethtool
 from millrace.lab.addresses import Network, Pool, Pools
@@ -16,6 +16,8 @@ from millrace.lab.errors import LabError
 
 if TYPE_CHECKING:
     from millrace.lab.host import Host
+    from millrace.lab.impaired import Statistics
+    from millrace.lab.impairment import Wishes
 
 MAX_QUEUES = 4096
 MIN_MTU, MAX_MTU = 68, 65535
@@ -98,6 +100,16 @@ class Wire:
         """Take both ends down. Linux drops its routes and neighbours on them."""
         self.a.set_down()
         self.b.set_down()
+
+    def statistics(self) -> tuple[Statistics, Statistics]:
+        """What was done to the packets of both directions; only an impaired wire knows."""
+        raise LabError(f"{self} does nothing to packets; give Lab.wire a loss, a delay or a rate")
+
+    def impair(self, **_wishes: Unpack[Wishes]) -> None:
+        """Do this to packets from now on; only a wire that was made impaired can."""
+        raise LabError(
+            f"{self} has no middle; give Lab.wire a loss, a delay or a rate to begin with"
+        )
 
     def remove(self) -> None:
         """Take the wire away; it is no error if it or its hosts are gone."""
