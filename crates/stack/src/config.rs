@@ -109,6 +109,9 @@ pub struct Config {
     pub receive_buffer: u32,
     /// Most frames that wait for a gap before them to be filled, per connection.
     pub out_of_order_frames: u16,
+    /// Most such frames of all connections together; 0: a quarter of the arena's. None gets more
+    /// than the others leave free.
+    pub out_of_order_frames_total: u32,
     /// Most frames of datagrams that a socket keeps for its application; newer datagrams are
     /// dropped. An empty queue takes one datagram of any size.
     pub datagram_queue: u16,
@@ -176,7 +179,8 @@ impl Default for Config {
             frame_reserve: 256,
             send_buffer: 1 << 20,
             receive_buffer: 1 << 20,
-            out_of_order_frames: 1024,
+            out_of_order_frames: 8192,
+            out_of_order_frames_total: 0,
             datagram_queue: 256,
             tcp: TcpFeatures::default(),
             ephemeral_ports: 32_768..=65_535,

@@ -41,6 +41,10 @@ counters! {
     out_of_order,
     /// Segments that carried only what had been received.
     duplicates,
+    /// Segments without the timestamp that was agreed on.
+    timestamps_missing,
+    /// Duplicates that were reported to the peer (RFC 2883).
+    duplicates_reported,
     /// Connections opened from here and established.
     connections_opened,
     /// Connections opened by a peer and established.
@@ -147,6 +151,8 @@ counters! {
     drop_tcp_no_connection,
     /// Outside the receive window.
     drop_tcp_outside_window,
+    /// Its timestamp is older than what came before (RFC 7323 §5).
+    drop_tcp_paws,
     /// Acknowledges what was never sent.
     drop_tcp_bad_ack,
     /// No ACK flag where one is due.

@@ -21,6 +21,9 @@ impl Stack {
         self.check_addresses();
         self.reassembly.check(&self.arena);
         self.check_sockets();
+        let waiting: u32 =
+            self.connections.iter().map(|one| u32::from(one.out_of_order_frames)).sum();
+        assert_eq!(waiting, self.out_of_order_total, "frames out of order");
         for (index, connection) in self.connections.iter().enumerate() {
             if connection.state != State::Closed {
                 self.check_timers(index, connection);
@@ -28,6 +31,7 @@ impl Stack {
             }
             if connection.state != State::Closed || connection.flags.has(Flags::ATTACHED) {
                 self.check_receiving(connection);
+                self.check_out_of_order(index);
             }
         }
     }

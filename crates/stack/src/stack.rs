@@ -48,6 +48,9 @@ pub struct Stack {
 
     pub(crate) now: Instant,
     pub(crate) now_us: u32,
+    /// For timestamps (RFC 7323).
+    pub(crate) now_ms: u32,
+    pub(crate) now_s: u32,
     pub(crate) tick: u64,
 
     pub(crate) connections: Box<[Connection]>,
@@ -66,6 +69,9 @@ pub struct Stack {
     pub(crate) starved: List,
     pub(crate) time_wait: List,
     pub(crate) time_wait_count: u32,
+    /// Frames that wait beyond gaps, of all connections, and how many may.
+    pub(crate) out_of_order_total: u32,
+    pub(crate) out_of_order_most: u32,
 
     pub(crate) listeners: Vec<Listener>,
     /// First listener of each TCP port.
@@ -131,6 +137,8 @@ impl Stack {
             counters: Counters::default(),
             now,
             now_us: (now.as_nanos() / 1000) as u32,
+            now_ms: (now.as_nanos() / 1_000_000) as u32,
+            now_s: (now.as_nanos() / 1_000_000_000) as u32,
             tick,
             free_connections: if connections.is_empty() { NO_LINK } else { 0 },
             connections,
@@ -144,6 +152,11 @@ impl Stack {
             starved: List::EMPTY,
             time_wait: List::EMPTY,
             time_wait_count: 0,
+            out_of_order_total: 0,
+            out_of_order_most: match config.out_of_order_frames_total {
+                0 => arena.frames() as u32 / 4,
+                most => most,
+            },
             listeners: Vec::with_capacity(config.listeners.into()),
             tcp_ports: vec![NO_SOCKET; 1 << 16].into_boxed_slice(),
             ready_listeners: VecDeque::with_capacity(config.listeners.into()),
@@ -205,6 +218,8 @@ impl Stack {
         }
         self.now = now;
         self.now_us = (self.now.as_nanos() / 1000) as u32;
+        self.now_ms = (self.now.as_nanos() / 1_000_000) as u32;
+        self.now_s = (self.now.as_nanos() / 1_000_000_000) as u32;
         self.tick = self.now.as_nanos() >> wheel::TICK_SHIFT;
     }
 

@@ -184,6 +184,7 @@ impl Stack {
             ));
         };
         let iss = self.initial_sequence(&tuple, before);
+        let ts_offset = self.timestamp_offset(&tuple);
         let mss = self.own_mss();
         let timeout = self.config.initial_rto.as_micros().min(1 << 31) as u32;
         let connection = &mut self.connections[index];
@@ -191,6 +192,7 @@ impl Stack {
         connection.flags.set(Flags::SEND_SYN.with(Flags::ATTACHED).with(Flags::ACTIVE));
         connection.rtt = Rtt::new(timeout);
         connection.mss = mss;
+        connection.ts_offset = ts_offset;
         connection.iss = iss;
         connection.snd_una = iss;
         connection.snd_nxt = iss;
@@ -205,7 +207,7 @@ impl Stack {
     /// last connection with the same four numbers was faster than that clock, the next number
     /// after all that it used (`before`; RFC 1122 §4.2.2.13).
     pub(crate) fn initial_sequence(&self, tuple: &FourTuple, before: Option<Seq>) -> Seq {
-        let secret = self.keys.prf(&tuple_words(tuple));
+        let secret = self.keys.prf(&tuple.words());
         let clock = Seq(((self.now.as_nanos() / 4000) as u32).wrapping_add(secret as u32));
         before.map_or(clock, |before| clock.max(before + 1))
     }
@@ -216,7 +218,7 @@ impl Stack {
         let (first, last) =
             (*self.config.ephemeral_ports.start(), *self.config.ephemeral_ports.end());
         let count = u32::from(last - first) + 1;
-        let hash = self.keys.prf(&tuple_words(tuple));
+        let hash = self.keys.prf(&tuple.words());
         let offset = hash as u32;
         let counter = (hash >> 60) as usize;
         for reuse in [false, true] {
@@ -500,14 +502,4 @@ impl Stack {
         }
         Ok(())
     }
-}
-
-fn tuple_words(tuple: &FourTuple) -> [u64; 3] {
-    [
-        tuple.remote as u64,
-        (tuple.remote >> 64) as u64,
-        u64::from(tuple.remote_port) << 32
-            | u64::from(tuple.local_port) << 16
-            | u64::from(tuple.local),
-    ]
 }

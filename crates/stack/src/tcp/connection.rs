@@ -150,6 +150,8 @@ bits! {
         READ_SHUT = 1 << 24;
         /// On the list of connections that found no frame to write to.
         IN_STARVED = 1 << 25;
+        /// A duplicate waits to be reported (RFC 2883).
+        REPORT_DUPLICATE = 1 << 26;
     }
 }
 
@@ -334,7 +336,8 @@ pub(crate) struct Connection {
     pub(crate) rexmit_at: u32,
     pub(crate) delack_at: u32,
     pub(crate) expire_at: u32,
-    /// Bytes received since the last acknowledgement went out.
+    /// Sequence numbers received since the last acknowledgement went out: `rcv_nxt` less these is
+    /// what that one said.
     pub(crate) unacknowledged: u32,
 
     // Fourth line: what is rarely needed.
@@ -355,7 +358,7 @@ pub(crate) struct Connection {
     /// Initial sequence numbers, ours and the peer's.
     pub(crate) iss: Seq,
     pub(crate) irs: Seq,
-    /// Timestamp of the peer to echo (RFC 7323 §4.3), and when it came, in microseconds.
+    /// Timestamp of the peer to echo (RFC 7323 §4.3), and when it came, in seconds.
     pub(crate) ts_recent: u32,
     pub(crate) ts_recent_at: u32,
     /// What is added to our clock for this connection's timestamps.

@@ -4,7 +4,7 @@
 use millrace_frames::Frame;
 use millrace_wire::tcp::Flags as Bits;
 
-use super::connection::{Failure, Flags, Ready, State};
+use super::connection::{Failure, Features, Flags, Ready, State};
 use super::input::Segment;
 use crate::stack::Stack;
 
@@ -62,13 +62,25 @@ impl Stack {
     pub(crate) fn take_syn(&mut self, index: usize, segment: &Segment) {
         let own_mss = self.own_mss();
         let shift = self.receive_shift();
+        let (tcp, now_s) = (self.config.tcp, self.now_s);
         let connection = &mut self.connections[index];
         connection.irs = segment.seq;
         connection.rcv_nxt = segment.seq + 1;
+        connection.features = Features::default();
+        if let Some((value, _)) = segment.options.timestamps.filter(|_| tcp.timestamps) {
+            connection.features.set(Features::TIMESTAMPS);
+            connection.ts_recent = value;
+            connection.ts_recent_at = now_s;
+        }
+        if tcp.sack && segment.options.sack_permitted {
+            connection.features.set(Features::SACK);
+        }
         // RFC 9293 §3.7.1: without the option the peer takes 536 bytes. A smaller value than 48
-        // would only serve to make us send headers.
+        // would only serve to make us send headers. The option means segments without options
+        // (RFC 6691), so what every segment has goes off it.
         connection.mss = segment.options.mss.unwrap_or(536).clamp(48, own_mss);
-        if let Some(peer_shift) = segment.options.window_scale {
+        connection.mss -= connection.features.options_len();
+        if let Some(peer_shift) = segment.options.window_scale.filter(|_| tcp.window_scaling) {
             connection.flags.set(Flags::SCALING);
             connection.snd_shift = peer_shift.min(14);
             connection.rcv_shift = shift;

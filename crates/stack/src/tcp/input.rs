@@ -1,13 +1,14 @@
 //! What a segment does to a connection (RFC 9293 §3.10.7), with the checks of RFC 5961 for
 //! resets, SYNs and acknowledgements that somebody off the path may have invented.
 
-use millrace_frames::{Frame, Owners};
+use millrace_frames::Frame;
 use millrace_wire::mac::Mac;
 use millrace_wire::protocol;
 use millrace_wire::seq::Seq;
 use millrace_wire::tcp::{self, Flags as Bits, Options};
 
 use super::connection::{Failure, Flags, Ready, State};
+use super::out_of_order::Kept;
 use super::table::FourTuple;
 use crate::ip::IpInfo;
 use crate::stack::Stack;
@@ -147,7 +148,16 @@ impl Stack {
             syn = false;
         }
 
-        // First, the sequence number.
+        // First, the sequence number, and before it the timestamp (RFC 7323 §5.3).
+        if self.wrapped(index, segment) {
+            self.counters.drop_tcp_paws += 1;
+            let end = seq + segment.sequence_len();
+            if end.le(self.connections[index].rcv_nxt) {
+                self.report_duplicate(index, seq, end);
+            }
+            self.acknowledge_now(index);
+            return self.drop_chain(frame);
+        }
         let connection = &mut self.connections[index];
         let sequence_len = len + u32::from(syn) + u32::from(fin);
         let end = seq + sequence_len;
@@ -197,6 +207,7 @@ impl Stack {
         } else if !self.acknowledgement(index, segment) {
             return self.drop_chain(frame);
         }
+        self.take_timestamp(index, segment);
 
         // Sixth, URG: urgent data is delivered in line (RFC 6093 §3.2). Seventh, the text.
         let connection = &mut self.connections[index];
@@ -241,6 +252,7 @@ impl Stack {
         if old > 0 {
             let old = old.min(len);
             frame = self.trim_front(frame, old as usize);
+            self.report_duplicate(index, seq, seq + old);
             seq += old;
             len -= old;
         }
@@ -255,10 +267,10 @@ impl Stack {
             connection.acks_owed = connection.acks_owed.saturating_add(1);
             self.push_out(index);
             if len > 0 {
-                if self.keep_out_of_order(index, frame) {
-                    self.counters.out_of_order += 1;
-                } else {
-                    self.counters.drop_tcp_out_of_order_full += 1;
+                match self.keep_out_of_order(index, frame) {
+                    Kept::Yes => self.counters.out_of_order += 1,
+                    Kept::Duplicate => self.counters.drop_tcp_duplicate += 1,
+                    Kept::Full => self.counters.drop_tcp_out_of_order_full += 1,
                 }
             }
             return;
@@ -298,9 +310,9 @@ impl Stack {
     fn fin_received(&mut self, index: usize) {
         let connection = &mut self.connections[index];
         connection.rcv_nxt += 1;
+        connection.unacknowledged += 1;
         // What a peer sent beyond its own FIN belongs to nothing.
-        connection.out_of_order.release_all(&mut self.arena, Owners::RECEIVED);
-        connection.out_of_order_frames = 0;
+        self.discard_out_of_order(index);
         self.acknowledge_now(index);
         let connection = &mut self.connections[index];
         match connection.state {
@@ -337,7 +349,8 @@ impl Stack {
         if end.le(connection.rcv_nxt) && sequence_len > 0 {
             self.counters.drop_tcp_duplicate += 1;
             self.counters.duplicates += 1;
-            if connection.state == State::TimeWait {
+            self.report_duplicate(index, segment.seq, end);
+            if self.connections[index].state == State::TimeWait {
                 // The peer's FIN again: our last acknowledgement was lost (RFC 9293 §3.10.7.4).
                 self.arm_expiry(index, self.config.time_wait);
             }

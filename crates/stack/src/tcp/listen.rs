@@ -258,6 +258,7 @@ impl Stack {
         self.counters.segments_in += 1;
         self.listeners[listener].half_open += 1;
         let iss = self.initial_sequence(&segment.tuple, before);
+        let ts_offset = self.timestamp_offset(&segment.tuple);
         let timeout = self.config.initial_rto.as_micros().min(1 << 31) as u32;
         self.learn_sender(segment.tuple.remote, mac);
         self.take_syn(index, segment);
@@ -266,6 +267,7 @@ impl Stack {
         connection.listener = listener as u16;
         connection.flags.set(Flags::SEND_SYN.with(Flags::HALF_OPEN));
         connection.rtt = super::rtt::Rtt::new(timeout);
+        connection.ts_offset = ts_offset;
         connection.iss = iss;
         connection.snd_una = iss;
         connection.snd_nxt = iss;

@@ -1,16 +1,80 @@
-//! Which options a segment carries after the handshake.
+//! Which options a segment carries.
 
 use millrace_wire::tcp::OptionWriter;
 
+use super::connection::{Features, Flags};
 use crate::stack::Stack;
 
+/// Bytes of the timestamps option with its padding (RFC 7323 appendix A).
+const TIMESTAMPS_LEN: u16 = 12;
+
+impl Features {
+    /// Bytes of the options that every segment has.
+    pub(crate) fn options_len(self) -> u16 {
+        if self.has(Features::TIMESTAMPS) { TIMESTAMPS_LEN } else { 0 }
+    }
+}
+
 impl Stack {
+    /// Options of our SYN: what we offer; on a SYN-ACK what the SYN asked for.
+    pub(crate) fn syn_options(&self, index: usize, passive: bool) -> OptionWriter {
+        let connection = &self.connections[index];
+        let tcp = &self.config.tcp;
+        let (timestamps, sack, scaling) = if passive {
+            let features = connection.features;
+            let scaling = connection.flags.has(Flags::SCALING);
+            (features.has(Features::TIMESTAMPS), features.has(Features::SACK), scaling)
+        } else {
+            (tcp.timestamps, tcp.sack, tcp.window_scaling)
+        };
+        let mut options = OptionWriter::new();
+        options.mss(self.own_mss());
+        let echo = timestamps.then(|| if passive { connection.ts_recent } else { 0 });
+        write_syn(
+            &mut options,
+            echo.map(|echo| (self.timestamp(index), echo)),
+            sack,
+            scaling.then(|| self.receive_shift()),
+        );
+        options
+    }
+
     /// Options of a segment with `len` bytes of payload: what was agreed on (RFC 7323, RFC 2018),
     /// as far as it fits. `mss` of the connection leaves room for those that every segment has.
     #[inline]
-    pub(crate) fn segment_options(&mut self, index: usize, _len: u32, _to: &mut OptionWriter) {
-        if self.connections[index].features.is_empty() {
-            return;
+    pub(crate) fn segment_options(&mut self, index: usize, len: u32, to: &mut OptionWriter) {
+        let connection = &self.connections[index];
+        if connection.features.has(Features::TIMESTAMPS) {
+            to.timestamps(self.timestamp(index), connection.ts_recent);
         }
+        let reports =
+            !connection.out_of_order.is_empty() || connection.flags.has(Flags::REPORT_DUPLICATE);
+        if reports && connection.features.has(Features::SACK) {
+            self.sack_option(index, len, to);
+        }
+    }
+}
+
+/// What follows the MSS, in the order and with the padding that Linux has.
+pub(crate) fn write_syn(
+    options: &mut OptionWriter,
+    timestamps: Option<(u32, u32)>,
+    sack: bool,
+    window_scale: Option<u8>,
+) {
+    match timestamps {
+        Some((value, echo)) => {
+            if sack {
+                options.sack_permitted();
+            }
+            options.timestamps(value, echo);
+        }
+        None if sack => {
+            options.no_operation().no_operation().sack_permitted();
+        }
+        None => {}
+    }
+    if let Some(shift) = window_scale {
+        options.window_scale(shift);
     }
 }

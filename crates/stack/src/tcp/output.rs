@@ -104,12 +104,7 @@ impl Stack {
             return Stop::Done;
         }
         let passive = connection.state == State::SynReceived;
-        let mut options = OptionWriter::new();
-        options.mss(self.own_mss());
-        // RFC 7323 §2.2: on a SYN-ACK only if the SYN had it.
-        if !passive || connection.flags.has(Flags::SCALING) {
-            options.window_scale(self.receive_shift());
-        }
+        let options = self.syn_options(index, passive);
         let bits = if passive { Bits::SYN | Bits::ACK } else { Bits::SYN };
         let seq = connection.snd_una;
         let Some(frame) = self.arena.allocate(Owners::TRANSMIT) else {

@@ -38,12 +38,16 @@ impl Stack {
             && ack.ge(connection.snd_una)
             && ack.le(connection.snd_max)
             && !connection.flags.has(UNUSUAL)
+            && connection.timestamp_predicted(segment.options.timestamps)
             // Nothing before it waits: no gap, and nothing unread that it could be joined to.
             && connection.out_of_order.is_empty()
             && connection.receive.is_empty()
             && self.arena.free() > self.config.frame_reserve as usize / 2;
         if !as_predicted {
             return false;
+        }
+        if let Some((value, _)) = segment.options.timestamps {
+            connection.note_timestamp(segment.seq, value, self.now_s);
         }
         if ack.gt(connection.snd_una) {
             let acked = (ack - connection.snd_una) as u32;

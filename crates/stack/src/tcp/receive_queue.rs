@@ -1,4 +1,4 @@
-//! What was received and is not read: in order, and beyond a gap.
+//! What was received in order and is not read.
 
 use millrace_frames::{Arena, Frame, Owners};
 use millrace_wire::seq::Seq;
@@ -9,7 +9,7 @@ use crate::stack::Stack;
 
 /// Payload up to this size is moved into the frame before it when that one still waits to be
 /// read, so that many tiny segments do not hold many large frames.
-const COMPACT_BELOW: u16 = 256;
+pub(crate) const COMPACT_BELOW: u16 = 256;
 
 impl Stack {
     /// Cuts `count` bytes off the front of a chain. Returns what is left of it.
@@ -55,86 +55,6 @@ impl Stack {
             at = next;
         }
     }
-
-    /// Keeps a numbered chain that begins beyond a gap, sorted. Overlaps are resolved when the gap
-    /// is filled: the bytes that came first in sequence win. Returns false, with the chain
-    /// released, when too many frames wait.
-    pub(crate) fn keep_out_of_order(&mut self, index: usize, frame: Frame) -> bool {
-        let mut next = frame;
-        while next.is_some() {
-            let frame = next;
-            let meta = *self.arena.meta(frame);
-            next = meta.next;
-            let connection = &mut self.connections[index];
-            // What cannot be read yet must not take the frames that the rest lives on.
-            let few = self.arena.free() <= self.config.frame_reserve as usize;
-            if few || connection.out_of_order_frames >= self.config.out_of_order_frames {
-                self.arena.meta_mut(frame).next = next;
-                self.arena.release_chain(frame, Owners::RECEIVED);
-                return false;
-            }
-            let (seq, end) = (Seq(meta.mark), Seq(meta.mark) + u32::from(meta.len));
-            let tail = connection.out_of_order.tail;
-            if tail.is_none() || Seq(self.arena.meta(tail).mark).lt(seq) {
-                if tail.is_some() && self.end_of(tail).ge(end) {
-                    self.arena.release(frame, Owners::RECEIVED);
-                    continue;
-                }
-                self.connections[index].out_of_order.push(&mut self.arena, frame);
-                self.connections[index].out_of_order_frames += 1;
-                continue;
-            }
-            let mut before = Frame::NONE;
-            let mut at = connection.out_of_order.head;
-            while at.is_some() && Seq(self.arena.meta(at).mark).le(seq) {
-                before = at;
-                at = self.arena.meta(at).next;
-            }
-            if before.is_some() && self.end_of(before).ge(end) {
-                self.arena.release(frame, Owners::RECEIVED);
-                continue;
-            }
-            if at.is_none() {
-                // As far to the left as the last one, but longer.
-                self.connections[index].out_of_order.tail = frame;
-            }
-            self.arena.meta_mut(frame).next = at;
-            if before.is_some() {
-                self.arena.meta_mut(before).next = frame;
-            } else {
-                self.connections[index].out_of_order.head = frame;
-            }
-            self.connections[index].out_of_order_frames += 1;
-        }
-        true
-    }
-
-    fn end_of(&self, frame: Frame) -> Seq {
-        let meta = self.arena.meta(frame);
-        Seq(meta.mark) + u32::from(meta.len)
-    }
-
-    /// Moves what has become in order to the receive queue. Returns whether anything did.
-    pub(crate) fn fill_gap(&mut self, index: usize) -> bool {
-        let mut moved = false;
-        loop {
-            let connection = &mut self.connections[index];
-            let head = connection.out_of_order.head;
-            if head.is_none() || Seq(self.arena.meta(head).mark).gt(connection.rcv_nxt) {
-                return moved;
-            }
-            let rcv_nxt = connection.rcv_nxt;
-            connection.out_of_order.pop(&self.arena);
-            connection.out_of_order_frames -= 1;
-            self.arena.meta_mut(head).next = Frame::NONE;
-            let old = (rcv_nxt - Seq(self.arena.meta(head).mark)) as usize;
-            let frame = self.trim_front(head, old);
-            if frame.is_some() {
-                moved = true;
-                self.connections[index].append_received(&mut self.arena, frame);
-            }
-        }
-    }
 }
 
 impl Connection {
@@ -177,7 +97,7 @@ impl Connection {
 }
 
 #[inline]
-fn has_room(arena: &Arena, frame: Frame, len: u16) -> bool {
+pub(crate) fn has_room(arena: &Arena, frame: Frame, len: u16) -> bool {
     let meta = arena.meta(frame);
     usize::from(meta.offset) + usize::from(meta.len) + usize::from(len) <= arena.frame_size()
         && !arena.owners(frame).intersects(Owners::HELD)

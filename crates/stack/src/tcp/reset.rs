@@ -4,10 +4,10 @@ use core::net::IpAddr;
 
 use millrace_wire::mac::Mac;
 use millrace_wire::seq::Seq;
-use millrace_wire::tcp::{self, Flags as Bits};
+use millrace_wire::tcp::{self, Flags as Bits, OptionWriter};
 use millrace_wire::{checksum, ipv4, protocol};
 
-use super::connection::State;
+use super::connection::{Features, State};
 use super::input::Segment;
 use super::table::FourTuple;
 use crate::address::address;
@@ -29,11 +29,16 @@ impl Stack {
         };
         let tuple = segment.tuple;
         let hop = mac.map_or(Hop::Address(tuple.remote), Hop::Mac);
-        self.control_reset(tuple, seq, ack, bits, hop);
+        self.control_reset(tuple, seq, ack, bits, &[], hop);
     }
 
     /// A reset of a connection of our own.
     pub(crate) fn reset_connection(&mut self, index: usize) {
+        let mut options = OptionWriter::new();
+        // RFC 7323 §3.2: so a peer that checks can believe it.
+        if self.connections[index].features.has(Features::TIMESTAMPS) {
+            options.timestamps(self.timestamp(index), self.connections[index].ts_recent);
+        }
         let connection = self.connections[index];
         let tuple = FourTuple {
             remote: connection.remote,
@@ -50,11 +55,20 @@ impl Stack {
             if connection.state == State::SynReceived { connection.snd_max } else { seq },
             connection.rcv_nxt,
             Bits::RST | Bits::ACK,
+            options.padded(),
             Hop::Address(route.next_hop),
         );
     }
 
-    fn control_reset(&mut self, tuple: FourTuple, seq: Seq, ack: Seq, bits: Bits, hop: Hop) {
+    fn control_reset(
+        &mut self,
+        tuple: FourTuple,
+        seq: Seq,
+        ack: Seq,
+        bits: Bits,
+        options: &[u8],
+        hop: Hop,
+    ) {
         let (IpAddr::V4(source), IpAddr::V4(destination)) =
             (self.source_address(tuple.local), address(tuple.remote))
         else {
@@ -77,8 +91,9 @@ impl Stack {
             identification: 0,
             dont_fragment: true,
         };
-        self.control_header(frame, ip, tcp::HEADER_LEN);
-        let header = &mut self.control_room(frame)[L4..L4 + tcp::HEADER_LEN];
+        let header_len = tcp::HEADER_LEN + options.len();
+        self.control_header(frame, ip, header_len);
+        let header = &mut self.control_room(frame)[L4..L4 + header_len];
         tcp::Header {
             source_port: tuple.local_port,
             destination_port: tuple.remote_port,
@@ -88,11 +103,11 @@ impl Stack {
             window: 0,
             urgent: 0,
         }
-        .emit(header, &[]);
-        let pseudo = checksum::pseudo_v4(source, destination, protocol::TCP, tcp::HEADER_LEN);
+        .emit(header, options);
+        let pseudo = checksum::pseudo_v4(source, destination, protocol::TCP, header_len);
         tcp::fill_checksum(header, pseudo, 0);
         self.counters.resets_sent += 1;
-        self.control_packet(frame, L4 + tcp::HEADER_LEN, hop);
+        self.control_packet(frame, L4 + header_len, hop);
     }
 
     fn source_address(&self, local: u8) -> IpAddr {

@@ -16,6 +16,19 @@ pub(crate) struct FourTuple {
     pub(crate) local: u8,
 }
 
+impl FourTuple {
+    /// For keyed functions of the four numbers.
+    pub(crate) fn words(&self) -> [u64; 3] {
+        [
+            self.remote as u64,
+            (self.remote >> 64) as u64,
+            u64::from(self.remote_port) << 32
+                | u64::from(self.local_port) << 16
+                | u64::from(self.local),
+        ]
+    }
+}
+
 impl Stack {
     #[inline]
     pub(crate) fn flow_hash(&self, tuple: &FourTuple) -> u32 {
@@ -101,6 +114,7 @@ impl Stack {
         }
         self.leave_half_open(index);
         self.leave_accept_queue(index);
+        self.discard_out_of_order(index);
         self.release_transfer(index);
         let connection = &mut self.connections[index];
         if connection.flags.has(Flags::IN_TABLE) {
@@ -108,7 +122,6 @@ impl Stack {
         }
         connection.send.release_all(&mut self.arena, Owners::UNACKED);
         connection.receive.release_all(&mut self.arena, Owners::RECEIVED);
-        connection.out_of_order.release_all(&mut self.arena, Owners::RECEIVED);
         connection.cursor = Frame::NONE;
         connection.state = State::Closed;
         self.addresses.let_go(connection.local);
@@ -138,6 +151,7 @@ impl Stack {
         if !self.connections[index].flags.has(Flags::ATTACHED) {
             return self.free_connection(index);
         }
+        self.discard_out_of_order(index);
         let connection = &mut self.connections[index];
         connection.state = State::Closed;
         connection.flags.clear(
@@ -150,8 +164,6 @@ impl Stack {
         );
         connection.acks_owed = 0;
         connection.send.release_all(&mut self.arena, Owners::UNACKED);
-        connection.out_of_order.release_all(&mut self.arena, Owners::RECEIVED);
-        connection.out_of_order_frames = 0;
         connection.cursor = Frame::NONE;
         if connection.flags.has(Flags::IN_TABLE) {
             connection.flags.clear(Flags::IN_TABLE);
@@ -266,12 +278,11 @@ impl Stack {
             self.forget_time_wait(oldest);
         }
         let tail = self.time_wait.tail;
+        self.discard_out_of_order(index);
         let connection = &mut self.connections[index];
         connection.state = State::TimeWait;
         connection.flags.clear(Flags::REXMIT_ARMED.with(Flags::DELACK_ARMED));
         connection.send.release_all(&mut self.arena, Owners::UNACKED);
-        connection.out_of_order.release_all(&mut self.arena, Owners::RECEIVED);
-        connection.out_of_order_frames = 0;
         connection.cursor = Frame::NONE;
         connection.link = NO_LINK;
         connection.link_back = tail;

@@ -5,20 +5,30 @@
 //! more. There are never more of them than connections.
 
 use super::connection::NO_LINK;
+use super::out_of_order::Blocks;
+use super::sack::Reports;
 use crate::stack::Stack;
 
 /// A pooled record. [`Transfer::is_plain`] says whether it may be given back.
 #[derive(Debug, Default)]
-pub(crate) struct Transfer {}
+pub(crate) struct Transfer {
+    /// What came beyond a gap.
+    pub(crate) blocks: Blocks,
+    /// What selective acknowledgements are to say.
+    pub(crate) reports: Reports,
+}
 
 impl Transfer {
     /// Nothing in it is worth keeping: another record made anew would do as well.
     pub(crate) fn is_plain(&self) -> bool {
-        true
+        self.blocks.is_empty() && self.reports.is_empty()
     }
 
     /// As new, keeping the memory of its lists.
-    fn clear(&mut self) {}
+    fn clear(&mut self) {
+        self.blocks.clear();
+        self.reports.clear();
+    }
 }
 
 /// The pool. It grows with the number of connections that use it at once.

@@ -5,7 +5,7 @@ use core::net::Ipv4Addr;
 use millrace_wire::arp::Operation;
 use millrace_wire::mac::Mac;
 use millrace_wire::seq::Seq;
-use millrace_wire::tcp::{self, Flags, OptionWriter};
+use millrace_wire::tcp::{self, Flags, OptionWriter, Options};
 use millrace_wire::{arp, checksum, ether, icmpv4, ipv4, protocol, udp};
 
 pub const STACK_MAC: Mac = Mac([2, 0, 0, 0, 0, 1]);
@@ -217,6 +217,9 @@ pub struct Segment {
     pub window: u16,
     pub mss: Option<u16>,
     pub window_scale: Option<u8>,
+    /// All options, and their bytes with the padding.
+    pub options: Options,
+    pub options_bytes: Vec<u8>,
     pub payload: Vec<u8>,
     /// Segment size of a super-segment, else 0.
     pub gso_size: u16,
@@ -281,6 +284,8 @@ fn parse_ip(to: Mac, bytes: &[u8], unfinished: bool) -> Packet {
                 window: segment.window(),
                 mss: options.mss,
                 window_scale: options.window_scale,
+                options_bytes: segment.options_bytes().to_vec(),
+                options,
                 payload: segment.payload().to_vec(),
                 gso_size: 0,
             })

@@ -13,6 +13,7 @@ use millrace_frames::{
 use millrace_stack::{Config, ConnectionId, Event, ListenerId, Ready, SocketId, Stack, State};
 use millrace_wire::arp::Operation;
 use millrace_wire::mac::Mac;
+use millrace_wire::seq::Seq;
 use millrace_wire::tcp::{Flags, OptionWriter};
 
 use super::craft::{self, PEER_IP, PEER_MAC, Packet, STACK_IP, Segment, TcpSegment};
@@ -45,6 +46,10 @@ pub struct Peer {
     pub flow: Flow,
     /// What the peer announces in every segment.
     pub window: u16,
+    /// Timestamp that the peer puts on its segments; it sends none before a test sets it.
+    pub timestamp: Option<u32>,
+    /// The stack's last timestamp, which the peer echoes.
+    pub echo: u32,
     /// Whether packets stay in flight (with the port) until [`Peer::complete`].
     pub hold: bool,
     in_flight: Vec<Transmit>,
@@ -84,6 +89,8 @@ impl Peer {
             now,
             flow: Flow { peer_port: 5000, stack_port: 80, isn: 70_000, iss: 0 },
             window: 65_535,
+            timestamp: None,
+            echo: 0,
             hold: false,
             in_flight: Vec::new(),
             sent: VecDeque::new(),
@@ -162,6 +169,10 @@ impl Peer {
         ack: u32,
         payload: &'a [u8],
     ) -> TcpSegment<'a> {
+        let mut options = OptionWriter::new();
+        if let Some(value) = self.timestamp {
+            options.timestamps(value, if flags.contains(ACK) { self.echo } else { 0 });
+        }
         TcpSegment {
             source: (PEER_IP, self.flow.peer_port),
             destination: (STACK_IP, self.flow.stack_port),
@@ -169,6 +180,7 @@ impl Peer {
             acknowledgement: if flags.contains(ACK) { self.flow.iss.wrapping_add(ack) } else { 0 },
             flags,
             window: self.window,
+            options,
             payload,
             ..TcpSegment::default()
         }
@@ -192,6 +204,29 @@ impl Peer {
         let ack = u32::from(flags.contains(ACK));
         let segment = TcpSegment { options, ..self.segment(flags, 0, ack, &[]) };
         self.inject(&segment.bytes());
+    }
+
+    /// Sends a SYN (or SYN-ACK) with an MSS of [`MSS`], SACK, and the timestamp if one is set.
+    pub fn send_syn_sack(&mut self, flags: Flags) {
+        let ack = u32::from(flags.contains(ACK));
+        let mut segment = self.segment(flags, 0, ack, &[]);
+        segment.options.sack_permitted().mss(MSS);
+        self.inject(&segment.bytes());
+    }
+
+    /// An acknowledgement with SACK blocks, in relative numbers.
+    pub fn send_sack(&mut self, seq: u32, ack: u32, blocks: &[(u32, u32)]) {
+        let iss = Seq(self.flow.iss);
+        let blocks: Vec<_> = blocks.iter().map(|&(from, to)| (iss + from, iss + to)).collect();
+        let mut segment = self.segment(ACK, seq, ack, &[]);
+        assert_eq!(segment.options.sack(&blocks), blocks.len(), "room for all blocks");
+        self.inject(&segment.bytes());
+    }
+
+    /// SACK blocks of a segment from the stack, in the peer's relative numbers.
+    pub fn blocks(&self, segment: &Segment) -> Vec<(u32, u32)> {
+        let relative = |seq: Seq| seq.0.wrapping_sub(self.flow.isn);
+        segment.options.sack().iter().map(|&(a, b)| (relative(a), relative(b))).collect()
     }
 
     // What comes from the stack.
@@ -247,6 +282,9 @@ impl Peer {
         }
         if segment.flags.contains(SYN) {
             self.flow.iss = segment.seq;
+        }
+        if let Some((value, _)) = segment.options.timestamps {
+            self.echo = value;
         }
         segment.seq = segment.seq.wrapping_sub(self.flow.iss);
         if segment.flags.contains(ACK) {
@@ -383,6 +421,21 @@ impl Peer {
             None => self.listen(self.flow.stack_port, 16),
         };
         self.send_syn(SYN, mss, window_scale);
+        self.expect(SYN | ACK);
+        self.send(ACK, 1, 1, &[]);
+        self.expect_silence();
+        let id = self.accept(listener).expect("a connection to accept");
+        while self.stack.next_event().is_some() {}
+        id
+    }
+
+    /// A connection that the peer opened, with SACK, and with timestamps if one is set.
+    pub fn accepted_sack(&mut self) -> ConnectionId {
+        let listener = match self.listeners.first() {
+            Some(&listener) => listener,
+            None => self.listen(self.flow.stack_port, 16),
+        };
+        self.send_syn_sack(SYN);
         self.expect(SYN | ACK);
         self.send(ACK, 1, 1, &[]);
         self.expect_silence();

@@ -10,6 +10,7 @@ use crate::common::peer::{ACK, FIN, Peer, pattern};
 fn tight(frames: u32) -> Peer {
     let mut config = config();
     config.frame_reserve = 20;
+    config.out_of_order_frames_total = 128;
     let mut peer = Peer::stranger(config, frames);
     peer.introduce();
     peer

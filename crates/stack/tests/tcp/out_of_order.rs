@@ -79,14 +79,14 @@ fn the_queue_is_bounded_and_its_overflow_counted() {
     let mut peer = Peer::with(|config| config.out_of_order_frames = 4);
     let id = peer.accepted();
     for at in 1..10 {
-        send(&mut peer, at * 100, at * 100 + 100);
+        send(&mut peer, at * 400, at * 400 + 400);
     }
     assert_eq!(peer.stack.counters().out_of_order, 4);
     assert_eq!(peer.stack.counters().drop_tcp_out_of_order_full, 5);
     peer.take();
-    send(&mut peer, 0, 100);
-    peer.expect_ack(501);
-    assert_eq!(peer.read(id), pattern(0, 500));
+    send(&mut peer, 0, 400);
+    peer.expect_ack(2001);
+    assert_eq!(peer.read(id), pattern(0, 2000));
 }
 
 #[test]

@@ -42,6 +42,12 @@ impl OptionWriter {
         Self { bytes: [kind::NO_OPERATION; MAX_OPTIONS_LEN], len: 0 }
     }
 
+    /// One byte of padding (RFC 9293 §3.2).
+    #[inline]
+    pub fn no_operation(&mut self) -> &mut Self {
+        self.push(&[kind::NO_OPERATION])
+    }
+
     /// Maximum segment size, in bytes (RFC 9293 §3.7.1).
     #[inline]
     pub fn mss(&mut self, bytes: u16) -> &mut Self {
