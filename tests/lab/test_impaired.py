@@ -93,7 +93,7 @@ def test_losses_are_those_of_the_seed(lab: Lab) -> None:
     arrived = []
     for seed in (1, 1, 2):
         wire = lab.wire(a, b, loss=("10%", 0), seed=seed)
-            arrived.append(numbers(blast(wire, 2000, size=100)))
+        arrived.append(numbers(blast(wire, 2000, size=100)))
         forth, back = wire.statistics()
         assert_conserved(forth)
         assert_conserved(back)
