@@ -1,0 +1,32 @@
+//! A plug-in for packetdrill: its scripts drive [`millrace_stack::Stack`] as they drive a kernel.
+//!
+//! `packetdrill --so_filename=libmillrace_packetdrill.so script.pkt` loads this library and asks it
+//! for a table of system calls, for two functions that carry bare IP packets, and for a clock
+//! ([`abi`]). All of them act on one [`world::World`]: a stack, its sockets and a clock of its own.
+//! Time is virtual. It goes on only when the script waits, so a script that spans a minute runs in
+//! a moment, and always in the same way.
+//!
+//! The library must be preloaded as well (`LD_PRELOAD`): packetdrill reads `TCP_INFO` through the
+//! C library, past its table ([`interpose`]).
+//!
+//! What a script sets by `sysctl` or `ip route` in its network namespace is read when the stack is
+//! made ([`sysctl`], [`route`]).
+
+pub mod abi;
+mod address;
+mod descriptor;
+mod errno;
+mod flags;
+mod info;
+mod interpose;
+mod ioctl;
+mod options;
+mod pipe;
+mod poll;
+mod route;
+mod shared;
+mod socket;
+mod sysctl;
+mod transfer;
+mod wire;
+mod world;

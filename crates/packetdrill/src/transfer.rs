@@ -1,0 +1,200 @@
+//! Reading from and writing to sockets and pipes, in all their variants.
+
+use std::os::fd::RawFd;
+
+use millrace_stack::State;
+
+use crate::descriptor::Object;
+use crate::errno::{Errno, Result};
+use crate::options::TCP_CM_INQ;
+use crate::shared::Outcome;
+use crate::socket::Kind;
+use crate::world::World;
+
+/// Flags of `send` that change nothing here: no signal is ever sent.
+const SEND_IGNORED: i32 = libc::MSG_NOSIGNAL | libc::MSG_DONTWAIT | libc::MSG_CONFIRM;
+
+/// Flags of `recv` that are understood.
+const RECEIVE_KNOWN: i32 = libc::MSG_PEEK
+    | libc::MSG_WAITALL
+    | libc::MSG_DONTWAIT
+    | libc::MSG_TRUNC
+    | libc::MSG_NOSIGNAL
+    | libc::MSG_ERRQUEUE
+    | libc::MSG_CMSG_CLOEXEC;
+
+impl World {
+    /// Whether a call on the descriptor with these flags may wait.
+    pub(crate) fn waits(&self, number: RawFd, flags: i32) -> bool {
+        match self.descriptors.get(number) {
+            Ok(Object::Socket(socket)) => !socket.nonblocking && flags & libc::MSG_DONTWAIT == 0,
+            _ => false,
+        }
+    }
+
+    /// One attempt to receive up to `most` bytes.
+    pub(crate) fn receive_from(
+        &mut self,
+        number: RawFd,
+        most: usize,
+        flags: i32,
+        last: bool,
+    ) -> Option<Result<Outcome>> {
+        match self.try_receive(number, most, flags, last) {
+            Ok(Some(outcome)) => Some(Ok(outcome)),
+            Ok(None) if last => Some(Err(Errno(libc::EAGAIN))),
+            Ok(None) => None,
+            Err(error) => Some(Err(error)),
+        }
+    }
+
+    fn try_receive(
+        &mut self,
+        number: RawFd,
+        most: usize,
+        flags: i32,
+        last: bool,
+    ) -> Result<Option<Outcome>> {
+        if flags & !RECEIVE_KNOWN != 0 {
+            return Err(Errno(libc::EOPNOTSUPP));
+        }
+        if let Object::Pipe(end) = self.descriptors.get(number)? {
+            let bytes = end.peek(most);
+            end.consume(bytes.len());
+            return Ok(Some(Outcome { value: bytes.len() as i64, bytes, ..Outcome::default() }));
+        }
+        if flags & libc::MSG_ERRQUEUE != 0 {
+            // Nothing here fills an error queue.
+            self.descriptors.socket(number)?;
+            return Err(Errno(libc::EAGAIN));
+        }
+        let (stack, socket) = self.parts(number)?;
+        let inq = socket.options.inq;
+        let Kind::Stream(stream) = &mut socket.kind else { return Err(Errno(libc::ENOTCONN)) };
+        stream.fill(stack, most);
+        let at_end = stream.at_end(stack);
+        let enough =
+            if flags & libc::MSG_WAITALL != 0 && !at_end && !last { most.max(1) } else { 1 };
+        if stream.unread.len() < enough {
+            if let Some(error) = stream.take_error(stack) {
+                return Err(error);
+            }
+            return Ok(at_end.then(Outcome::default));
+        }
+        let count = stream.unread.len().min(most);
+        let mut bytes: Vec<u8> = stream.unread.iter().take(count).copied().collect();
+        if flags & libc::MSG_PEEK == 0 {
+            stream.unread.drain(..count);
+        }
+        if flags & libc::MSG_TRUNC != 0 {
+            // tcp(7): the bytes are thrown away.
+            bytes.clear();
+        }
+        let mut control = Vec::new();
+        if inq {
+            // One more than there are at the end of the stream, so that the reader comes back.
+            let rest = stream.readable(stack);
+            let hint = if rest == 0 && stream.at_end(stack) { 1 } else { rest };
+            control.push((libc::IPPROTO_TCP, TCP_CM_INQ, (hint as i32).to_ne_bytes().to_vec()));
+        }
+        Ok(Some(Outcome { value: count as i64, bytes, control, ..Outcome::default() }))
+    }
+
+    /// One attempt to send `data` from `sent` on. All of it must go before a call that may wait
+    /// returns.
+    pub(crate) fn send_to(
+        &mut self,
+        number: RawFd,
+        data: &[u8],
+        sent: &mut usize,
+        flags: i32,
+        last: bool,
+    ) -> Option<Result<Outcome>> {
+        match self.try_send(number, &data[*sent..], flags) {
+            Ok(taken) => {
+                *sent += taken;
+                if *sent == data.len() {
+                    return Some(Ok(Outcome::value(*sent as i64)));
+                }
+            }
+            Err(error) if *sent == 0 => return Some(Err(error)),
+            Err(_) => return Some(Ok(Outcome::value(*sent as i64))),
+        }
+        match (last, *sent) {
+            (false, _) => None,
+            (true, 0) => Some(Err(Errno(libc::EAGAIN))),
+            (true, sent) => Some(Ok(Outcome::value(sent as i64))),
+        }
+    }
+
+    fn try_send(&mut self, number: RawFd, data: &[u8], flags: i32) -> Result<usize> {
+        if let Object::Pipe(end) = self.descriptors.get(number)? {
+            return Ok(end.write(data));
+        }
+        if flags & !SEND_IGNORED != 0 {
+            return Err(Errno(libc::EOPNOTSUPP));
+        }
+        let sysctl = self.sysctl.clone();
+        let (stack, socket) = self.parts(number)?;
+        let limit = socket.options.send_limit(&sysctl);
+        // A socket that never had a connection has a broken pipe, says Linux, not a missing one.
+        let Kind::Stream(stream) = &mut socket.kind else { return Err(Errno(libc::EPIPE)) };
+        if let Some(error) = stream.take_error(stack) {
+            return Err(error);
+        }
+        if stream.write_shut {
+            return Err(Errno(libc::EPIPE));
+        }
+        let info = stack.info(stream.id)?;
+        match info.state {
+            State::SynSent | State::SynReceived => return Ok(0),
+            State::Established | State::CloseWait => {}
+            _ => return Err(Errno(libc::EPIPE)),
+        }
+        let room = limit.saturating_sub(info.send_queue as usize).min(data.len());
+        Ok(stack.write(stream.id, &data[..room])?)
+    }
+
+    /// `splice` between a socket and a pipe, one attempt.
+    pub(crate) fn splice(
+        &mut self,
+        from: RawFd,
+        to: RawFd,
+        most: usize,
+        last: bool,
+    ) -> Option<Result<Outcome>> {
+        match self.try_splice(from, to, most) {
+            Ok(Some(moved)) => Some(Ok(Outcome::value(moved as i64))),
+            Ok(None) if last => Some(Err(Errno(libc::EAGAIN))),
+            Ok(None) => None,
+            Err(error) => Some(Err(error)),
+        }
+    }
+
+    fn try_splice(&mut self, from: RawFd, to: RawFd, most: usize) -> Result<Option<usize>> {
+        if let Object::Pipe(end) = self.descriptors.get(to)? {
+            let end = end.clone();
+            if !end.writes {
+                return Err(Errno(libc::EBADF));
+            }
+            let most = most.min(end.room());
+            if most == 0 {
+                return Ok(None);
+            }
+            let Some(outcome) = self.try_receive(from, most, 0, false)? else { return Ok(None) };
+            return Ok(Some(end.write(&outcome.bytes)));
+        }
+        let Object::Pipe(end) = self.descriptors.get(from)? else {
+            // splice(2): one of the two must be a pipe.
+            return Err(Errno(libc::EINVAL));
+        };
+        let end = end.clone();
+        if end.len() == 0 {
+            return Ok(None);
+        }
+        let data = end.peek(most);
+        let taken = self.try_send(to, &data, 0)?;
+        end.consume(taken);
+        Ok(if taken == 0 { None } else { Some(taken) })
+    }
+}
