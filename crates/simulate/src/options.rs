@@ -1,0 +1,131 @@
+//! A host's options by name: what a scenario or a random world says about a stack.
+
+use std::io;
+
+use millrace_frames::Duration;
+
+use crate::topology::HostSpec;
+
+/// A value of an option. Times are seconds.
+#[derive(Clone, Debug, PartialEq)]
+pub enum OptionValue {
+    /// A whole number.
+    Integer(u64),
+    /// A number.
+    Number(f64),
+    /// Yes or no.
+    Flag(bool),
+    /// A name.
+    Text(String),
+}
+
+impl OptionValue {
+    fn wrong(&self, name: &str, wanted: &str) -> io::Error {
+        let text = match self {
+            OptionValue::Integer(value) => value.to_string(),
+            OptionValue::Number(value) => value.to_string(),
+            OptionValue::Flag(value) => value.to_string(),
+            OptionValue::Text(value) => format!("{value:?}"),
+        };
+        io::Error::new(io::ErrorKind::InvalidInput, format!("{name} is {wanted}, not {text}"))
+    }
+
+    fn integer<T: TryFrom<u64>>(&self, name: &str) -> io::Result<T> {
+        let whole = match *self {
+            OptionValue::Integer(value) => Some(value),
+            OptionValue::Number(value) if value >= 0.0 && value.fract() == 0.0 => {
+                Some(value as u64)
+            }
+            _ => None,
+        };
+        whole
+            .and_then(|value| T::try_from(value).ok())
+            .ok_or_else(|| self.wrong(name, "a whole number within its bounds"))
+    }
+
+    fn time(&self, name: &str) -> io::Result<Duration> {
+        let seconds = match *self {
+            OptionValue::Integer(value) => value as f64,
+            OptionValue::Number(value) => value,
+            _ => f64::NAN,
+        };
+        Duration::try_from_secs_f64(seconds)
+            .map_err(|_| self.wrong(name, "a number of seconds from 0 on"))
+    }
+
+    fn flag(&self, name: &str) -> io::Result<bool> {
+        match *self {
+            OptionValue::Flag(value) => Ok(value),
+            OptionValue::Integer(value @ 0..=1) => Ok(value == 1),
+            _ => Err(self.wrong(name, "true or false")),
+        }
+    }
+}
+
+/// Sets an option of a host. A new field of the stack's configuration needs one line here.
+///
+/// # Errors
+/// `InvalidInput` for a name that there is not (the names are listed), or a value that it cannot
+/// have.
+pub fn set_option(host: &mut HostSpec, name: &str, value: &OptionValue) -> io::Result<()> {
+    macro_rules! options {
+        ($($group:ident: { $($option:ident => $field:expr,)* })*) => {
+            match name {
+                $($(stringify!($option) => $field = value.$group(name)?,)*)*
+                _ => {
+                    let names = [$($(stringify!($option)),*),*].join(", ");
+                    return Err(io::Error::new(
+                        io::ErrorKind::InvalidInput,
+                        format!("a host has no option {name:?}; there are: {names}"),
+                    ));
+                }
+            }
+        };
+    }
+    let config = &mut host.config;
+    options! {
+        integer: {
+            frames => host.frames,
+            frame_size => host.frame_size,
+            super_segments => host.super_segments,
+            connections => config.connections,
+            time_wait_connections => config.time_wait_connections,
+            neighbours => config.neighbours,
+            neighbour_retries => config.neighbour_retries,
+            frame_reserve => config.frame_reserve,
+            send_buffer => config.send_buffer,
+            receive_buffer => config.receive_buffer,
+            out_of_order_frames => config.out_of_order_frames,
+            initial_window => config.initial_window,
+            syn_retries => config.syn_retries,
+            syn_ack_retries => config.syn_ack_retries,
+            retries => config.retries,
+        }
+        time: {
+            transmit_time => host.transmit_time,
+            initial_rto => config.initial_rto,
+            min_rto => config.min_rto,
+            max_rto => config.max_rto,
+            delayed_ack => config.delayed_ack,
+            time_wait => config.time_wait,
+            fin_wait_2 => config.fin_wait_2,
+            neighbour_reachable => config.neighbour_reachable,
+            neighbour_retry => config.neighbour_retry,
+        }
+        flag: {
+            window_scaling => config.tcp.window_scaling,
+            timestamps => config.tcp.timestamps,
+            sack => config.tcp.sack,
+            dsack => config.tcp.dsack,
+            rack => config.tcp.rack,
+            tail_loss_probe => config.tcp.tail_loss_probe,
+            prr => config.tcp.prr,
+            frto => config.tcp.frto,
+            limited_transmit => config.tcp.limited_transmit,
+            undo => config.tcp.undo,
+            rto_restart => config.tcp.rto_restart,
+            pacing => config.tcp.pacing,
+        }
+    }
+    Ok(())
+}
