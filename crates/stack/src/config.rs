@@ -6,6 +6,8 @@ use core::time::Duration;
 
 use millrace_wire::mac::Mac;
 
+use crate::tcp::congestion::Algorithm;
+
 /// An address and the length of its network's prefix.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct InterfaceAddress {
@@ -118,6 +120,9 @@ pub struct Config {
 
     /// Parts of TCP that can be switched off.
     pub tcp: TcpFeatures,
+    /// Congestion control of connections for which
+    /// [`Stack::set_congestion`](crate::Stack::set_congestion) chooses no other.
+    pub congestion: Algorithm,
     /// Ports that `connect` and port 0 choose from (RFC 6056).
     pub ephemeral_ports: RangeInclusive<u16>,
     /// Initial congestion window in segments (RFC 6928).
@@ -184,6 +189,7 @@ impl Default for Config {
             datagram_queue: 256,
             tcp: TcpFeatures::default(),
             ephemeral_ports: 32_768..=65_535,
+            congestion: Algorithm::default(),
             initial_window: 10,
             initial_rto: Duration::from_secs(1),
             min_rto: Duration::from_millis(200),

@@ -39,6 +39,6 @@ pub use reassembly::ReassemblyConfig;
 pub use route::{Route, RouteInfo, RouteOrigin};
 pub use stack::{Event, Stack};
 pub use tcp::api::{ConnectionId, ConnectionInfo, ListenerId};
-pub use tcp::congestion::Algorithm;
+pub use tcp::congestion::{Algorithm, UnknownAlgorithm};
 pub use tcp::connection::{Failure, Ready, State};
 pub use udp::{Datagram, SocketId};

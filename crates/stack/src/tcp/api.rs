@@ -80,7 +80,7 @@ pub struct ConnectionInfo {
 impl Stack {
     /// The entry of a live id.
     #[inline]
-    fn entry(&self, id: ConnectionId) -> io::Result<usize> {
+    pub(crate) fn entry(&self, id: ConnectionId) -> io::Result<usize> {
         match self.connections.get(id.index as usize) {
             Some(connection)
                 if connection.generation == id.generation

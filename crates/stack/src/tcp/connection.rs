@@ -3,7 +3,7 @@
 use millrace_frames::{Arena, Frame, Owners};
 use millrace_wire::seq::Seq;
 
-use super::congestion::{Algorithm, Congestion, NewReno, Private};
+use super::congestion::{Algorithm, Congestion};
 use super::rtt::Rtt;
 use crate::address::Word;
 use crate::neighbour::NeighbourRef;
@@ -313,7 +313,6 @@ pub(crate) struct Connection {
     pub(crate) snd_shift: u8,
     pub(crate) rcv_shift: u8,
     pub(crate) congestion: Congestion,
-    pub(crate) private: Private,
     /// Where recovery ends (RFC 6582).
     pub(crate) recover: Seq,
     pub(crate) out_next: u32,
@@ -397,7 +396,6 @@ impl Connection {
         snd_shift: 0,
         rcv_shift: 0,
         congestion: Congestion::EMPTY,
-        private: Private::Reno(NewReno::EMPTY),
         recover: Seq(0),
         out_next: NO_LINK,
         ready_next: NO_LINK,
@@ -432,7 +430,7 @@ impl Connection {
         listener: u16::MAX,
         features: Features(0),
         failure: None,
-        algorithm: Algorithm::NewReno,
+        algorithm: Algorithm::Cubic,
     };
 
     /// Bytes sent and not acknowledged (FIN included), by the sender's current position.

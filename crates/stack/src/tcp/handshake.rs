@@ -122,7 +122,6 @@ impl Stack {
         connection.max_window = connection.max_window.max(connection.snd_wnd);
         connection.cursor = connection.send.head;
         connection.congestion = super::congestion::Congestion::new(connection.mss.into(), initial);
-        connection.private = super::congestion::Private::new(connection.algorithm);
         connection.flags.clear(Flags::REXMIT_ARMED.with(Flags::SEND_SYN));
         if connection.unsent() > 0 || connection.fin_unsent() {
             self.push_out(index);

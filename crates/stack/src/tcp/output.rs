@@ -260,8 +260,10 @@ impl Stack {
         let connection = &mut self.connections[index];
         let idle_us = now_us.wrapping_sub(connection.last_sent);
         let (timeout_us, mss) = (connection.rtt.timeout, u32::from(connection.mss));
-        let private = &mut connection.private;
-        connection.congestion.on_idle_restart(private, idle_us, timeout_us, mss, initial);
+        let mut congestion = connection.congestion;
+        let private = &mut self.transfer_mut(index).congestion;
+        congestion.on_idle_restart(private, now_us, idle_us, timeout_us, mss, initial);
+        self.connections[index].congestion = congestion;
     }
 
     fn send_fin(&mut self, index: usize, out: &mut TxBatch) -> bool {

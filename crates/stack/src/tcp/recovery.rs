@@ -24,8 +24,11 @@ impl Stack {
         {
             let flight = (connection.snd_max - connection.snd_una).max(0) as u32;
             let now_us = self.now_us;
-            let private = &mut connection.private;
-            connection.congestion.on_congestion(private, flight, mss, now_us, Signal::Loss);
+            let mut congestion = connection.congestion;
+            let private = &mut self.transfer_mut(index).congestion;
+            congestion.on_congestion(private, flight, mss, now_us, Signal::Loss);
+            let connection = &mut self.connections[index];
+            connection.congestion = congestion;
             connection.congestion.window =
                 connection.congestion.threshold + u32::from(THRESHOLD) * mss;
             connection.recover = connection.snd_max;
@@ -56,7 +59,9 @@ impl Stack {
                 snd_nxt: connection.snd_nxt,
                 ..AckSample::default()
             };
-            connection.congestion.on_ack(&mut connection.private, &sample);
+            let mut congestion = connection.congestion;
+            congestion.on_ack(&mut self.transfer_mut(index).congestion, &sample);
+            self.connections[index].congestion = congestion;
             return;
         }
         if ack.ge(connection.recover) {

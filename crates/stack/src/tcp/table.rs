@@ -86,6 +86,7 @@ impl Stack {
             ready_next: connection.ready_next,
             starved_next: connection.starved_next,
             generation: connection.generation,
+            algorithm: self.config.congestion,
             ..Connection::EMPTY
         };
         self.connections_in_use += 1;

@@ -146,8 +146,12 @@ impl Stack {
             _ => {
                 let mss = u32::from(connection.mss);
                 let first = connection.retries == 1;
-                let private = &mut connection.private;
-                connection.congestion.on_timeout(private, 0, mss, self.now_us, first);
+                let now_us = self.now_us;
+                let mut congestion = connection.congestion;
+                let private = &mut self.transfer_mut(index).congestion;
+                congestion.on_timeout(private, 0, mss, now_us, first);
+                let connection = &mut self.connections[index];
+                connection.congestion = congestion;
                 connection.flags.clear(Flags::IN_RECOVERY.with(Flags::RETRANSMIT));
                 connection.duplicate_acks = 0;
                 // RFC 6582 §4: duplicates of what was in flight start no recovery.

@@ -4,6 +4,7 @@
 //! Records come from a pool and go back to it, so that an idle connection costs its entry and no
 //! more. There are never more of them than connections.
 
+use super::congestion::Private;
 use super::connection::NO_LINK;
 use super::out_of_order::Blocks;
 use super::sack::Reports;
@@ -16,12 +17,14 @@ pub(crate) struct Transfer {
     pub(crate) blocks: Blocks,
     /// What selective acknowledgements are to say.
     pub(crate) reports: Reports,
+    /// What congestion control has learned.
+    pub(crate) congestion: Private,
 }
 
 impl Transfer {
     /// Nothing in it is worth keeping: another record made anew would do as well.
     pub(crate) fn is_plain(&self) -> bool {
-        self.blocks.is_empty() && self.reports.is_empty()
+        self.blocks.is_empty() && self.reports.is_empty() && self.congestion.is_plain()
     }
 
     /// As new, keeping the memory of its lists.
@@ -78,6 +81,8 @@ impl Stack {
         let connection = &mut self.connections[index];
         if connection.transfer == NO_LINK {
             connection.transfer = self.transfers.take();
+            let record = &mut self.transfers.records[connection.transfer as usize];
+            record.congestion = Private::new(connection.algorithm);
         }
         &mut self.transfers.records[connection.transfer as usize]
     }

@@ -10,7 +10,7 @@ pub mod peer;
 
 use core::time::Duration;
 use millrace_frames::{Arena, ArenaConfig, Hugepages};
-use millrace_stack::{Config, InterfaceAddress};
+use millrace_stack::{Algorithm, Config, InterfaceAddress};
 
 /// An arena of small pages: tests make many.
 pub fn arena(frames: u32) -> Arena {
@@ -31,6 +31,8 @@ pub fn config() -> Config {
         receive_buffer: 65_535,
         // Tests of TCP let hours go by; ARP has tests of its own.
         neighbour_reachable: Duration::from_secs(1_000_000),
+        // Halves are easier to follow than seven tenths; each algorithm has tests of its own.
+        congestion: Algorithm::NewReno,
         ..Config::default()
     }
 }

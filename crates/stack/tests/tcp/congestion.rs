@@ -3,7 +3,7 @@
 use core::time::Duration;
 
 use crate::common::peer::{ACK, Peer};
-use millrace_stack::ConnectionId;
+use millrace_stack::{Algorithm, Config, ConnectionId};
 
 fn window(peer: &Peer, id: ConnectionId) -> u32 {
     peer.stack.info(id).unwrap().congestion_window
@@ -137,4 +137,29 @@ fn acknowledgement_division_gains_nothing() {
         peer.send(ACK, 1, 1 + part * 10, &[]);
     }
     assert_eq!(window(&peer, id), 11_000);
+}
+
+#[test]
+fn a_stack_begins_with_cubic_and_a_connection_may_choose() {
+    let mut peer = Peer::with(|config| config.congestion = Config::default().congestion);
+    let id = peer.accepted();
+    assert_eq!(peer.stack.congestion(id).unwrap(), Algorithm::Cubic);
+    peer.write(id, 0, 50_000);
+    peer.take();
+    for algorithm in Algorithm::ALL {
+        let before = window(&peer, id);
+        peer.stack.set_congestion(id, algorithm).unwrap();
+        assert_eq!(peer.stack.congestion(id).unwrap(), algorithm);
+        assert_eq!(window(&peer, id), before, "{algorithm}");
+    }
+}
+
+#[test]
+fn cubic_keeps_seven_tenths_after_a_timeout() {
+    let mut peer = Peer::with(|config| config.congestion = Algorithm::Cubic);
+    let id = peer.accepted();
+    peer.write(id, 0, 50_000);
+    peer.take();
+    peer.wait();
+    assert_eq!(peer.stack.info(id).unwrap().slow_start_threshold, 7000);
 }

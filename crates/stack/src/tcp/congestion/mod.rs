@@ -9,11 +9,22 @@
 //! Counts are in bytes, but a window moves by whole segments as Linux's does, so that its
 //! `tcpi_snd_cwnd` can be compared with ours.
 
+mod bbr;
+mod cubic;
+mod dctcp;
+mod hystart;
+#[cfg(test)]
+mod model;
 mod newreno;
+mod setting;
+mod windowed_max;
 
 use millrace_wire::seq::Seq;
 
-pub(crate) use newreno::NewReno;
+use bbr::Bbr;
+use cubic::Cubic;
+use dctcp::Dctcp;
+use newreno::NewReno;
 
 /// No window grows beyond this: sequence numbers must stay comparable.
 const LARGEST_WINDOW: u32 = 1 << 30;
@@ -22,19 +33,29 @@ const LARGEST_WINDOW: u32 = 1 << 30;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Algorithm {
-    /// `reno`: RFC 5681 and RFC 6582.
+    /// `cubic`: RFC 9438 with HyStart++ (RFC 9406).
     #[default]
+    Cubic,
+    /// `reno`: RFC 5681 and RFC 6582.
     NewReno,
+    /// `bbr`: version 3 (draft-ietf-ccwg-bbr).
+    Bbr,
+    /// `dctcp`: RFC 8257; for networks whose queues mark by it. Without ECN it is NewReno.
+    Dctcp,
 }
 
 impl Algorithm {
     /// All of them.
-    pub const ALL: [Algorithm; 1] = [Algorithm::NewReno];
+    pub const ALL: [Algorithm; 4] =
+        [Algorithm::Cubic, Algorithm::NewReno, Algorithm::Bbr, Algorithm::Dctcp];
 
     /// The name.
     pub fn name(self) -> &'static str {
         match self {
+            Algorithm::Cubic => "cubic",
             Algorithm::NewReno => "reno",
+            Algorithm::Bbr => "bbr",
+            Algorithm::Dctcp => "dctcp",
         }
     }
 }
@@ -154,6 +175,8 @@ pub(crate) struct AckSample {
     pub(crate) window_limited: bool,
     /// The path is known to reorder: bytes that are only selectively acknowledged count too.
     pub(crate) reorders: bool,
+    /// The peer tells of one loss a round trip at most, having no SACK.
+    pub(crate) no_sack: bool,
     /// Where the connection stands after the acknowledgement.
     pub(crate) state: CaState,
     /// First unacknowledged sequence number now.
@@ -168,6 +191,24 @@ pub(crate) struct AckSample {
     pub(crate) ece: bool,
 }
 
+/// A segment that was marked lost, for algorithms that look at each.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct LostSegment {
+    pub(crate) now_us: u32,
+    /// Its bytes.
+    pub(crate) len: u32,
+    /// Bytes in flight just after it was sent.
+    pub(crate) in_flight_at_send: u32,
+    /// Bytes marked lost since it was sent, itself included.
+    pub(crate) lost_since_send: u32,
+    /// Bytes delivered in the connection's life.
+    pub(crate) delivered_total: u32,
+    /// The application left the pipe unfilled when it was sent.
+    pub(crate) app_limited: bool,
+    /// The peer has no SACK.
+    pub(crate) no_sack: bool,
+}
+
 /// What every connection has. Bytes.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Congestion {
@@ -179,8 +220,12 @@ pub(crate) struct Congestion {
 
 /// The algorithm's own state; needed only while data is in flight, or where something was learned.
 #[derive(Clone, Copy, Debug)]
+#[expect(clippy::large_enum_variant, reason = "it is part of a pooled record")]
 pub(crate) enum Private {
+    Cubic(Cubic),
     Reno(NewReno),
+    Bbr(Bbr),
+    Dctcp(Dctcp),
 }
 
 impl Default for Private {
@@ -193,31 +238,71 @@ impl Private {
     /// The state of an algorithm that knows nothing of its path yet.
     pub(crate) fn new(algorithm: Algorithm) -> Self {
         match algorithm {
+            Algorithm::Cubic => Private::Cubic(Cubic::default()),
             Algorithm::NewReno => Private::Reno(NewReno::default()),
+            Algorithm::Bbr => Private::Bbr(Bbr::default()),
+            Algorithm::Dctcp => Private::Dctcp(Dctcp::default()),
+        }
+    }
+
+    /// Whose state it is.
+    pub(crate) fn algorithm(&self) -> Algorithm {
+        match self {
+            Private::Cubic(_) => Algorithm::Cubic,
+            Private::Reno(_) => Algorithm::NewReno,
+            Private::Bbr(_) => Algorithm::Bbr,
+            Private::Dctcp(_) => Algorithm::Dctcp,
         }
     }
 
     /// Nothing was learned that is worth keeping: [`Private::new`] serves as well.
-    #[allow(dead_code, reason = "for the pool of what is needed in flight only")]
     pub(crate) fn is_plain(&self) -> bool {
         match self {
+            Private::Cubic(cubic) => cubic.is_plain(),
             Private::Reno(_) => true,
+            Private::Bbr(bbr) => bbr.is_plain(),
+            Private::Dctcp(dctcp) => dctcp.is_plain(),
         }
     }
 
-    /// The algorithm sets the window in every state, recovery included, and by itself.
-    #[allow(dead_code, reason = "for recovery")]
+    /// The algorithm sets the window in every state, recovery included, and by itself: no
+    /// proportional rate reduction.
+    #[inline]
     pub(crate) fn owns_window(&self) -> bool {
-        match self {
-            Private::Reno(_) => false,
-        }
+        matches!(self, Private::Bbr(_))
+    }
+
+    /// It is made for ECN that tells every mark: a connection that uses it offers ECN.
+    #[inline]
+    pub(crate) fn needs_ecn(&self) -> bool {
+        matches!(self, Private::Dctcp(_))
     }
 
     /// Bytes a second at which to send; `None`: [`Congestion::pacing_rate`] serves.
-    #[allow(dead_code, reason = "for pacing")]
+    #[inline]
     pub(crate) fn pacing_rate(&self) -> Option<u64> {
         match self {
-            Private::Reno(_) => None,
+            Private::Bbr(bbr) => bbr.pacing_rate(),
+            Private::Cubic(_) | Private::Reno(_) | Private::Dctcp(_) => None,
+        }
+    }
+
+    /// Largest burst, in bytes, that the algorithm wants to leave at once; `None`: no opinion.
+    #[inline]
+    pub(crate) fn send_quantum(&self) -> Option<u32> {
+        match self {
+            Private::Bbr(bbr) => bbr.send_quantum(),
+            Private::Cubic(_) | Private::Reno(_) | Private::Dctcp(_) => None,
+        }
+    }
+
+    /// The algorithm sends less than the path takes, on purpose: what is sent now is to be marked
+    /// as limited by the application.
+    #[inline]
+    pub(crate) fn holds_back(&self) -> bool {
+        match self {
+            Private::Bbr(bbr) => bbr.holds_back(),
+            Private::Cubic(_) | Private::Reno(_) | Private::Dctcp(_) => false,
         }
     }
 }
@@ -249,27 +334,50 @@ impl Congestion {
         Some(window * percent * 10_000 / u64::from(smoothed_us))
     }
 
-    /// An acknowledgement came. Called in `Open` and `Disorder`, and in every state for an
-    /// algorithm that owns its window.
+    /// An acknowledgement came. Called for every one, in every state; in `Cwr` and `Recovery` only
+    /// an algorithm that owns its window changes it.
     #[inline]
     pub(crate) fn on_ack(&mut self, private: &mut Private, sample: &AckSample) {
+        let grows = !matches!(sample.state, CaState::Cwr | CaState::Recovery);
         match private {
-            Private::Reno(reno) => reno.on_ack(self, sample),
+            Private::Cubic(cubic) if grows => cubic.on_ack(self, sample),
+            Private::Reno(reno) if grows => reno.on_ack(self, sample),
+            Private::Cubic(_) | Private::Reno(_) => {}
+            Private::Bbr(bbr) => bbr.on_ack(self, sample),
+            Private::Dctcp(dctcp) => {
+                dctcp.observe(sample);
+                if grows {
+                    dctcp.on_ack(self, sample);
+                }
+            }
+        }
+    }
+
+    /// A segment was marked lost. Called for each, before the acknowledgement that told of it.
+    #[inline]
+    pub(crate) fn on_segment_lost(&mut self, private: &mut Private, lost: &LostSegment) {
+        match private {
+            Private::Bbr(bbr) => bbr.on_segment_lost(self, lost),
+            Private::Cubic(_) | Private::Reno(_) | Private::Dctcp(_) => {}
         }
     }
 
     /// The window must come down: sets the threshold. The caller brings the window down to it,
-    /// by proportional rate reduction or at once. Once for each window of data.
+    /// by proportional rate reduction or at once, unless the algorithm owns it. Once for each
+    /// window of data.
     pub(crate) fn on_congestion(
         &mut self,
         private: &mut Private,
         _in_flight: u32,
         mss: u32,
         _now_us: u32,
-        _signal: Signal,
+        signal: Signal,
     ) {
         match private {
+            Private::Cubic(cubic) => cubic.on_congestion(self, mss, signal),
             Private::Reno(reno) => reno.on_congestion(self, mss),
+            Private::Dctcp(dctcp) => dctcp.on_congestion(self, mss, signal),
+            Private::Bbr(bbr) => bbr.on_congestion(self, signal),
         }
     }
 
@@ -287,38 +395,52 @@ impl Congestion {
         if first {
             self.on_congestion(private, in_flight, mss, now_us, Signal::Timeout);
         }
-        self.window = in_flight + mss;
+        self.window = in_flight.saturating_add(mss);
     }
 
-    /// Recovery is over, everything sent before it is acknowledged.
-    #[allow(dead_code, reason = "recovery still sets the window itself")]
+    /// A reduction or a recovery is over: everything sent before it began is acknowledged. Not
+    /// called after a timeout, from which slow start has brought the window to where it is, but
+    /// for an algorithm that owns its window.
     pub(crate) fn on_recovery_done(&mut self, private: &mut Private) {
         match private {
-            Private::Reno(_) => self.window = self.window.min(self.threshold),
+            Private::Bbr(bbr) => bbr.on_recovery_done(self),
+            Private::Cubic(_) | Private::Reno(_) | Private::Dctcp(_) => {
+                if self.threshold != u32::MAX {
+                    self.window = self.threshold;
+                }
+            }
         }
     }
 
     /// What was taken for a loss was none. `prior` is what stood before it.
-    #[allow(dead_code, reason = "for undo")]
     pub(crate) fn on_undo(&mut self, private: &mut Private, prior: Congestion) {
         self.window = self.window.max(prior.window);
         self.threshold = self.threshold.max(prior.threshold);
         match private {
-            Private::Reno(_) => {}
+            Private::Cubic(cubic) => cubic.on_undo(),
+            Private::Bbr(bbr) => bbr.on_undo(self),
+            Private::Reno(_) | Private::Dctcp(_) => {}
         }
     }
 
     /// Data leaves while nothing was in flight for `idle_us`. After more than a retransmission
     /// timeout the window halves for each further one, down to the initial window, since what is
-    /// known of the path is old (RFC 5681 §4.1 in the form that RFC 2861 and Linux have).
+    /// known of the path is old (RFC 5681 §4.1 in the form that RFC 2861 and Linux have). An
+    /// algorithm that paces by a model of the path keeps the window.
     pub(crate) fn on_idle_restart(
         &mut self,
-        _private: &mut Private,
+        private: &mut Private,
+        now_us: u32,
         idle_us: u32,
         timeout_us: u32,
         mss: u32,
         initial_segments: u8,
     ) {
+        match private {
+            Private::Bbr(bbr) => return bbr.on_idle_restart(self, now_us),
+            Private::Cubic(cubic) => cubic.on_idle(idle_us, now_us),
+            Private::Reno(_) | Private::Dctcp(_) => {}
+        }
         if idle_us <= timeout_us {
             return;
         }
@@ -328,6 +450,19 @@ impl Congestion {
             self.threshold = self.threshold.max(self.window / 4 * 3);
         }
         self.window = self.window.checked_shr(halvings).unwrap_or(0).max(least);
+    }
+
+    /// Another algorithm takes over. It begins with the window as it is: one that follows losses
+    /// goes on from there without slow start.
+    pub(crate) fn switch(&mut self, private: &mut Private, to: Algorithm) {
+        if private.algorithm() == to {
+            return;
+        }
+        let measured = self.threshold != u32::MAX || !private.is_plain();
+        *private = Private::new(to);
+        if measured && self.window < self.threshold && !private.owns_window() {
+            self.threshold = self.window;
+        }
     }
 
     /// Additive increase: a segment for every `every` bytes acknowledged.
@@ -402,7 +537,7 @@ mod tests {
             (9000, 10_000, 60_000),
         ] {
             let mut congestion = start;
-            congestion.on_idle_restart(&mut private, idle, 200, 1000, 10);
+            congestion.on_idle_restart(&mut private, 0, idle, 200, 1000, 10);
             assert_eq!((congestion.window, congestion.threshold), (window, threshold), "{idle}");
         }
     }
