@@ -151,8 +151,13 @@ pub struct Config {
     pub resets_per_second: u32,
     /// ICMP messages (echo replies apart) sent in one second (RFC 1812 §4.3.2.8).
     pub icmp_per_second: u32,
-    /// Challenge acknowledgements sent in one second (RFC 5961 §7).
+    /// Challenge acknowledgements sent in one second (RFC 5961 §7) in the mean: the bound of each
+    /// second is another one between half and one and a half of it, so that nobody learns from
+    /// it. `u32::MAX`: no bound.
     pub challenge_acks_per_second: u32,
+    /// Time between two answers of one connection to segments that cannot be right and carry no
+    /// data: outside the window, or challenged (Linux's `tcp_invalid_ratelimit`).
+    pub invalid_ack_interval: Duration,
     /// Bounds of reassembly.
     pub reassembly: crate::ReassemblyConfig,
     /// How long a neighbour's address is believed without a confirmation (RFC 1122 §2.3.2.1).
@@ -203,6 +208,7 @@ impl Default for Config {
             resets_per_second: 10_000,
             icmp_per_second: 1_000,
             challenge_acks_per_second: 1_000,
+            invalid_ack_interval: Duration::from_millis(500),
             reassembly: crate::ReassemblyConfig::default(),
             neighbour_reachable: Duration::from_secs(60),
             neighbour_retry: Duration::from_secs(1),

@@ -57,6 +57,8 @@ counters! {
     resets_sent,
     /// Challenge acknowledgements sent (RFC 5961).
     challenge_acks,
+    /// Answers to wrong segments that were left out, for the connection had just sent one.
+    acks_suppressed,
     /// TIME-WAIT entries that made way before their time.
     time_wait_recycled,
     /// TIME-WAIT entries that a new SYN or connect took over.

@@ -13,6 +13,7 @@ use crate::rate::RateLimit;
 use crate::reassembly::Reassembly;
 use crate::table::FlowTable;
 use crate::tcp::api::{ConnectionId, ListenerId};
+use crate::tcp::challenge_ack::Answers;
 use crate::tcp::connection::{Connection, Flags, NO_LINK, Ready};
 use crate::tcp::listen::Listener;
 use crate::tcp::rtt::Bounds;
@@ -96,7 +97,8 @@ pub struct Stack {
     pub(crate) control: VecDeque<Waiting>,
     pub(crate) reset_rate: RateLimit,
     pub(crate) icmp_rate: RateLimit,
-    pub(crate) challenge_rate: RateLimit,
+    /// To segments that cannot be right.
+    pub(crate) answers: Answers,
 }
 
 /// Something that the application must know.
@@ -174,7 +176,7 @@ impl Stack {
             control: VecDeque::with_capacity(usize::from(config.control_queue)),
             reset_rate: RateLimit::new(config.resets_per_second, now),
             icmp_rate: RateLimit::new(config.icmp_per_second, now),
-            challenge_rate: RateLimit::new(config.challenge_acks_per_second, now),
+            answers: Answers::new(config.connections),
             config,
             arena,
         })

@@ -155,7 +155,7 @@ impl Stack {
             if end.le(self.connections[index].rcv_nxt) {
                 self.report_duplicate(index, seq, end);
             }
-            self.acknowledge_now(index);
+            self.answer_outside_window(index, segment);
             return self.drop_chain(frame);
         }
         let connection = &mut self.connections[index];
@@ -181,7 +181,9 @@ impl Stack {
 
         // Second, RST; fourth, SYN (RFC 5961 §3 and §4).
         if segment.has(Bits::RST) {
-            if seq == self.connections[index].rcv_nxt {
+            // A peer that aborts while something of its data is missing here sends its reset from
+            // the end of what it sent, which may be where the last block ends.
+            if seq == self.connections[index].rcv_nxt || self.ends_out_of_order(index, seq) {
                 self.reset_received(index);
             } else {
                 self.counters.drop_tcp_challenged += 1;
@@ -345,6 +347,11 @@ impl Stack {
             self.counters.drop_tcp_outside_window += 1;
             return self.drop_chain(frame);
         }
+        if segment.has(Bits::SYN) {
+            self.counters.drop_tcp_challenged += 1;
+            self.challenge(index);
+            return self.drop_chain(frame);
+        }
         let end = segment.seq + sequence_len;
         if end.le(connection.rcv_nxt) && sequence_len > 0 {
             self.counters.drop_tcp_duplicate += 1;
@@ -357,19 +364,9 @@ impl Stack {
             self.acknowledge_now(index);
         } else {
             self.counters.drop_tcp_outside_window += 1;
-            self.challenge(index);
+            self.answer_outside_window(index, segment);
         }
         self.drop_chain(frame);
-    }
-
-    /// Answers with an acknowledgement that makes a real peer reset in earnest, so many a second.
-    pub(crate) fn challenge(&mut self, index: usize) {
-        if self.challenge_rate.take(self.now) {
-            self.counters.challenge_acks += 1;
-            self.acknowledge_now(index);
-        } else {
-            self.counters.drop_challenge_rate += 1;
-        }
     }
 
     #[inline]

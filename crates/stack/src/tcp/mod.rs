@@ -6,6 +6,7 @@
 //! documents of their names.
 
 pub(crate) mod api;
+pub(crate) mod challenge_ack;
 pub(crate) mod congestion;
 pub(crate) mod connection;
 pub(crate) mod fast_path;

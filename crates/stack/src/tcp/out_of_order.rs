@@ -231,6 +231,13 @@ impl Stack {
         !few && frames < most && self.transfer_mut(index).blocks.0.len() < MOST_BLOCKS
     }
 
+    /// Whether what waits ends there.
+    pub(crate) fn ends_out_of_order(&self, index: usize, seq: Seq) -> bool {
+        self.transfer(index)
+            .and_then(|transfer| transfer.blocks.0.last())
+            .is_some_and(|block| block.end == seq)
+    }
+
     /// Moves what has become in order to the receive queue.
     pub(crate) fn fill_gap(&mut self, index: usize) {
         loop {

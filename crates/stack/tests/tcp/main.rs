@@ -3,6 +3,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod challenge_ack;
 mod close;
 mod congestion;
 mod delayed_ack;
