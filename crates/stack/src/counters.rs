@@ -33,6 +33,21 @@ counters! {
     retransmission_timeouts,
     /// Fast retransmissions begun.
     fast_retransmits,
+    /// Tail loss probes sent (RFC 8985).
+    tail_loss_probes,
+    /// Windows reduced without anything to send again: congestion marks, and losses that a probe
+    /// repaired.
+    congestion_reductions,
+    /// Reductions taken back because nothing was lost.
+    reductions_undone,
+    /// Retransmission timeouts that F-RTO found to be needless (RFC 5682).
+    spurious_timeouts,
+    /// Duplicates that peers reported (RFC 2883).
+    dsacks_received,
+    /// SACK blocks that make no sense, such as of what was never sent.
+    sack_blocks_refused,
+    /// Peers that threw away what they had acknowledged selectively.
+    sack_reneged,
     /// Zero-window probes sent.
     window_probes,
     /// Acknowledgements that the delay timer sent.

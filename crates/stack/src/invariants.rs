@@ -109,7 +109,7 @@ impl Stack {
         if connection.flags.has(armed) {
             assert!(self.wheel.expires(index as u32).is_some(), "a deadline without a timer");
         }
-        let outstanding = connection.snd_una != connection.snd_max;
+        let outstanding = connection.snd_una != connection.snd_nxt;
         if outstanding {
             let pending = Flags::REXMIT_ARMED.with(Flags::IN_OUT);
             assert!(connection.flags.has(pending), "unacknowledged data without a timer");
@@ -120,10 +120,13 @@ impl Stack {
     }
 
     fn check_sending(&self, connection: &Connection) {
-        let Connection { snd_una, snd_nxt, snd_max, snd_end, .. } = *connection;
-        assert!(snd_una.le(snd_nxt) && snd_nxt.le(snd_max), "{snd_una} {snd_nxt} {snd_max}");
+        let Connection { snd_una, snd_nxt, snd_end, .. } = *connection;
+        assert!(snd_una.le(snd_nxt), "{snd_una} {snd_nxt}");
+        if let Some(transfer) = self.transfers.get(connection.transfer) {
+            transfer.sent.check(snd_una, snd_nxt);
+        }
         let fin = u32::from(connection.flags.has(Flags::FIN_QUEUED));
-        assert!(snd_max.le(snd_end + fin), "sent {snd_max} of {snd_end}");
+        assert!(snd_nxt.le(snd_end + fin), "sent {snd_nxt} of {snd_end}");
         let (mut at, mut last) = (connection.send.head, Frame::NONE);
         let mut cursor_seen = connection.cursor.is_none();
         let mut seq: Option<Seq> = None;

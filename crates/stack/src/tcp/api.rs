@@ -174,7 +174,7 @@ impl Stack {
         if let Some(old) = self.find_connection(hash, &tuple) {
             // `port_usable` let it pass, so it is in TIME-WAIT.
             self.counters.time_wait_reused += 1;
-            before = Some(self.connections[old].snd_max);
+            before = Some(self.connections[old].snd_nxt);
             self.forget_time_wait(old);
         }
         let Some(index) = self.take_connection(hash, &tuple) else {
@@ -196,7 +196,6 @@ impl Stack {
         connection.iss = iss;
         connection.snd_una = iss;
         connection.snd_nxt = iss;
-        connection.snd_max = iss;
         connection.snd_end = iss + 1;
         let generation = connection.generation;
         self.push_out(index);
@@ -461,13 +460,13 @@ impl Stack {
             state: connection.state,
             send_queue: connection.queued(),
             receive_queue: connection.receive_bytes,
-            in_flight: (connection.snd_max - connection.snd_una).max(0) as u32,
+            in_flight: (connection.snd_nxt - connection.snd_una).max(0) as u32,
             mss: connection.mss,
             congestion_window: connection.congestion.window,
             slow_start_threshold: connection.congestion.threshold,
             send_window: connection.snd_wnd,
             receive_window: connection.rcv_wnd(),
-            round_trip: Duration::from_micros(connection.rtt.smoothed.into()),
+            round_trip: Duration::from_micros(connection.rtt.smoothed().into()),
             retransmission_timeout: Duration::from_micros(connection.rtt.timeout.into()),
             retries: connection.retries,
         })

@@ -111,10 +111,8 @@ bits! {
         FIN_SEEN = 1 << 5;
         /// Send our SYN or SYN-ACK.
         SEND_SYN = 1 << 6;
-        /// Send the first unacknowledged segment again.
-        RETRANSMIT = 1 << 7;
-        /// Fast recovery (RFC 6582).
-        IN_RECOVERY = 1 << 8;
+        /// The pacing deadline is set.
+        PACING_ARMED = 1 << 7;
         /// The rexmit timer is a persist timer (RFC 9293 §3.8.6.1).
         PERSIST = 1 << 9;
         /// Send a window probe.
@@ -295,8 +293,6 @@ pub(crate) struct Connection {
     pub(crate) rcv_adv: Seq,
     pub(crate) snd_una: Seq,
     pub(crate) snd_nxt: Seq,
-    /// Highest sequence number ever sent.
-    pub(crate) snd_max: Seq,
     pub(crate) snd_wnd: u32,
     /// Where the data written so far ends (a FIN comes after).
     pub(crate) snd_end: Seq,
@@ -313,11 +309,8 @@ pub(crate) struct Connection {
     pub(crate) snd_shift: u8,
     pub(crate) rcv_shift: u8,
     pub(crate) congestion: Congestion,
-    /// Where recovery ends (RFC 6582).
-    pub(crate) recover: Seq,
     pub(crate) out_next: u32,
     pub(crate) ready_next: u32,
-    pub(crate) duplicate_acks: u8,
     /// Timeouts in a row without progress.
     pub(crate) retries: u8,
     /// Pure acknowledgements to send now.
@@ -383,7 +376,6 @@ impl Connection {
         rcv_adv: Seq(0),
         snd_una: Seq(0),
         snd_nxt: Seq(0),
-        snd_max: Seq(0),
         snd_wnd: 0,
         snd_end: Seq(0),
         send: Queue { head: Frame::NONE, tail: Frame::NONE },
@@ -396,10 +388,8 @@ impl Connection {
         snd_shift: 0,
         rcv_shift: 0,
         congestion: Congestion::EMPTY,
-        recover: Seq(0),
         out_next: NO_LINK,
         ready_next: NO_LINK,
-        duplicate_acks: 0,
         retries: 0,
         acks_owed: 0,
         ready: Ready(0),

@@ -13,7 +13,7 @@ impl Stack {
     pub(crate) fn syn_sent(&mut self, index: usize, segment: &Segment, frame: Frame) {
         let connection = &mut self.connections[index];
         let acked = segment.has(Bits::ACK);
-        if acked && (segment.ack.le(connection.snd_una) || segment.ack.gt(connection.snd_max)) {
+        if acked && (segment.ack.le(connection.snd_una) || segment.ack.gt(connection.snd_nxt)) {
             self.counters.drop_tcp_bad_ack += 1;
             if !segment.has(Bits::RST) {
                 self.send_reset(segment, None);
@@ -110,15 +110,15 @@ impl Stack {
         };
         // A SYN that had to be sent again tells of a bad path (RFC 5681 §3.1).
         let initial = if connection.retries > 0 { 1 } else { initial };
-        connection.rtt.acknowledged(connection.snd_una, now_us, bounds);
         if connection.retries > 0 {
             connection.rtt.start_carefully(bounds);
+        } else {
+            let (una, nxt) = (connection.snd_una, connection.snd_nxt);
+            let rtt = now_us.wrapping_sub(connection.last_sent);
+            connection.rtt.sample(rtt, una, nxt, now_us, bounds);
         }
         connection.retries = 0;
         connection.snd_nxt = connection.snd_una;
-        // RFC 6582 §3.2 step 1: the initial sequence number, so that a loss of the very first
-        // segment is found too.
-        connection.recover = connection.snd_una - 1;
         connection.max_window = connection.max_window.max(connection.snd_wnd);
         connection.cursor = connection.send.head;
         connection.congestion = super::congestion::Congestion::new(connection.mss.into(), initial);
@@ -131,7 +131,7 @@ impl Stack {
     /// SYN-RECEIVED got its ACK. Returns whether the connection is established now.
     pub(crate) fn handshake_done(&mut self, index: usize, segment: &Segment) -> bool {
         let connection = &mut self.connections[index];
-        if segment.ack.le(connection.snd_una) || segment.ack.gt(connection.snd_max) {
+        if segment.ack.le(connection.snd_una) || segment.ack.gt(connection.snd_nxt) {
             self.counters.drop_tcp_bad_ack += 1;
             self.send_reset(segment, None);
             return false;

@@ -24,7 +24,7 @@ impl Stack {
         };
         let index = self.find_connection(self.flow_hash(&tuple), &tuple)?;
         let connection = &self.connections[index];
-        let live = quoted.sequence.ge(connection.snd_una) && quoted.sequence.lt(connection.snd_max);
+        let live = quoted.sequence.ge(connection.snd_una) && quoted.sequence.lt(connection.snd_nxt);
         live.then_some(index)
     }
 

@@ -103,7 +103,7 @@ impl Stack {
                     && self.reopens_time_wait(index, segment);
                 if reopened {
                     self.counters.time_wait_reused += 1;
-                    let before = self.connections[index].snd_max;
+                    let before = self.connections[index].snd_nxt;
                     self.forget_time_wait(index);
                     self.listener_segment(hash, segment, mac, Some(before));
                     self.drop_chain(frame);
@@ -415,7 +415,7 @@ impl Stack {
     fn acknowledgement(&mut self, index: usize, segment: &Segment) -> bool {
         let connection = &mut self.connections[index];
         let ack = segment.ack;
-        if ack.gt(connection.snd_max) {
+        if ack.gt(connection.snd_nxt) {
             self.counters.drop_tcp_bad_ack += 1;
             self.challenge(index);
             return false;
@@ -427,14 +427,13 @@ impl Stack {
             return false;
         }
         let window = u32::from(segment.window) << connection.snd_shift;
-        if ack.gt(connection.snd_una) {
-            self.new_acknowledgement(index, ack);
-        } else if ack == connection.snd_una
-            && segment.sequence_len() == 0
-            && window == connection.snd_wnd
-            && connection.snd_max.gt(connection.snd_una)
-        {
-            self.duplicate_acknowledgement(index);
+        if ack.ge(connection.snd_una) && connection.snd_una != connection.snd_nxt {
+            let duplicate = ack == connection.snd_una
+                && segment.sequence_len() == 0
+                && window == connection.snd_wnd;
+            if self.acknowledged(index, segment, duplicate) {
+                self.progress(index);
+            }
         }
         let connection = &mut self.connections[index];
         if ack.ge(connection.snd_una)
@@ -458,28 +457,18 @@ impl Stack {
         self.our_fin_acknowledged(index)
     }
 
+    /// What follows when something was acknowledged for the first time.
     #[inline]
-    fn new_acknowledgement(&mut self, index: usize, ack: Seq) {
-        let bounds = self.rtt_bounds;
-        let now_us = self.now_us;
+    pub(crate) fn progress(&mut self, index: usize) {
         let connection = &mut self.connections[index];
-        let acked = (ack - connection.snd_una) as u32;
-        connection.snd_una = ack;
-        connection.rtt.acknowledged(ack, now_us, bounds);
         connection.retries = 0;
-        connection.acknowledge_data(&mut self.arena, ack);
-        self.recovery_on_ack(index, ack, acked);
-        let connection = &mut self.connections[index];
-        if connection.snd_una == connection.snd_max {
-            connection.flags.clear(Flags::REXMIT_ARMED.with(Flags::PERSIST));
-        } else {
-            self.arm_retransmission(index);
+        if connection.snd_una == connection.snd_nxt {
+            connection.flags.clear(Flags::PERSIST.with(Flags::REXMIT_ARMED));
         }
-        let connection = &self.connections[index];
         if connection.flags.has(Flags::WANT_WRITE)
             && connection.queued() <= self.config.send_buffer / 3 * 2
         {
-            self.connections[index].flags.clear(Flags::WANT_WRITE);
+            connection.flags.clear(Flags::WANT_WRITE);
             self.tell(index, Ready::WRITABLE);
         }
         let connection = &self.connections[index];

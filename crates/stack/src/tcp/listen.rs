@@ -271,7 +271,6 @@ impl Stack {
         connection.iss = iss;
         connection.snd_una = iss;
         connection.snd_nxt = iss;
-        connection.snd_max = iss;
         connection.snd_end = iss + 1;
         self.push_out(index);
     }

@@ -1,31 +1,45 @@
 //! TCP (RFC 9293).
 //!
-//! [`connection`] is data; behaviour is in files named after what they do: [`input`] takes
-//! segments, [`output`] makes them, [`timers`] runs what time does, [`handshake`] and [`listen`]
-//! open connections, [`api`] is what an application calls, and [`congestion`] and [`rtt`] are the
-//! documents of their names.
+//! [`connection`] is data, and [`transfer`] what of it is needed only while data moves; behaviour is
+//! in files named after what they do: [`input`] takes segments, [`output`] makes them, [`timers`]
+//! runs what time does, [`handshake`] and [`listen`] open connections, [`api`] is what an
+//! application calls. What was sent and what became of it is in [`scoreboard`]; [`recovery`] decides
+//! what that means, with a file for each of its parts: [`rack`], [`tail_loss_probe`], [`prr`],
+//! [`frto`], [`undo`], [`limited_transmit`], [`rto_restart`]. [`congestion`], [`rtt`],
+//! [`delivery_rate`] and [`pacing`] are the documents of their names.
 
 pub(crate) mod api;
 pub(crate) mod challenge_ack;
 pub(crate) mod congestion;
 pub(crate) mod connection;
+pub(crate) mod delivery_rate;
 pub(crate) mod fast_path;
+pub(crate) mod frto;
 pub(crate) mod handshake;
 pub(crate) mod headers;
 pub(crate) mod icmp;
 pub(crate) mod input;
+pub(crate) mod limited_transmit;
 pub(crate) mod listen;
 pub(crate) mod options;
 pub(crate) mod out_of_order;
 pub(crate) mod output;
+pub(crate) mod pacing;
 pub(crate) mod prediction;
+pub(crate) mod prr;
+pub(crate) mod rack;
 pub(crate) mod receive_queue;
 pub(crate) mod recovery;
 pub(crate) mod reset;
+pub(crate) mod retransmit;
+pub(crate) mod rto_restart;
 pub(crate) mod rtt;
 pub(crate) mod sack;
+pub(crate) mod scoreboard;
 pub(crate) mod send_queue;
 pub(crate) mod table;
+pub(crate) mod tail_loss_probe;
 pub(crate) mod timers;
 pub(crate) mod timestamps;
 pub(crate) mod transfer;
+pub(crate) mod undo;

@@ -9,6 +9,7 @@ use millrace_wire::seq::Seq;
 use millrace_wire::tcp::{self, Flags as Bits, OptionWriter};
 use millrace_wire::{checksum, ipv4};
 
+use super::congestion::Private;
 use super::connection::{Connection, Flags, State};
 use super::headers::{self, Headers};
 use crate::address::address;
@@ -37,7 +38,7 @@ struct Outgoing<'a> {
 
 /// Why a connection stopped sending.
 #[derive(PartialEq, Eq)]
-enum Stop {
+pub(crate) enum Stop {
     /// Nothing more to send now.
     Done,
     /// No room in the batch or no free frame: to be called again.
@@ -91,7 +92,8 @@ impl Stack {
                     && self.send_acknowledgements(index, out) == Stop::Done
             }
             _ => {
-                self.send_urgent_things(index, out) == Stop::Done
+                self.send_window_probe(index, out) == Stop::Done
+                    && self.send_lost(index, out) == Stop::Done
                     && self.send_data(index, out) == Stop::Done
                     && self.send_acknowledgements(index, out) == Stop::Done
             }
@@ -124,13 +126,11 @@ impl Stack {
         let now_us = self.now_us;
         let connection = &mut self.connections[index];
         connection.flags.clear(Flags::SEND_SYN);
-        connection.snd_nxt = seq + 1;
-        if connection.snd_max.lt(connection.snd_nxt) {
-            connection.snd_max = connection.snd_nxt;
-            connection.rtt.sent(connection.snd_nxt, now_us);
+        connection.last_sent = now_us;
+        if connection.snd_nxt == seq {
+            connection.snd_nxt = seq + 1;
         } else {
             self.counters.segments_retransmitted += 1;
-            connection.rtt.cancel();
         }
         if !connection.flags.has(Flags::REXMIT_ARMED) {
             self.arm_retransmission(index);
@@ -138,49 +138,35 @@ impl Stack {
         Stop::Done
     }
 
-    /// A retransmission that recovery asked for, and a window probe that the persist timer did.
+    /// A window probe that the persist timer asked for.
     #[inline]
-    fn send_urgent_things(&mut self, index: usize, out: &mut TxBatch) -> Stop {
-        let connection = &self.connections[index];
-        if !connection.flags.has(Flags::RETRANSMIT.with(Flags::PROBE)) {
+    fn send_window_probe(&mut self, index: usize, out: &mut TxBatch) -> Stop {
+        if !self.connections[index].flags.has(Flags::PROBE) {
             return Stop::Done;
         }
         if out.is_full() {
             return Stop::Again;
         }
-        if connection.flags.has(Flags::RETRANSMIT) {
-            let (nxt, cursor) = (connection.snd_nxt, connection.cursor);
-            self.connections[index].rewind();
-            let connection = &self.connections[index];
-            let data = (connection.snd_end - connection.snd_una).max(0) as u32;
-            let sent = if data == 0 && connection.flags.has(Flags::FIN_QUEUED) {
-                self.send_fin(index, out)
-            } else {
-                let most = data.min(connection.mss.into()).min(connection.snd_wnd);
-                most == 0 || self.send_segment(index, most, false, out)
-            };
-            let connection = &mut self.connections[index];
-            if connection.snd_nxt.lt(nxt) {
-                connection.snd_nxt = nxt;
-                connection.cursor = cursor;
-            }
-            if !sent {
-                return Stop::Again;
-            }
-            connection.flags.clear(Flags::RETRANSMIT);
+        // One number before the window: whoever gets it must answer with an acknowledgement,
+        // and with it the window (RFC 9293 §3.8.6.1), and no byte need be kept for it.
+        let seq = self.connections[index].snd_una - 1;
+        if !self.send_empty(index, seq, Bits::ACK, out) {
+            return Stop::Again;
         }
-        if self.connections[index].flags.has(Flags::PROBE) {
-            if out.is_full() {
-                return Stop::Again;
-            }
-            // One number before the window: whoever gets it must answer with an acknowledgement,
-            // and with it the window (RFC 9293 §3.8.6.1), and no byte need be kept for it.
-            let seq = self.connections[index].snd_una - 1;
-            if !self.send_empty(index, seq, Bits::ACK, out) {
-                return Stop::Again;
-            }
-            self.connections[index].flags.clear(Flags::PROBE);
-            self.counters.window_probes += 1;
+        self.connections[index].flags.clear(Flags::PROBE);
+        self.counters.window_probes += 1;
+        Stop::Done
+    }
+
+    /// What is to be sent again.
+    #[inline]
+    fn send_lost(&mut self, index: usize, out: &mut TxBatch) -> Stop {
+        let Some(transfer) = self.transfer(index) else { return Stop::Done };
+        if transfer.probe.due {
+            return self.transmit_probe(index, out);
+        }
+        if transfer.sent.lost > 0 || transfer.recovery.force {
+            return self.retransmit(index, out);
         }
         Stop::Done
     }
@@ -194,9 +180,19 @@ impl Stack {
             }
             let unsent = connection.unsent();
             if unsent == 0 {
-                if connection.flight() < connection.congestion.window / 2 {
+                let in_flight = self.in_flight(index);
+                let connection = &mut self.connections[index];
+                let window = connection.congestion.window;
+                if in_flight < window / 2 {
                     connection.flags.clear(Flags::WINDOW_LIMITED);
                 }
+                if in_flight < window
+                    && let Some(transfer) = self.transfers.get_mut(connection.transfer)
+                    && !transfer.sent.is_empty()
+                {
+                    transfer.delivery.app_limited(in_flight);
+                }
+                let connection = &self.connections[index];
                 if !connection.fin_unsent() {
                     return Stop::Done;
                 }
@@ -209,19 +205,20 @@ impl Stack {
                 return Stop::Again;
             }
             let flight = connection.flight();
-            let idle = flight == 0 && connection.snd_una == connection.snd_max;
-            if idle {
+            if flight == 0 {
                 self.restart_after_idle(index);
             }
+            let in_flight = self.in_flight(index);
             let connection = &mut self.connections[index];
-            let window = connection.congestion.window.min(connection.snd_wnd);
-            let usable = window.saturating_sub(flight).min(unsent);
+            let by_congestion = connection.congestion.window.saturating_sub(in_flight);
+            let by_peer = connection.snd_wnd.saturating_sub(flight);
+            let usable = by_congestion.min(by_peer).min(unsent);
             let mss = u32::from(connection.mss);
             if usable < mss.min(unsent) {
                 // The window takes less than a whole segment (or than all there is). Silly
                 // window avoidance (RFC 9293 §3.8.6.2.1): wait, unless it is half of the largest
                 // window the peer ever had, or the persist timer overrides.
-                if connection.congestion.window <= connection.snd_wnd {
+                if by_congestion <= by_peer {
                     connection.flags.set(Flags::WINDOW_LIMITED);
                 } else {
                     connection.flags.clear(Flags::WINDOW_LIMITED);
@@ -230,7 +227,7 @@ impl Stack {
                     && flight == 0
                     && (usable >= connection.max_window / 2 || connection.flags.has(Flags::FORCE));
                 if !worth_it {
-                    if connection.snd_una == connection.snd_max
+                    if connection.snd_una == connection.snd_nxt
                         && !connection.flags.has(Flags::REXMIT_ARMED)
                     {
                         connection.flags.set(Flags::PERSIST);
@@ -243,6 +240,9 @@ impl Stack {
                 && !connection.flags.has(Flags::NO_DELAY.with(Flags::FIN_QUEUED))
             {
                 // Nagle (RFC 9293 §3.7.4).
+                return Stop::Done;
+            }
+            if !self.may_leave(index) {
                 return Stop::Done;
             }
             if !self.send_segment(index, usable, true, out) {
@@ -260,10 +260,15 @@ impl Stack {
         let connection = &mut self.connections[index];
         let idle_us = now_us.wrapping_sub(connection.last_sent);
         let (timeout_us, mss) = (connection.rtt.timeout, u32::from(connection.mss));
-        let mut congestion = connection.congestion;
-        let private = &mut self.transfer_mut(index).congestion;
-        congestion.on_idle_restart(private, now_us, idle_us, timeout_us, mss, initial);
-        self.connections[index].congestion = congestion;
+        if idle_us <= timeout_us {
+            return;
+        }
+        let mut fresh = Private::new(connection.algorithm);
+        let private = match self.transfers.get_mut(connection.transfer) {
+            Some(transfer) => &mut transfer.congestion,
+            None => &mut fresh,
+        };
+        connection.congestion.on_idle_restart(private, now_us, idle_us, timeout_us, mss, initial);
     }
 
     fn send_fin(&mut self, index: usize, out: &mut TxBatch) -> bool {
@@ -271,6 +276,7 @@ impl Stack {
         if !self.send_empty(index, seq, Bits::FIN | Bits::ACK, out) {
             return false;
         }
+        self.note_sent(index, seq, seq + 1, Frame::NONE);
         self.advance_past(index, seq + 1);
         true
     }
@@ -282,9 +288,7 @@ impl Stack {
                 return Stop::Again;
             }
             let owed = self.connections[index].acks_owed;
-            // Not `snd_nxt`: after a timeout that lies behind what the peer has, who would not
-            // look at such an acknowledgement.
-            let seq = self.connections[index].snd_max;
+            let seq = self.connections[index].snd_nxt;
             if !self.send_empty(index, seq, Bits::ACK, out) {
                 return Stop::Again;
             }
@@ -313,11 +317,47 @@ impl Stack {
     /// Sends one segment (or super-segment) of at most `most` bytes from `snd_nxt` on. `super_`
     /// allows several frames. Returns false if no frame was free for a copy.
     #[inline]
-    fn send_segment(&mut self, index: usize, most: u32, super_: bool, out: &mut TxBatch) -> bool {
+    pub(crate) fn send_segment(
+        &mut self,
+        index: usize,
+        most: u32,
+        super_: bool,
+        out: &mut TxBatch,
+    ) -> bool {
         let connection = &self.connections[index];
-        let mss = u32::from(connection.mss);
-        let cursor = connection.cursor;
-        let seq = connection.snd_nxt;
+        let (cursor, seq) = (connection.cursor, connection.snd_nxt);
+        let fin = connection.flags.has(Flags::FIN_QUEUED);
+        let Some((end, next)) = self.transmit_piece(index, cursor, seq, most, fin, super_, out)
+        else {
+            return false;
+        };
+        self.note_sent(index, seq, end, cursor);
+        self.connections[index].cursor = next;
+        self.advance_past(index, end);
+        true
+    }
+
+    /// Sends at most `most` bytes that begin at `seq` in the frame `cursor`, with the FIN behind
+    /// them if `fin` and all of the data before it is in the segment. Returns the sequence number
+    /// after them, and the frame that holds it; `None`: no frame was free.
+    #[expect(clippy::too_many_arguments, reason = "what a transmission is made of")]
+    #[inline]
+    pub(crate) fn transmit_piece(
+        &mut self,
+        index: usize,
+        cursor: Frame,
+        seq: Seq,
+        most: u32,
+        fin: bool,
+        super_: bool,
+        out: &mut TxBatch,
+    ) -> Option<(Seq, Frame)> {
+        if most == 0 {
+            return self
+                .send_empty(index, seq, Bits::FIN | Bits::ACK, out)
+                .then_some((seq + 1, Frame::NONE));
+        }
+        let mss = u32::from(self.connections[index].mss);
         let meta = *self.arena.meta(cursor);
         let into = (seq - Seq(meta.mark)).max(0) as u32;
         let gso = self.config.tx_gso;
@@ -357,7 +397,7 @@ impl Stack {
             let part = limit.min(mss).min(u32::from(meta.len) - into);
             let Some(copy) = self.arena.allocate(Owners::TRANSMIT) else {
                 self.counters.drop_no_frame += 1;
-                return false;
+                return None;
             };
             let start = usize::from(meta.offset) + into as usize;
             self.arena.append_from(copy, cursor, start, part as usize);
@@ -374,7 +414,7 @@ impl Stack {
         let mut next_seq = end;
         if end == connection.snd_end {
             bits |= Bits::PSH;
-            if connection.flags.has(Flags::FIN_QUEUED) {
+            if fin {
                 bits |= Bits::FIN;
                 next_seq += 1;
             }
@@ -383,30 +423,25 @@ impl Stack {
         self.segment_options(index, len, &mut options);
         let options = options.padded();
         self.emit(index, &Outgoing { head, frames, len, sum, seq, bits, options }, out);
-        self.connections[index].cursor = next;
-        self.advance_past(index, next_seq);
-        true
+        Some((next_seq, next))
     }
 
-    /// `snd_nxt` goes to `next`: times a first transmission, counts a second, and makes sure that
-    /// the retransmission timer runs.
+    /// `snd_nxt` goes to `next`, and the retransmission timer runs.
     #[inline]
     fn advance_past(&mut self, index: usize, next: Seq) {
         let now_us = self.now_us;
         let connection = &mut self.connections[index];
+        let len = (next - connection.snd_nxt) as u32;
         connection.snd_nxt = next;
         connection.last_sent = now_us;
-        if connection.snd_max.lt(next) {
-            connection.snd_max = next;
-            connection.rtt.sent(next, now_us);
-        } else {
-            self.counters.segments_retransmitted += 1;
-            connection.rtt.cancel();
-        }
         if !connection.flags.has(Flags::REXMIT_ARMED) || connection.flags.has(Flags::PERSIST) {
             connection.flags.clear(Flags::PERSIST);
             self.arm_retransmission(index);
+        } else {
+            self.push_back_probe(index);
         }
+        let in_flight = self.in_flight(index);
+        self.pace(index, len, in_flight);
     }
 
     /// After the application has read: whether the window has grown so much that the peer must

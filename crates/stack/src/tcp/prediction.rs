@@ -17,7 +17,6 @@ const UNUSUAL: Flags = Flags::FIN_SEEN
     .with(Flags::FIN_QUEUED)
     .with(Flags::APP_CLOSED)
     .with(Flags::READ_SHUT)
-    .with(Flags::IN_RECOVERY)
     .with(Flags::PERSIST)
     .with(Flags::WANT_WRITE);
 
@@ -36,7 +35,7 @@ impl Stack {
             && meta.next.is_none()
             && len <= connection.rcv_wnd()
             && ack.ge(connection.snd_una)
-            && ack.le(connection.snd_max)
+            && ack.le(connection.snd_nxt)
             && !connection.flags.has(UNUSUAL)
             && connection.timestamp_predicted(segment.options.timestamps)
             // Nothing before it waits: no gap, and nothing unread that it could be joined to.
@@ -50,18 +49,8 @@ impl Stack {
             connection.note_timestamp(segment.seq, value, self.now_s);
         }
         if ack.gt(connection.snd_una) {
-            let acked = (ack - connection.snd_una) as u32;
-            connection.snd_una = ack;
-            connection.rtt.acknowledged(ack, self.now_us, self.rtt_bounds);
-            connection.retries = 0;
-            connection.acknowledge_data(&mut self.arena, ack);
-            let all = connection.snd_una == connection.snd_max;
-            self.recovery_on_ack(index, ack, acked);
-            if all {
-                self.connections[index].flags.clear(Flags::REXMIT_ARMED);
-            } else {
-                self.arm_retransmission(index);
-            }
+            self.acknowledged(index, segment, false);
+            self.progress(index);
         }
         let connection = &mut self.connections[index];
         connection.snd_wnd = u32::from(segment.window) << connection.snd_shift;

@@ -49,10 +49,10 @@ impl Stack {
         let Some(route) = self.addresses.route(address(connection.remote)) else { return };
         // What the peer expects next if nothing was lost; else it asks again with a challenge
         // acknowledgement (RFC 5961 §3.2). Beyond its window it would not look at it.
-        let seq = connection.snd_max.min(connection.snd_una + connection.snd_wnd);
+        let seq = connection.snd_nxt.min(connection.snd_una + connection.snd_wnd);
         self.control_reset(
             tuple,
-            if connection.state == State::SynReceived { connection.snd_max } else { seq },
+            if connection.state == State::SynReceived { connection.snd_nxt } else { seq },
             connection.rcv_nxt,
             Bits::RST | Bits::ACK,
             options.padded(),

@@ -1,27 +1,37 @@
-//! Round-trip time and the retransmission timeout (RFC 6298), one sample a window (Karn).
+//! Round-trip time and the retransmission timeout (RFC 6298).
+//!
+//! Every acknowledgement of something sent once is a sample, so the variation is the greatest mean
+//! deviation of a round trip and not of a sample: many samples in one round trip would otherwise
+//! bring it down to nothing (RFC 7323 appendix G has the problem; this is Linux's answer to it).
 
 use millrace_wire::seq::Seq;
 
-/// Estimator state, microseconds.
+/// Estimator state, microseconds; scaled ones say by how much.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Rtt {
-    /// Smoothed round-trip time; 0: no sample yet.
-    pub(crate) smoothed: u32,
-    /// Its variation.
-    pub(crate) variation: u32,
+    /// Eight times the smoothed round-trip time; 0: no sample yet.
+    smoothed8: u32,
+    /// Four times the mean deviation, and the greatest of them in this round trip.
+    deviation4: u32,
+    greatest4: u32,
+    /// Four times the variation.
+    variation4: u32,
     /// Timeout without back-off.
     pub(crate) timeout: u32,
-    /// The segment that is being timed ends here...
-    timed: Seq,
-    /// ...and left at this time.
-    sent_at: u32,
-    timing: bool,
+    /// Where this round trip ends.
+    round: Seq,
+    /// Least sample of late, and when it was taken.
+    least: u32,
+    least_at: u32,
     /// How often the timeout was doubled since the last sample.
-    backoff: u8,
+    pub(crate) backoff: u8,
 }
 
 /// Timeout of the first data after a SYN that was lost, microseconds.
 const AFTER_LOST_SYN: u32 = 3_000_000;
+
+/// How long the least sample is believed, microseconds.
+const LEAST_LASTS: u32 = 300_000_000;
 
 /// Bounds of the timeout, microseconds.
 #[derive(Clone, Copy, Debug)]
@@ -32,12 +42,14 @@ pub(crate) struct Bounds {
 
 impl Rtt {
     pub(crate) const EMPTY: Rtt = Rtt {
-        smoothed: 0,
-        variation: 0,
+        smoothed8: 0,
+        deviation4: 0,
+        greatest4: 0,
+        variation4: 0,
         timeout: 0,
-        timed: Seq(0),
-        sent_at: 0,
-        timing: false,
+        round: Seq(0),
+        least: 0,
+        least_at: 0,
         backoff: 0,
     };
 
@@ -45,54 +57,73 @@ impl Rtt {
         Rtt { timeout: initial_timeout, ..Rtt::EMPTY }
     }
 
-    /// Starts to time a segment that is sent for the first time, unless one is being timed.
+    /// Smoothed round-trip time; 0: no sample yet.
     #[inline]
-    pub(crate) fn sent(&mut self, end: Seq, now_us: u32) {
-        if !self.timing {
-            self.timing = true;
-            self.timed = end;
-            self.sent_at = now_us;
-        }
+    pub(crate) fn smoothed(&self) -> u32 {
+        self.smoothed8 / 8
     }
 
-    /// Something was sent again: an acknowledgement no longer tells which copy it is for.
+    /// Its variation.
     #[inline]
-    pub(crate) fn cancel(&mut self) {
-        self.timing = false;
+    pub(crate) fn variation(&self) -> u32 {
+        self.variation4 / 4
     }
 
-    /// Takes a sample if the timed segment is acknowledged.
+    /// Least round-trip time of the last minutes; 0: no sample yet.
     #[inline]
-    pub(crate) fn acknowledged(&mut self, ack: Seq, now_us: u32, bounds: Bounds) {
-        if self.timing && ack.ge(self.timed) {
-            self.timing = false;
-            self.sample(now_us.wrapping_sub(self.sent_at), bounds);
-        }
+    pub(crate) fn least(&self) -> u32 {
+        self.least
     }
 
-    /// RFC 6298 §2.2 and §2.3.
-    fn sample(&mut self, rtt: u32, bounds: Bounds) {
-        // 0 means "none yet", and a wheel tick is more than a microsecond anyway.
-        let rtt = rtt.clamp(1, 1 << 28);
+    /// Takes a sample (RFC 6298 §2.2 and §2.3), when everything before `una` is acknowledged and
+    /// `nxt` is sent next.
+    #[inline]
+    pub(crate) fn sample(&mut self, rtt: u32, una: Seq, nxt: Seq, now_us: u32, bounds: Bounds) {
+        // 0 means "none yet".
+        let rtt = rtt.clamp(1, 1 << 27);
         self.backoff = 0;
-        if self.smoothed == 0 {
-            self.smoothed = rtt;
-            self.variation = rtt / 2;
-        } else {
-            let error = self.smoothed.abs_diff(rtt);
-            self.variation = self.variation - self.variation / 4 + error / 4;
-            self.smoothed = (self.smoothed - self.smoothed / 8 + rtt / 8).max(1);
+        if self.least == 0 || rtt <= self.least || now_us.wrapping_sub(self.least_at) > LEAST_LASTS
+        {
+            self.least = rtt;
+            self.least_at = now_us;
         }
-        // Linux bounds the variance term and not the sum; RFC 6298 §2.4 bounds the sum.
-        self.timeout =
-            self.smoothed.saturating_add(4 * self.variation).clamp(bounds.min, bounds.max);
+        // The least timeout bounds the variation, so that the sum leaves time for a delayed
+        // acknowledgement whatever the round-trip time is.
+        let least4 = bounds.min;
+        if self.smoothed8 == 0 {
+            self.smoothed8 = rtt * 8;
+            self.deviation4 = rtt * 2;
+            self.variation4 = self.deviation4.max(least4);
+            self.greatest4 = self.variation4;
+            self.round = nxt;
+        } else {
+            let error = rtt as i32 - (self.smoothed8 / 8) as i32;
+            self.smoothed8 = self.smoothed8.saturating_add_signed(error).max(1);
+            let mut change = error.abs() - (self.deviation4 / 4) as i32;
+            if error < 0 && change > 0 {
+                // A round trip that got shorter is no reason to wait much longer.
+                change /= 8;
+            }
+            self.deviation4 = self.deviation4.saturating_add_signed(change);
+            if self.deviation4 > self.greatest4 {
+                self.greatest4 = self.deviation4;
+                self.variation4 = self.variation4.max(self.greatest4);
+            }
+            if una.gt(self.round) {
+                if self.greatest4 < self.variation4 {
+                    self.variation4 -= (self.variation4 - self.greatest4) / 4;
+                }
+                self.round = nxt;
+                self.greatest4 = least4;
+            }
+        }
+        self.timeout = self.smoothed().saturating_add(self.variation4).min(bounds.max);
     }
 
     /// The timer ran out: the next timeout is twice as long (RFC 6298 §5.5), until a sample shows
     /// what the path is like now. An acknowledgement of something that was sent twice is none, and
     /// a timeout that fell back for it would be too short again (Karn).
     pub(crate) fn back_off(&mut self) {
-        self.timing = false;
         self.backoff = (self.backoff + 1).min(16);
     }
 
@@ -108,6 +139,7 @@ impl Rtt {
     }
 
     /// The timeout, as long as the back-off makes it.
+    #[inline]
     pub(crate) fn backed_off(&self, bounds: Bounds) -> u32 {
         let doubled = u64::from(self.timeout) << self.backoff;
         doubled.min(u64::from(bounds.max)) as u32
@@ -120,24 +152,52 @@ mod tests {
 
     const BOUNDS: Bounds = Bounds { min: 200_000, max: 120_000_000 };
 
-    #[test]
-    fn the_first_sample_sets_the_rest_smooth() {
+    fn sampled(samples: &[u32]) -> Rtt {
         let mut rtt = Rtt::new(1_000_000);
-        rtt.sent(Seq(100), 0);
-        rtt.acknowledged(Seq(100), 100_000, BOUNDS);
-        assert_eq!((rtt.smoothed, rtt.variation, rtt.timeout), (100_000, 50_000, 300_000));
-        rtt.sent(Seq(200), 1_000_000);
-        rtt.acknowledged(Seq(200), 1_180_000, BOUNDS);
-        assert_eq!((rtt.smoothed, rtt.variation), (110_000, 57_500));
+        for (round, &sample) in (0u32..).zip(samples) {
+            let (una, nxt) = (Seq(round * 1000 + 1), Seq(round * 1000 + 1000));
+            rtt.sample(sample, una, nxt, round, BOUNDS);
+        }
+        rtt
     }
 
     #[test]
-    fn a_segment_sent_again_is_no_sample() {
-        let mut rtt = Rtt::new(1_000_000);
-        rtt.sent(Seq(100), 0);
-        rtt.cancel();
-        rtt.acknowledged(Seq(100), 5, BOUNDS);
-        assert_eq!(rtt.smoothed, 0);
+    fn the_first_sample_sets_the_rest_smooth() {
+        let rtt = sampled(&[160_000]);
+        assert_eq!((rtt.smoothed(), rtt.variation4, rtt.timeout), (160_000, 320_000, 480_000));
+        assert_eq!(sampled(&[160_000, 240_000]).smoothed(), 170_000);
+    }
+
+    #[test]
+    fn the_least_timeout_bounds_the_variation() {
+        let rtt = sampled(&[1_000; 50]);
+        assert_eq!((rtt.smoothed(), rtt.timeout), (1_000, 201_000));
+    }
+
+    #[test]
+    fn a_path_that_varies_gets_a_longer_timeout_than_one_that_does_not() {
+        let steady = sampled(&[400_000; 40]);
+        let varying: Vec<u32> = (0..40).map(|at| 200_000 + at % 2 * 400_000).collect();
+        let varying = sampled(&varying);
+        assert!((600_000..600_100).contains(&steady.timeout), "{}", steady.timeout);
+        assert!(varying.timeout > 900_000, "{}", varying.timeout);
+    }
+
+    #[test]
+    fn many_samples_in_one_round_trip_do_not_hide_its_variation() {
+        let mut rtt = sampled(&[100_000]);
+        for _ in 0..100 {
+            rtt.sample(100_000, Seq(2), Seq(900), 1, BOUNDS);
+        }
+        assert!(rtt.timeout >= 300_000);
+    }
+
+    #[test]
+    fn the_least_round_trip_is_kept_and_forgotten_after_minutes() {
+        let mut rtt = sampled(&[300, 100, 200]);
+        assert_eq!(rtt.least(), 100);
+        rtt.sample(250, Seq(1), Seq(2), LEAST_LASTS + 10, BOUNDS);
+        assert_eq!(rtt.least(), 250);
     }
 
     #[test]
@@ -151,13 +211,10 @@ mod tests {
 
     #[test]
     fn only_a_sample_ends_the_back_off() {
-        let mut rtt = Rtt::new(1_000_000);
-        rtt.sent(Seq(100), 0);
+        let mut rtt = sampled(&[500_000]);
         rtt.back_off();
-        rtt.acknowledged(Seq(100), 1_100_000, BOUNDS);
-        assert_eq!(rtt.backed_off(BOUNDS), 2_000_000);
-        rtt.sent(Seq(200), 2_000_000);
-        rtt.acknowledged(Seq(200), 2_500_000, BOUNDS);
-        assert_eq!(rtt.backed_off(BOUNDS), 1_500_000);
+        assert_eq!(rtt.backed_off(BOUNDS), 3_000_000);
+        rtt.sample(500_000, Seq(1), Seq(2), 1, BOUNDS);
+        assert_eq!(rtt.backoff, 0);
     }
 }

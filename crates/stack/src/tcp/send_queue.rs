@@ -65,7 +65,7 @@ impl Connection {
     #[inline]
     fn may_grow(&self, arena: &Arena, frame: Frame, fill: usize) -> bool {
         let meta = arena.meta(frame);
-        self.snd_max.le(Seq(meta.mark))
+        self.snd_nxt.le(Seq(meta.mark))
             && usize::from(meta.len) < fill
             && !arena.owners(frame).intersects(Owners::TRANSMIT)
     }
@@ -89,15 +89,5 @@ impl Connection {
         if self.send.head.is_none() {
             self.send.tail = Frame::NONE;
         }
-        if self.snd_nxt.lt(ack) {
-            self.snd_nxt = ack;
-            self.cursor = self.send.head;
-        }
-    }
-
-    /// Goes back to the first unacknowledged byte.
-    pub(crate) fn rewind(&mut self) {
-        self.snd_nxt = self.snd_una;
-        self.cursor = self.send.head;
     }
 }

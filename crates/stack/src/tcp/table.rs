@@ -160,7 +160,6 @@ impl Stack {
                 .with(Flags::DELACK_ARMED)
                 .with(Flags::EXPIRE_ARMED)
                 .with(Flags::SEND_SYN)
-                .with(Flags::RETRANSMIT)
                 .with(Flags::PROBE),
         );
         connection.acks_owed = 0;

@@ -23,10 +23,22 @@ fn ticks_of_us(micros: u32) -> u32 {
     ((u64::from(micros) * 1000) >> wheel::TICK_SHIFT) as u32 + 1
 }
 
+/// What the retransmission timer is running for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Timer {
+    /// Retransmission (RFC 6298), or the persist timer.
+    #[default]
+    Timeout,
+    /// A tail loss probe (RFC 8985 §7).
+    Probe,
+    /// The end of the reordering window (RFC 8985 §6.3).
+    Reordering,
+}
+
 impl Stack {
     /// Makes sure that the connection's timer runs out no later than so many ticks from now.
     #[inline]
-    fn wake_within(&mut self, index: usize, ticks: u32) {
+    pub(crate) fn wake_within(&mut self, index: usize, ticks: u32) {
         let at = self.tick + u64::from(ticks);
         match self.wheel.expires(index as u32) {
             Some(expires) if expires <= at => {}
@@ -37,16 +49,51 @@ impl Stack {
         }
     }
 
-    /// Starts the retransmission timer afresh (RFC 6298 §5).
-    #[inline]
-    pub(crate) fn arm_retransmission(&mut self, index: usize) {
-        let bounds = self.rtt_bounds;
+    fn arm(&mut self, index: usize, after_us: u32, timer: Timer) {
+        let timeout = ticks_of_us(after_us);
         let connection = &mut self.connections[index];
-        let timeout = ticks_of_us(connection.rtt.backed_off(bounds));
         // One tick more: the current one has partly passed.
         connection.rexmit_at = (self.tick as u32).wrapping_add(timeout + 1);
         connection.flags.set(Flags::REXMIT_ARMED);
+        if let Some(transfer) = self.transfers.get_mut(connection.transfer) {
+            transfer.recovery.timer = timer;
+        }
         self.wake_within(index, timeout + 1);
+    }
+
+    /// Starts the retransmission timer afresh (RFC 6298 §5), or the probe timer where that comes
+    /// first (RFC 8985 §7.2).
+    #[inline]
+    pub(crate) fn arm_retransmission(&mut self, index: usize) {
+        let timeout = self.connections[index].rtt.backed_off(self.rtt_bounds);
+        match self.probe_timeout(index) {
+            Some(probe) if probe < timeout => self.arm(index, probe, Timer::Probe),
+            _ => self.arm_timeout(index),
+        }
+    }
+
+    /// Starts the retransmission timer, whatever else might come first.
+    pub(crate) fn arm_timeout(&mut self, index: usize) {
+        let timeout = self.connections[index].rtt.backed_off(self.rtt_bounds);
+        let waited = self.already_waited(index);
+        // Never at once: what has waited so long was sent again just now, or is about to be.
+        let left = timeout.saturating_sub(waited).max(self.rtt_bounds.min.min(timeout));
+        self.arm(index, left, Timer::Timeout);
+    }
+
+    /// Looks for losses again when the reordering window is over.
+    pub(crate) fn arm_reorder(&mut self, index: usize, after_us: u32) {
+        self.arm(index, after_us, Timer::Reordering);
+    }
+
+    /// New data has left: a probe that was planned waits for its acknowledgement too.
+    #[inline]
+    pub(crate) fn push_back_probe(&mut self, index: usize) {
+        let planned =
+            self.transfer(index).is_some_and(|transfer| transfer.recovery.timer == Timer::Probe);
+        if planned {
+            self.arm_retransmission(index);
+        }
     }
 
     pub(crate) fn arm_delayed_ack(&mut self, index: usize) {
@@ -79,7 +126,18 @@ impl Stack {
         let connection = &mut self.connections[index];
         if connection.flags.has(Flags::REXMIT_ARMED) && due(connection.rexmit_at) {
             connection.flags.clear(Flags::REXMIT_ARMED);
-            self.retransmission_timeout(index);
+            let timer = match self.transfers.get_mut(connection.transfer) {
+                Some(transfer) => core::mem::take(&mut transfer.recovery.timer),
+                None => Timer::Timeout,
+            };
+            match timer {
+                Timer::Timeout => self.retransmission_timeout(index),
+                Timer::Probe => {
+                    self.send_probe(index);
+                    self.arm_timeout(index);
+                }
+                Timer::Reordering => self.reordering_over(index),
+            }
         }
         if self.connections[index].generation != generation {
             return;
@@ -92,8 +150,15 @@ impl Stack {
         if self.connections[index].generation != generation {
             return;
         }
+        let connection = &mut self.connections[index];
+        let paced_at = self.transfers.get(connection.transfer).map_or(now, |at| at.pacing.at_tick);
+        if connection.flags.has(Flags::PACING_ARMED) && due(paced_at) {
+            connection.flags.clear(Flags::PACING_ARMED);
+            self.push_out(index);
+        }
         let connection = &self.connections[index];
         let next = [
+            (Flags::PACING_ARMED, paced_at),
             (Flags::DELACK_ARMED, connection.delack_at),
             (Flags::REXMIT_ARMED, connection.rexmit_at),
             (Flags::EXPIRE_ARMED, connection.expire_at),
@@ -144,28 +209,14 @@ impl Stack {
         match connection.state {
             State::SynSent | State::SynReceived => connection.flags.set(Flags::SEND_SYN),
             _ => {
-                let mss = u32::from(connection.mss);
-                let first = connection.retries == 1;
-                let now_us = self.now_us;
-                let mut congestion = connection.congestion;
-                let private = &mut self.transfer_mut(index).congestion;
-                congestion.on_timeout(private, 0, mss, now_us, first);
-                let connection = &mut self.connections[index];
-                connection.congestion = congestion;
-                connection.flags.clear(Flags::IN_RECOVERY.with(Flags::RETRANSMIT));
-                connection.duplicate_acks = 0;
-                // RFC 6582 §4: duplicates of what was in flight start no recovery.
-                connection.recover = connection.snd_max;
-                connection.rewind();
-                // A peer may take its window back, though it should not (RFC 9293 §3.8.6). What
-                // is left of it is used, and where nothing is, it is probed.
-                connection.flags.set(Flags::FORCE);
-                if connection.snd_wnd == 0 && connection.unsent() > 0 {
+                if connection.snd_wnd == 0 {
+                    // The peer took its window back: what is in flight may be refused for that.
                     connection.flags.set(Flags::PERSIST.with(Flags::PROBE));
                 }
+                self.enter_loss(index);
             }
         }
-        self.arm_retransmission(index);
+        self.arm_timeout(index);
         self.push_out(index);
     }
 

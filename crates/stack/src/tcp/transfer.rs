@@ -4,10 +4,18 @@
 //! Records come from a pool and go back to it, so that an idle connection costs its entry and no
 //! more. There are never more of them than connections.
 
-use super::congestion::Private;
+use super::congestion::{CaState, Private};
 use super::connection::NO_LINK;
+use super::delivery_rate::Delivery;
 use super::out_of_order::Blocks;
+use super::pacing::Pacing;
+use super::prr::Prr;
+use super::rack::Rack;
+use super::recovery::Recovery;
 use super::sack::Reports;
+use super::scoreboard::Scoreboard;
+use super::tail_loss_probe::TailLossProbe;
+use super::undo::Undo;
 use crate::stack::Stack;
 
 /// A pooled record. [`Transfer::is_plain`] says whether it may be given back.
@@ -17,20 +25,39 @@ pub(crate) struct Transfer {
     pub(crate) blocks: Blocks,
     /// What selective acknowledgements are to say.
     pub(crate) reports: Reports,
+    pub(crate) sent: Scoreboard,
+    pub(crate) recovery: Recovery,
+    pub(crate) rack: Rack,
+    pub(crate) probe: TailLossProbe,
+    pub(crate) prr: Prr,
+    pub(crate) undo: Undo,
+    pub(crate) delivery: Delivery,
+    pub(crate) pacing: Pacing,
     /// What congestion control has learned.
     pub(crate) congestion: Private,
 }
 
 impl Transfer {
     /// Nothing in it is worth keeping: another record made anew would do as well.
+    #[inline]
     pub(crate) fn is_plain(&self) -> bool {
-        self.blocks.is_empty() && self.reports.is_empty() && self.congestion.is_plain()
+        self.blocks.is_empty()
+            && self.reports.is_empty()
+            && self.sent.is_empty()
+            && self.recovery.state == CaState::Open
+            && !self.undo.armed()
+            && self.rack.is_plain()
+            && self.pacing.most == 0
+            && self.congestion.is_plain()
     }
 
     /// As new, keeping the memory of its lists.
     fn clear(&mut self) {
-        self.blocks.clear();
-        self.reports.clear();
+        let mut sent = core::mem::take(&mut self.sent);
+        sent.clear();
+        let mut blocks = core::mem::take(&mut self.blocks);
+        blocks.clear();
+        *self = Transfer { sent, blocks, ..Transfer::default() };
     }
 }
 

@@ -32,7 +32,7 @@ fn it_begins_with_ten_segments() {
 
 #[test]
 fn slow_start_doubles_it_each_round_trip() {
-    let mut peer = Peer::new();
+    let mut peer = Peer::with(|config| config.tcp.pacing = false);
     let id = peer.accepted();
     peer.write(id, 0, 300_000);
     let mut acked = 1;

@@ -95,7 +95,7 @@ impl core::str::FromStr for Algorithm {
 
 /// Where a connection stands, as Linux's `tcpi_ca_state` numbers it.
 #[allow(dead_code, reason = "the whole vocabulary; recovery does not tell all of them yet")]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
 pub(crate) enum CaState {
     /// Nothing is amiss.

@@ -1,0 +1,105 @@
+//! Delivery rate: how fast the path carried what was delivered (draft-cheng-iccrg-delivery-rate-
+//! estimation, now a section of draft-ietf-ccwg-bbr).
+//!
+//! Each transmission remembers what had been delivered when it left. Its acknowledgement then tells
+//! the rate over the time in between, be that the sender's or the receiver's, whichever was longer.
+
+use super::congestion::RateSample;
+
+/// What a transmission remembers.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Snapshot {
+    /// Bytes delivered by then, and when the last of them were.
+    delivered: u32,
+    delivered_at: u32,
+    /// When the first transmission of this flight left.
+    first_sent_at: u32,
+    /// Bytes in flight, this transmission included.
+    in_flight: u32,
+    /// Bytes marked lost by then.
+    lost: u32,
+    app_limited: bool,
+}
+
+/// The connection's account. Totals are bytes modulo 2^32, times microseconds modulo 2^32.
+#[derive(Debug, Default)]
+pub(crate) struct Delivery {
+    pub(crate) delivered: u32,
+    delivered_at: u32,
+    first_sent_at: u32,
+    pub(crate) lost: u32,
+    /// The sender had nothing to send until so much is delivered; `None`: the network limits.
+    limited_until: Option<u32>,
+    /// Newest delivered transmission of this acknowledgement, with when it left.
+    newest: Option<(Snapshot, u32)>,
+}
+
+impl Delivery {
+    /// A transmission leaves now; `idle`: nothing was in flight.
+    #[inline]
+    pub(crate) fn sent(&mut self, now_us: u32, idle: bool, in_flight: u32) -> Snapshot {
+        if idle {
+            self.first_sent_at = now_us;
+            self.delivered_at = now_us;
+        }
+        Snapshot {
+            delivered: self.delivered,
+            delivered_at: self.delivered_at,
+            first_sent_at: self.first_sent_at,
+            in_flight,
+            lost: self.lost,
+            app_limited: self.limited_until.is_some(),
+        }
+    }
+
+    /// `bytes` of a transmission that left at `sent_at` have been delivered.
+    #[inline]
+    pub(crate) fn delivered(&mut self, bytes: u32, sent_at: u32, snapshot: &Snapshot, now_us: u32) {
+        self.delivered = self.delivered.wrapping_add(bytes);
+        self.delivered_at = now_us;
+        let newer = self.newest.is_none_or(|(_, other)| sent_at.wrapping_sub(other) as i32 >= 0);
+        if newer {
+            self.newest = Some((*snapshot, sent_at));
+            self.first_sent_at = sent_at;
+        }
+    }
+
+    /// The application has less to send than the window takes (RFC 7661's application-limited).
+    #[inline]
+    pub(crate) fn app_limited(&mut self, in_flight: u32) {
+        self.limited_until = Some(self.delivered.wrapping_add(in_flight.max(1)));
+    }
+
+    /// Whether the application limits the rate now.
+    pub(crate) fn is_app_limited(&self) -> bool {
+        self.limited_until.is_some()
+    }
+
+    /// The sample that an acknowledgement makes, once all it covers was told. `min_rtt_us`: an
+    /// interval shorter than that comes from acknowledgements that were held back and let go at
+    /// once.
+    #[inline]
+    pub(crate) fn sample(&mut self, min_rtt_us: u32) -> RateSample {
+        if self.limited_until.is_some_and(|until| self.delivered.wrapping_sub(until) as i32 > 0) {
+            self.limited_until = None;
+        }
+        let totals = RateSample {
+            delivered_total: self.delivered,
+            lost_total: self.lost,
+            ..RateSample::default()
+        };
+        let Some((snapshot, sent_at)) = self.newest.take() else { return totals };
+        let sending = sent_at.wrapping_sub(snapshot.first_sent_at);
+        let acknowledging = self.delivered_at.wrapping_sub(snapshot.delivered_at);
+        let interval_us = sending.max(acknowledging);
+        RateSample {
+            delivered: self.delivered.wrapping_sub(snapshot.delivered),
+            interval_us: if interval_us < min_rtt_us { 0 } else { interval_us },
+            prior_delivered: snapshot.delivered,
+            app_limited: snapshot.app_limited,
+            in_flight_at_send: snapshot.in_flight,
+            lost_since_send: self.lost.wrapping_sub(snapshot.lost),
+            ..totals
+        }
+    }
+}

@@ -1,0 +1,103 @@
+//! Pacing: segments leave at a rate and not in bursts of a window, so that queues on the path stay
+//! short. The rate is the algorithm's own, or the window over the round-trip time.
+
+use super::connection::Flags;
+use crate::stack::Stack;
+use crate::wheel::TICK_SHIFT;
+
+/// Microseconds of a timer tick, rounded up: what leaves up to a tick early need not wait, and what
+/// was not used for a few ticks may be made up for.
+const TICK_US: u32 = (1 << TICK_SHIFT) / 1000 + 1;
+const CREDIT_US: u32 = 4 * TICK_US;
+
+/// Below this round-trip time a window is a few ticks long, and pacing it would only delay.
+const LEAST_RTT_US: u32 = 1_000;
+
+/// When the next segment may leave.
+#[derive(Debug, Default)]
+pub(crate) struct Pacing {
+    /// Microseconds modulo 2^32; meaningless until something was paced.
+    next_at: u32,
+    running: bool,
+    /// When the timer fires, in ticks; valid while the connection's flag is set.
+    pub(crate) at_tick: u32,
+    /// The rate of the last paced segment, bytes a second; 0: not paced.
+    pub(crate) rate: u64,
+    /// Limit set by the application, bytes a second; 0: none.
+    pub(crate) most: u64,
+}
+
+impl Pacing {
+    /// The connection is idle: what was planned is over.
+    pub(crate) fn reset(&mut self) {
+        *self = Pacing { most: self.most, ..Pacing::default() };
+    }
+}
+
+impl Stack {
+    /// Bytes a second at which to send; `None`: as the window allows.
+    #[inline]
+    pub(crate) fn pacing_rate(&self, index: usize, in_flight: u32) -> Option<u64> {
+        let connection = &self.connections[index];
+        let transfer = self.transfer(index)?;
+        let most = transfer.pacing.most;
+        let own = transfer.congestion.pacing_rate();
+        let smoothed = connection.rtt.smoothed();
+        let rate = match own {
+            Some(rate) => Some(rate),
+            None if self.config.tcp.pacing && smoothed >= LEAST_RTT_US => {
+                connection.congestion.pacing_rate(in_flight, smoothed)
+            }
+            None => None,
+        };
+        match (rate, most) {
+            (rate, 0) => rate,
+            (rate, most) => Some(rate.map_or(most, |rate| rate.min(most))),
+        }
+    }
+
+    /// Whether a segment may leave now. If not, the timer is set.
+    #[inline]
+    pub(crate) fn may_leave(&mut self, index: usize) -> bool {
+        let now_us = self.now_us;
+        let Some(transfer) = self.transfers.get_mut(self.connections[index].transfer) else {
+            return true;
+        };
+        let pacing = &mut transfer.pacing;
+        if !pacing.running {
+            return true;
+        }
+        let ahead = pacing.next_at.wrapping_sub(now_us) as i32;
+        if ahead < TICK_US as i32 {
+            return true;
+        }
+        let ticks = (u64::from(ahead as u32) * 1000 >> TICK_SHIFT) as u32;
+        pacing.at_tick = (self.tick as u32).wrapping_add(ticks.max(1));
+        self.connections[index].flags.set(Flags::PACING_ARMED);
+        self.wake_within(index, ticks.max(1));
+        false
+    }
+
+    /// So many bytes have left.
+    #[inline]
+    pub(crate) fn pace(&mut self, index: usize, bytes: u32, in_flight: u32) {
+        let rate = self.pacing_rate(index, in_flight);
+        let now_us = self.now_us;
+        let Some(transfer) = self.transfers.get_mut(self.connections[index].transfer) else {
+            return;
+        };
+        let pacing = &mut transfer.pacing;
+        let Some(rate) = rate.filter(|&rate| rate > 0) else {
+            pacing.running = false;
+            pacing.rate = 0;
+            return;
+        };
+        pacing.rate = rate;
+        let earliest = now_us.wrapping_sub(CREDIT_US);
+        let late = !pacing.running || (pacing.next_at.wrapping_sub(earliest) as i32) < 0;
+        let from = if late { earliest } else { pacing.next_at };
+        let gap = (u64::from(bytes) * 1_000_000 / rate).min(1 << 30) as u32;
+        pacing.next_at = from.wrapping_add(gap);
+        pacing.running = true;
+    }
+}

@@ -1,0 +1,216 @@
+//! RACK: loss detection by time (RFC 8985 §6).
+//!
+//! A transmission is lost when one that left later has arrived, and the path has had time to
+//! reorder the two. No count of duplicates, so it finds lost retransmissions and losses at the end
+//! of a flight as well.
+
+use millrace_wire::seq::Seq;
+
+use super::scoreboard::{Mark, Scoreboard, Sent};
+
+/// Round trips that a larger reordering window lasts (RFC 8985 §6.2, step 4).
+const PERSISTENCE: u8 = 16;
+
+/// State of RFC 8985 §5.3.
+#[derive(Debug)]
+pub(crate) struct Rack {
+    /// The transmission that left last among those that have arrived, and its round trip.
+    sent_at: u32,
+    end: Seq,
+    rtt: u32,
+    valid: bool,
+    /// Highest sequence number that has arrived.
+    highest: Seq,
+    pub(crate) reordering_seen: bool,
+    /// Reordering window in quarters of the least round-trip time, and how many recoveries it
+    /// stays so wide.
+    quarters: u8,
+    persist: u8,
+    /// Where the round trip ends in which a duplicate was reported last.
+    dsack_round: Option<Seq>,
+}
+
+impl Default for Rack {
+    fn default() -> Self {
+        Rack {
+            sent_at: 0,
+            end: Seq(0),
+            rtt: 0,
+            valid: false,
+            highest: Seq(0),
+            reordering_seen: false,
+            quarters: 1,
+            persist: 0,
+            dsack_round: None,
+        }
+    }
+}
+
+/// What the detection needs to know of the connection.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Circumstances {
+    pub(crate) now_us: u32,
+    pub(crate) min_rtt_us: u32,
+    pub(crate) smoothed_us: u32,
+    pub(crate) mss: u32,
+    /// In fast recovery, or after a timeout.
+    pub(crate) recovering: bool,
+}
+
+fn before(a: u32, b: u32) -> bool {
+    (a.wrapping_sub(b) as i32) < 0
+}
+
+/// Whether a transmission left after another one; of two at once the later in sequence.
+fn sent_after((a, a_end): (u32, Seq), (b, b_end): (u32, Seq)) -> bool {
+    before(b, a) || (a == b && a_end.gt(b_end))
+}
+
+impl Rack {
+    /// Nothing was learned that is worth keeping.
+    pub(crate) fn is_plain(&self) -> bool {
+        !self.reordering_seen && self.quarters == 1
+    }
+
+    /// A transmission has arrived (RFC 8985 §6.2, steps 2 and 3). `echo_older`: the timestamp that
+    /// the peer echoes is of an earlier copy of it.
+    pub(crate) fn arrived(&mut self, sent: &Sent, now_us: u32, min_rtt_us: u32, echo_older: bool) {
+        if self.valid && sent.end.lt(self.highest) && !sent.mark.has(Mark::EVER) {
+            self.reordering_seen = true;
+        }
+        if !self.valid || sent.end.gt(self.highest) {
+            self.highest = sent.end;
+        }
+        let rtt = now_us.wrapping_sub(sent.sent_at);
+        if sent.mark.has(Mark::EVER) && (rtt < min_rtt_us || echo_older) {
+            return;
+        }
+        if !self.valid || sent_after((sent.sent_at, sent.end), (self.sent_at, self.end)) {
+            self.sent_at = sent.sent_at;
+            self.end = sent.end;
+            self.rtt = rtt;
+            self.valid = true;
+        }
+    }
+
+    /// A duplicate was reported: the window was too narrow (step 4).
+    pub(crate) fn duplicate_reported(&mut self, snd_una: Seq, snd_nxt: Seq) {
+        if self.dsack_round.is_some_and(|round| snd_una.ge(round)) {
+            self.dsack_round = None;
+        }
+        if self.dsack_round.is_none() {
+            self.dsack_round = Some(snd_nxt);
+            self.quarters = self.quarters.saturating_add(1);
+            self.persist = PERSISTENCE;
+        }
+    }
+
+    /// A recovery has ended.
+    pub(crate) fn recovered(&mut self) {
+        self.persist = self.persist.saturating_sub(1);
+        if self.persist == 0 {
+            self.quarters = 1;
+        }
+    }
+
+    fn reordering_window(&self, board: &Scoreboard, with: &Circumstances) -> u32 {
+        const DUPLICATES: u32 = 3;
+        if !self.reordering_seen && (with.recovering || board.sacked >= DUPLICATES * with.mss) {
+            return 0;
+        }
+        let window = with.min_rtt_us / 4 * u32::from(self.quarters);
+        window.min(with.smoothed_us)
+    }
+
+    /// Marks what is lost (step 5). Returns the bytes, and when to look again, in microseconds
+    /// from now: something sent earlier has not arrived, but may still.
+    pub(crate) fn detect(&mut self, board: &mut Scoreboard, with: &Circumstances) -> (u32, u32) {
+        if !self.valid {
+            return (0, 0);
+        }
+        let allowed = self.rtt + self.reordering_window(board, with);
+        let newest = (self.sent_at, self.end);
+        let (mut lost, mut wait) = (0, 0);
+        let late = |sent_at: u32| -> Result<(), u32> {
+            let elapsed = with.now_us.wrapping_sub(sent_at);
+            if elapsed >= allowed { Ok(()) } else { Err(allowed - elapsed) }
+        };
+
+        // First transmissions left in the order of their numbers.
+        let mut at = board.find(board.undecided);
+        let mut all_settled = true;
+        while let Some(&sent) = board.get(at) {
+            let settled = sent.mark.has(Mark::SACKED.with(Mark::LOST).with(Mark::RETRANSMITTED));
+            if !settled {
+                if !sent.mark.has(Mark::EVER) && !sent_after(newest, (sent.sent_at, sent.end)) {
+                    break;
+                }
+                let due = if sent_after(newest, (sent.sent_at, sent.end)) {
+                    late(sent.sent_at)
+                } else {
+                    Err(0)
+                };
+                match due {
+                    Ok(()) => lost += board.mark_lost(at),
+                    Err(left) => {
+                        wait = wait.max(left);
+                        all_settled = false;
+                    }
+                }
+            }
+            at += 1;
+            if all_settled {
+                board.undecided = sent.end;
+            }
+        }
+
+        // Copies left in the order of time.
+        while let Some(&(start, sent_at)) = board.retransmissions.front() {
+            let at = board.find(start);
+            let current = board.get(at).filter(|sent| {
+                sent.start.le(start)
+                    && sent.sent_at == sent_at
+                    && sent.mark.has(Mark::RETRANSMITTED)
+            });
+            if let Some(sent) = current {
+                if !sent_after(newest, (sent_at, sent.end)) {
+                    break;
+                }
+                match late(sent_at) {
+                    Ok(()) => lost += board.mark_lost(at),
+                    Err(left) => {
+                        wait = wait.max(left);
+                        break;
+                    }
+                }
+            }
+            board.retransmissions.pop_front();
+        }
+        (lost, wait)
+    }
+}
+
+/// Without RACK: a segment is lost when more than two segments' worth above it has arrived (RFC
+/// 6675 §4, `IsLost`), or with duplicates counted, once. Marks what is, and returns the bytes.
+pub(crate) fn detect_by_count(board: &mut Scoreboard, mss: u32) -> u32 {
+    let mut above = 0;
+    let mut first_not_lost = board.len();
+    while first_not_lost > 0 && above <= 2 * mss {
+        first_not_lost -= 1;
+        let sent = board.get(first_not_lost);
+        above += sent.filter(|sent| sent.mark.has(Mark::SACKED)).map_or(0, Sent::len);
+    }
+    if above <= 2 * mss {
+        return 0;
+    }
+    let mut lost = 0;
+    for at in board.find(board.undecided)..first_not_lost {
+        let Some(&sent) = board.get(at) else { break };
+        let settled = Mark::SACKED.with(Mark::LOST).with(Mark::RETRANSMITTED).with(Mark::EVER);
+        if !sent.mark.has(settled) {
+            lost += board.mark_lost(at);
+        }
+        board.undecided = sent.end;
+    }
+    lost
+}

@@ -1,0 +1,164 @@
+//! Sending again what is lost, as far as the congestion window allows (RFC 6675 §5, `NextSeg`).
+
+use millrace_frames::TxBatch;
+
+use super::congestion::CaState;
+use super::connection::{Features, Flags};
+use super::delivery_rate::Snapshot;
+use super::frto::Frto;
+use super::output::Stop;
+use super::scoreboard::{Mark, Sent};
+use super::transfer::Transfer;
+use crate::stack::Stack;
+use millrace_frames::Frame;
+use millrace_wire::seq::Seq;
+
+impl Stack {
+    /// Puts a first transmission on the scoreboard.
+    #[inline]
+    pub(crate) fn note_sent(&mut self, index: usize, start: Seq, end: Seq, frame: Frame) {
+        let now_us = self.now_us;
+        let before = self.in_flight(index);
+        let len = (end - start) as u32;
+        let transfer = self.transfer_mut(index);
+        let idle = transfer.sent.is_empty();
+        let snapshot = transfer.delivery.sent(now_us, idle, before + len);
+        transfer.sent.push(Sent {
+            start,
+            end,
+            frame,
+            sent_at: now_us,
+            mark: Mark::default(),
+            snapshot,
+        });
+        if matches!(transfer.recovery.state, CaState::Cwr | CaState::Recovery) {
+            transfer.prr.out += len;
+        }
+    }
+
+    /// Sends again what is lost.
+    pub(crate) fn retransmit(&mut self, index: usize, out: &mut TxBatch) -> Stop {
+        loop {
+            let in_flight = self.in_flight(index);
+            let connection = &self.connections[index];
+            let (window, mss) = (connection.congestion.window, u32::from(connection.mss));
+            let edge = connection.snd_una + connection.snd_wnd;
+            let Some(transfer) = self.transfers.get_mut(connection.transfer) else {
+                return Stop::Done;
+            };
+            let force = transfer.recovery.force;
+            if transfer.recovery.frto == Frto::SendingNew && !force {
+                return Stop::Done;
+            }
+            let Some(at) = transfer.sent.next_lost() else {
+                transfer.recovery.force = false;
+                return Stop::Done;
+            };
+            let Some(&piece) = transfer.sent.get(at) else { return Stop::Done };
+            let room = window.saturating_sub(in_flight);
+            if !force && room < piece.len().min(mss) {
+                return Stop::Done;
+            }
+            // A peer may take its window back, though it should not (RFC 9293 §3.8.6). What is left
+            // of it is used, and where nothing is, it is probed.
+            let left = (edge - piece.start).max(0) as u32;
+            if left == 0 || (at > 0 && left < piece.len().min(mss)) {
+                transfer.recovery.force = false;
+                return Stop::Done;
+            }
+            if out.is_full() {
+                return Stop::Again;
+            }
+            if !force && !self.may_leave(index) {
+                return Stop::Done;
+            }
+            let most = (room.max(mss) / mss * mss).min(left);
+            if !self.send_again(index, at, most, out) {
+                return Stop::Again;
+            }
+            if let Some(transfer) = self.transfers.get_mut(self.connections[index].transfer) {
+                transfer.recovery.force = false;
+            }
+        }
+    }
+
+    /// The probe of a tail: new data if there is any, whatever the window, else the last segment
+    /// once more (RFC 8985 §7.3).
+    pub(crate) fn transmit_probe(&mut self, index: usize, out: &mut TxBatch) -> Stop {
+        let connection = &self.connections[index];
+        let (mss, unsent) = (u32::from(connection.mss), connection.unsent());
+        let Some(transfer) = self.transfers.get_mut(connection.transfer) else {
+            return Stop::Done;
+        };
+        if !transfer.probe.due {
+            return Stop::Done;
+        }
+        if out.is_full() {
+            return Stop::Again;
+        }
+        let sent = if !transfer.probe.repeats() && unsent > 0 {
+            let most = unsent.min(mss);
+            self.send_segment(index, most, false, out)
+        } else {
+            let Transfer { sent, .. } = transfer;
+            let Some(&last) = sent.last() else {
+                transfer.probe.due = false;
+                return Stop::Done;
+            };
+            let mut at = sent.len() - 1;
+            if last.len() > mss {
+                let whole = (last.len() - 1) / mss * mss;
+                sent.split(&self.arena, at, last.start + whole);
+                at += 1;
+            }
+            self.send_again(index, at, mss, out)
+        };
+        if !sent {
+            return Stop::Again;
+        }
+        if let Some(transfer) = self.transfers.get_mut(self.connections[index].transfer) {
+            transfer.probe.due = false;
+        }
+        self.arm_timeout(index);
+        Stop::Done
+    }
+
+    /// Sends a record, or its first `most` bytes, once more. Returns false if no frame was free.
+    fn send_again(&mut self, index: usize, at: usize, most: u32, out: &mut TxBatch) -> bool {
+        let connection = &self.connections[index];
+        let Some(transfer) = self.transfers.get_mut(connection.transfer) else { return true };
+        let Some(&piece) = transfer.sent.get(at) else { return true };
+        let data = ((connection.snd_end - piece.start).max(0) as u32).min(piece.len());
+        let fin = piece.end.gt(connection.snd_end);
+        let Some((end, _)) =
+            self.transmit_piece(index, piece.frame, piece.start, data.min(most), fin, true, out)
+        else {
+            return false;
+        };
+        let timestamp = self.connections[index]
+            .features
+            .has(Features::TIMESTAMPS)
+            .then(|| self.timestamp(index));
+        let now_us = self.now_us;
+        let in_flight = self.in_flight(index);
+        let mss = u32::from(self.connections[index].mss);
+        let Some(transfer) = self.transfers.get_mut(self.connections[index].transfer) else {
+            return true;
+        };
+        if end.lt(piece.end) {
+            transfer.sent.split(&self.arena, at, end);
+        }
+        let len = (end - piece.start) as u32;
+        let snapshot: Snapshot = transfer.delivery.sent(now_us, false, in_flight + len);
+        transfer.sent.retransmitted(at, now_us, snapshot);
+        transfer.prr.out += len;
+        transfer.undo.retransmitted(len, timestamp);
+        self.counters.segments_retransmitted += u64::from(len.div_ceil(mss));
+        self.connections[index].last_sent = now_us;
+        self.pace(index, len, in_flight);
+        if at == 0 || !self.connections[index].flags.has(Flags::REXMIT_ARMED) {
+            self.arm_retransmission(index);
+        }
+        true
+    }
+}

@@ -1,0 +1,390 @@
+//! The scoreboard: what was sent and is not acknowledged, and what is known of each piece (RFC
+//! 2018 §5, RFC 6675 §3 and §4).
+//!
+//! A record stands for one transmission: a segment, or a super-segment that the port cut up.
+//! Selective acknowledgements and losses split records at multiples of the segment size only, so
+//! that a peer cannot make more records of a window than it has segments.
+
+use std::collections::VecDeque;
+
+use millrace_frames::{Arena, Frame};
+use millrace_wire::seq::Seq;
+
+use super::delivery_rate::Snapshot;
+
+/// What is known of a record.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Mark(u8);
+
+impl Mark {
+    /// Selectively acknowledged.
+    pub(crate) const SACKED: Mark = Mark(1);
+    /// Believed to be lost.
+    pub(crate) const LOST: Mark = Mark(2);
+    /// Sent again, and that copy is believed to be under way.
+    pub(crate) const RETRANSMITTED: Mark = Mark(4);
+    /// Was sent more than once.
+    pub(crate) const EVER: Mark = Mark(8);
+
+    #[inline]
+    pub(crate) const fn has(self, other: Mark) -> bool {
+        self.0 & other.0 != 0
+    }
+
+    #[inline]
+    pub(crate) const fn with(self, other: Mark) -> Mark {
+        Mark(self.0 | other.0)
+    }
+
+    #[inline]
+    fn set(&mut self, other: Mark) {
+        self.0 |= other.0;
+    }
+
+    #[inline]
+    fn clear(&mut self, other: Mark) {
+        self.0 &= !other.0;
+    }
+}
+
+/// One transmission.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Sent {
+    /// First sequence number, and the one after the last; a FIN counts.
+    pub(crate) start: Seq,
+    pub(crate) end: Seq,
+    /// The frame in which its payload begins; none for a FIN alone.
+    pub(crate) frame: Frame,
+    /// When it left last, microseconds.
+    pub(crate) sent_at: u32,
+    pub(crate) mark: Mark,
+    pub(crate) snapshot: Snapshot,
+}
+
+impl Sent {
+    #[inline]
+    pub(crate) fn len(&self) -> u32 {
+        (self.end - self.start) as u32
+    }
+}
+
+/// Everything in flight, in the order of sequence numbers.
+#[derive(Debug, Default)]
+pub(crate) struct Scoreboard {
+    records: VecDeque<Sent>,
+    /// Bytes of records with the mark.
+    pub(crate) sacked: u32,
+    pub(crate) lost: u32,
+    pub(crate) retransmitted: u32,
+    /// End of the highest block selectively acknowledged; meaningless while nothing is.
+    pub(crate) highest_sacked: Seq,
+    /// The blocks of the last acknowledgement: what they cover needs no second look.
+    known: [(Seq, Seq); 4],
+    /// No record before it is lost and waits to be sent again.
+    next_lost: Seq,
+    /// Every record before it is settled for the detection of loss: acknowledged selectively,
+    /// lost, or sent again.
+    pub(crate) undecided: Seq,
+    /// What was sent again, in the order of time; may name records that are gone.
+    pub(crate) retransmissions: VecDeque<(Seq, u32)>,
+}
+
+/// Memory that an empty scoreboard keeps for its next use, in records.
+const KEPT: usize = 64;
+
+impl Scoreboard {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.records.is_empty()
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.records.len()
+    }
+
+    pub(crate) fn clear(&mut self) {
+        self.records.clear();
+        self.retransmissions.clear();
+        self.records.shrink_to(KEPT);
+        self.retransmissions.shrink_to(KEPT);
+        (self.sacked, self.lost, self.retransmitted) = (0, 0, 0);
+        self.known = Default::default();
+    }
+
+    #[inline]
+    pub(crate) fn get(&self, at: usize) -> Option<&Sent> {
+        self.records.get(at)
+    }
+
+    #[inline]
+    pub(crate) fn first(&self) -> Option<&Sent> {
+        self.records.front()
+    }
+
+    #[inline]
+    pub(crate) fn last(&self) -> Option<&Sent> {
+        self.records.back()
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Sent> {
+        self.records.iter()
+    }
+
+    /// Adds a first transmission, behind all others.
+    #[inline]
+    pub(crate) fn push(&mut self, sent: Sent) {
+        if self.records.is_empty() {
+            self.next_lost = sent.start;
+            self.undecided = sent.start;
+            self.highest_sacked = sent.start;
+            self.known = [(sent.start, sent.start); 4];
+        }
+        self.records.push_back(sent);
+    }
+
+    /// Number of the record that holds `seq`, or of the first after it.
+    #[inline]
+    pub(crate) fn find(&self, seq: Seq) -> usize {
+        match self.records.front() {
+            Some(first) if first.end.gt(seq) => 0,
+            _ => self.records.partition_point(|sent| sent.end.le(seq)),
+        }
+    }
+
+    /// Takes marks off a record's account.
+    #[inline]
+    fn forget(&mut self, mark: Mark, len: u32) {
+        if mark.has(Mark::SACKED) {
+            self.sacked -= len;
+        }
+        if mark.has(Mark::LOST) {
+            self.lost -= len;
+        }
+        if mark.has(Mark::RETRANSMITTED) {
+            self.retransmitted -= len;
+        }
+    }
+
+    /// Takes off what a cumulative acknowledgement covers, piece by piece: the next whole record
+    /// that ends at `ack` or before, or the part of one.
+    #[inline]
+    pub(crate) fn acknowledge(&mut self, arena: &Arena, ack: Seq) -> Option<Sent> {
+        let first = *self.records.front()?;
+        if first.end.le(ack) {
+            self.records.pop_front();
+            if first.mark != Mark::default() {
+                self.forget(first.mark, first.len());
+            }
+            return Some(first);
+        }
+        if first.start.ge(ack) {
+            return None;
+        }
+        let part = Sent { end: ack, ..first };
+        self.forget(first.mark, part.len());
+        let first = &mut self.records[0];
+        first.start = ack;
+        first.frame = frame_of(arena, first.frame, ack);
+        Some(part)
+    }
+
+    /// Cuts the record in two at `seq`, which lies inside.
+    pub(crate) fn split(&mut self, arena: &Arena, at: usize, seq: Seq) {
+        let mut second = self.records[at];
+        debug_assert!(second.start.lt(seq) && second.end.gt(seq));
+        self.records[at].end = seq;
+        second.start = seq;
+        second.frame = frame_of(arena, second.frame, seq);
+        if second.mark.has(Mark::RETRANSMITTED) {
+            // Both halves must be found by time; a place in the middle is a search, and rare.
+            let place = self.retransmissions.partition_point(|&(_, sent_at)| {
+                (sent_at.wrapping_sub(second.sent_at) as i32) <= 0
+            });
+            self.retransmissions.insert(place, (seq, second.sent_at));
+        }
+        self.records.insert(at + 1, second);
+    }
+
+    /// Takes in a SACK block within `snd_una..snd_nxt`. What it newly covers goes to `newly`.
+    pub(crate) fn sack(
+        &mut self,
+        arena: &Arena,
+        (start, end): (Seq, Seq),
+        mss: u32,
+        newly: &mut impl FnMut(&Sent),
+    ) {
+        let mut at = self.find(start);
+        while let Some(&sent) = self.records.get(at) {
+            if sent.start.ge(end) {
+                break;
+            }
+            if sent.mark.has(Mark::SACKED) {
+                at += 1;
+                continue;
+            }
+            // A peer says less than all of the record arrived: whole segments of it count.
+            if sent.start.lt(start) {
+                let cut = round_up((start - sent.start) as u32, mss);
+                if cut >= sent.len() {
+                    at += 1;
+                    continue;
+                }
+                self.split(arena, at, sent.start + cut);
+                at += 1;
+                continue;
+            }
+            if sent.end.gt(end) {
+                let cut = (end - sent.start) as u32 / mss * mss;
+                if cut == 0 {
+                    break;
+                }
+                self.split(arena, at, sent.start + cut);
+            }
+            let sent = self.records[at];
+            newly(&sent);
+            self.forget(sent.mark, sent.len());
+            let record = &mut self.records[at];
+            record.mark.clear(Mark::LOST.with(Mark::RETRANSMITTED));
+            record.mark.set(Mark::SACKED);
+            self.sacked += sent.len();
+            self.highest_sacked = self.highest_sacked.max(sent.end);
+            at += 1;
+        }
+    }
+
+    /// The parts of a SACK block that the last acknowledgement's blocks did not cover, and notes
+    /// the blocks of this one. A block that only grew costs what it grew by.
+    pub(crate) fn unknown_parts(&self, (start, end): (Seq, Seq)) -> [(Seq, Seq); 2] {
+        for &(from, to) in &self.known {
+            if from.lt(to) && from.lt(end) && to.gt(start) {
+                return [(start, from.min(end).max(start)), (to.max(start).min(end), end)];
+            }
+        }
+        [(start, end), (end, end)]
+    }
+
+    /// The blocks of an acknowledgement, for the next one's [`Scoreboard::unknown_parts`].
+    pub(crate) fn know(&mut self, blocks: &[(Seq, Seq)]) {
+        for (to, from) in self
+            .known
+            .iter_mut()
+            .zip(blocks.iter().copied().chain(core::iter::repeat((Seq(0), Seq(0)))))
+        {
+            *to = from;
+        }
+    }
+
+    /// Believes a record to be lost; one that was sent again, that the copy is lost too. Returns
+    /// the bytes.
+    pub(crate) fn mark_lost(&mut self, at: usize) -> u32 {
+        let sent = &mut self.records[at];
+        let len = sent.len();
+        if sent.mark.has(Mark::RETRANSMITTED) {
+            sent.mark.clear(Mark::RETRANSMITTED);
+            self.retransmitted -= len;
+        }
+        if !sent.mark.has(Mark::LOST) {
+            sent.mark.set(Mark::LOST);
+            self.lost += len;
+        }
+        if sent.start.lt(self.next_lost) {
+            self.next_lost = sent.start;
+        }
+        len
+    }
+
+    /// Takes back every belief in a loss: nothing was lost.
+    pub(crate) fn unmark_lost(&mut self) {
+        for sent in &mut self.records {
+            sent.mark.clear(Mark::LOST);
+        }
+        self.lost = 0;
+        self.undecided = self.records.front().map_or(self.undecided, |first| first.start);
+    }
+
+    /// The peer threw away what it had acknowledged selectively (RFC 2018 §8).
+    pub(crate) fn renege(&mut self) {
+        for sent in &mut self.records {
+            sent.mark.clear(Mark::SACKED);
+        }
+        self.sacked = 0;
+        self.known = Default::default();
+        self.undecided = self.records.front().map_or(self.undecided, |first| first.start);
+    }
+
+    /// The first record that is lost and was not sent again.
+    #[inline]
+    pub(crate) fn next_lost(&mut self) -> Option<usize> {
+        if self.lost == 0 {
+            return None;
+        }
+        let from = self.find(self.next_lost);
+        let found = (from..self.records.len()).find(|&at| {
+            let mark = self.records[at].mark;
+            mark.has(Mark::LOST) && !mark.has(Mark::RETRANSMITTED)
+        });
+        self.next_lost = match found {
+            Some(at) => self.records[at].start,
+            None => self.records.back().map_or(self.next_lost, |last| last.end),
+        };
+        found
+    }
+
+    /// A record left again, now.
+    pub(crate) fn retransmitted(&mut self, at: usize, now_us: u32, snapshot: Snapshot) {
+        let sent = &mut self.records[at];
+        if !sent.mark.has(Mark::RETRANSMITTED) {
+            self.retransmitted += sent.len();
+        }
+        sent.mark.set(Mark::RETRANSMITTED.with(Mark::EVER));
+        sent.sent_at = now_us;
+        sent.snapshot = snapshot;
+        self.retransmissions.push_back((sent.start, now_us));
+        if sent.start == self.next_lost {
+            self.next_lost = sent.end;
+        }
+    }
+
+    /// Whether the account is right; for tests.
+    pub(crate) fn check(&self, snd_una: Seq, snd_nxt: Seq) {
+        let (mut sacked, mut lost, mut retransmitted) = (0, 0, 0);
+        let mut at = None;
+        for sent in &self.records {
+            assert!(at.is_none_or(|at| at == sent.start), "a hole in the scoreboard");
+            assert!(sent.start.lt(sent.end), "an empty record");
+            assert!(
+                !(sent.mark.has(Mark::SACKED)
+                    && sent.mark.has(Mark::LOST.with(Mark::RETRANSMITTED))),
+                "arrived and lost"
+            );
+            let count = |mark| if sent.mark.has(mark) { sent.len() } else { 0 };
+            sacked += count(Mark::SACKED);
+            lost += count(Mark::LOST);
+            retransmitted += count(Mark::RETRANSMITTED);
+            at = Some(sent.end);
+        }
+        assert_eq!(
+            (sacked, lost, retransmitted),
+            (self.sacked, self.lost, self.retransmitted),
+            "the scoreboard's account"
+        );
+        if let (Some(first), Some(last)) = (self.records.front(), self.records.back()) {
+            assert_eq!((first.start, last.end), (snd_una, snd_nxt), "the scoreboard's ends");
+        }
+    }
+}
+
+fn round_up(bytes: u32, mss: u32) -> u32 {
+    bytes.div_ceil(mss) * mss
+}
+
+/// The frame of a send queue that holds `seq`, from one before it on; none behind the data.
+fn frame_of(arena: &Arena, mut frame: Frame, seq: Seq) -> Frame {
+    while frame.is_some() {
+        let meta = arena.meta(frame);
+        if (Seq(meta.mark) + u32::from(meta.len)).gt(seq) {
+            break;
+        }
+        frame = meta.next;
+    }
+    frame
+}

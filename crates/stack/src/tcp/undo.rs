@@ -1,0 +1,90 @@
+//! Taking back a reduction that proves unnecessary.
+//!
+//! Two proofs are believed: the peer echoes a timestamp that is older than the first
+//! retransmission, so the original arrived (Eifel, RFC 3522 and RFC 4015); or it reports every
+//! retransmission as a duplicate (RFC 3708 with RFC 2883).
+
+use millrace_wire::seq::Seq;
+
+use super::congestion::Congestion;
+
+/// What stood before the reduction, and what was sent again since.
+#[derive(Debug, Default)]
+pub(crate) struct Undo {
+    /// `snd_una` when the reduction was made; `None`: there is none to take back.
+    marker: Option<Seq>,
+    prior: Option<Congestion>,
+    /// Bytes sent again that were not reported as duplicates; `None`: nothing was sent again yet.
+    outstanding: Option<u32>,
+    /// Our timestamp when the first retransmission left.
+    stamp: Option<u32>,
+}
+
+impl Undo {
+    /// The window is reduced now. `retransmitted`: bytes that were sent again before (by a tail
+    /// loss probe) and are under way.
+    pub(crate) fn begin(&mut self, snd_una: Seq, prior: Congestion, retransmitted: u32) {
+        self.marker = Some(snd_una);
+        self.prior = Some(prior);
+        self.outstanding = (retransmitted > 0).then_some(retransmitted);
+    }
+
+    /// A further timeout for the same data: what it reduces from is not what stood before.
+    pub(crate) fn begin_again(&mut self, snd_una: Seq) {
+        self.marker = Some(snd_una);
+        self.outstanding = None;
+    }
+
+    /// Something leaves again. `timestamp`: the value that it carries, where timestamps are spoken.
+    #[inline]
+    pub(crate) fn retransmitted(&mut self, bytes: u32, timestamp: Option<u32>) {
+        if self.stamp.is_none() {
+            self.stamp = timestamp;
+        }
+        self.outstanding = Some(self.outstanding.unwrap_or(0).saturating_add(bytes));
+    }
+
+    /// A duplicate of so many bytes was reported.
+    pub(crate) fn duplicate_reported(&mut self, (start, end): (Seq, Seq)) {
+        if self.marker.is_some_and(|marker| start.ge(marker))
+            && let Some(outstanding) = &mut self.outstanding
+        {
+            *outstanding = outstanding.saturating_sub((end - start).max(0) as u32);
+        }
+    }
+
+    /// The echo is older than the first retransmission.
+    pub(crate) fn original_arrived(&self, echo: Option<u32>) -> bool {
+        match (self.stamp, echo) {
+            (Some(stamp), Some(echo)) => (echo.wrapping_sub(stamp) as i32) < 0,
+            _ => false,
+        }
+    }
+
+    /// There is a reduction that may still be taken back.
+    pub(crate) fn armed(&self) -> bool {
+        self.marker.is_some()
+    }
+
+    /// Every retransmission was reported as a duplicate.
+    pub(crate) fn all_duplicates(&self) -> bool {
+        self.marker.is_some() && self.outstanding == Some(0)
+    }
+
+    /// The reduction was not necessary.
+    pub(crate) fn proven(&self, echo: Option<u32>) -> bool {
+        self.marker.is_some() && (self.outstanding == Some(0) || self.original_arrived(echo))
+    }
+
+    /// What stood before; nothing is left to take back.
+    pub(crate) fn take(&mut self) -> Option<Congestion> {
+        self.marker = None;
+        self.outstanding = None;
+        self.prior.take()
+    }
+
+    /// Recovery has ended and nothing is under way that was sent again.
+    pub(crate) fn end(&mut self) {
+        *self = Undo::default();
+    }
+}
