@@ -17,13 +17,16 @@ pub mod arp;
 pub mod checksum;
 #[cfg(test)]
 mod deterministic;
+pub mod dhcpv4;
 pub mod ether;
 pub mod flow;
 pub mod icmpv4;
+pub mod igmp;
 pub mod ipv4;
 pub mod ipv6;
 pub mod mac;
 mod malformed;
+pub mod mld;
 pub mod protocol;
 pub mod seq;
 pub mod tcp;

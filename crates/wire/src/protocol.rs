@@ -2,6 +2,8 @@
 
 /// Internet Control Message Protocol for IPv4 (RFC 792).
 pub const ICMP: u8 = 1;
+/// Internet Group Management Protocol (RFC 3376).
+pub const IGMP: u8 = 2;
 /// Transmission Control Protocol (RFC 9293).
 pub const TCP: u8 = 6;
 /// User Datagram Protocol (RFC 768).

@@ -4,12 +4,15 @@
 mod arp;
 #[path = "../../src/deterministic.rs"]
 mod deterministic;
+mod dhcpv4;
 mod ether;
 mod flow;
 mod hostile;
 mod icmpv4;
+mod igmp;
 mod ipv4;
 mod ipv6;
+mod mld;
 mod tcp;
 mod toeplitz;
 mod touch;

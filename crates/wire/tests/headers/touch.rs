@@ -4,7 +4,7 @@
 use std::hint::black_box;
 
 use millrace_wire::tcp::{Quoted, Segment};
-use millrace_wire::{Flow, arp, ether, icmpv4, ipv4, ipv6, udp};
+use millrace_wire::{Flow, arp, dhcpv4, ether, icmpv4, igmp, ipv4, ipv6, mld, udp};
 
 /// Offset of a view's part in the bytes that the view was made from.
 fn offset_in(part: &[u8], whole: &[u8]) -> usize {
@@ -106,6 +106,55 @@ pub fn icmpv4(bytes: &[u8]) {
             ipv4(quote);
         }
         icmpv4::Kind::Other { .. } => {}
+    }
+}
+
+/// Reads an IGMP message.
+pub fn igmp(bytes: &[u8]) {
+    let Ok(packet) = igmp::Packet::parse(bytes) else {
+        return;
+    };
+    black_box(packet.verify_checksum());
+    if let igmp::Kind::Query(query) = packet.kind() {
+        assert!((1..=3).contains(&query.version) && query.robustness < 8);
+        assert!(query.interval <= 31_744 && query.max_response.as_millis() <= 3_174_400);
+        assert!(4 * query.sources().count() <= bytes.len());
+        black_box(query.sources().last());
+    }
+}
+
+/// Reads an MLD message.
+pub fn mld(bytes: &[u8]) {
+    let Ok(Some(kind)) = mld::parse(bytes) else {
+        return;
+    };
+    if let mld::Kind::Query(query) = kind {
+        assert!((1..=2).contains(&query.version) && query.robustness < 8);
+        assert!(query.max_response.as_millis() <= 8_387_584);
+        assert!(16 * query.sources().count() <= bytes.len());
+        black_box(query.sources().last());
+    }
+}
+
+/// Reads a DHCP message.
+pub fn dhcpv4(bytes: &[u8]) {
+    let Ok(packet) = dhcpv4::Packet::parse(bytes) else {
+        return;
+    };
+    black_box((packet.is_reply(), packet.is_request(), packet.transaction(), packet.seconds()));
+    black_box((packet.client_address(), packet.your_address(), packet.hardware_address()));
+    black_box((packet.wants_broadcast(), packet.message_type()));
+    let mut total = 0;
+    for item in packet.options() {
+        let item = item.expect("a parsed message has no broken option");
+        offset_in(item.data, bytes);
+        total += item.data.len() + 2;
+        black_box(packet.addresses(item.code).last());
+        black_box((packet.long_option(item.code), packet.short_option(item.code)));
+    }
+    assert!(total <= bytes.len());
+    for route in packet.classless_routes().into_iter().flatten() {
+        assert!(route.prefix <= 32);
     }
 }
 
