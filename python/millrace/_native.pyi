@@ -200,6 +200,41 @@ class Handle:
         ValueError for one that does not fit the MTU. False at first.
         """
 
+    def join_group(self, group: str, source: str | None = None) -> None:
+        """Take datagrams to a multicast group: from every source, or only from `source` and those
+        of further calls.
+
+        Without this the socket gets nothing that is sent to the group. Raises ValueError for what
+        is no group, OSError: EEXIST for a member, ENOBUFS at a bound.
+        """
+
+    def leave_group(self, group: str, source: str | None = None) -> None:
+        """Take no more datagrams to a group, or no more from a source that was joined by name.
+
+        Raises OSError (EADDRNOTAVAIL) when the socket is no member.
+        """
+
+    def block_source(self, group: str, source: str) -> None:
+        """Take no datagrams from `source` any more, of a group joined for every source."""
+
+    def unblock_source(self, group: str, source: str) -> None:
+        """Take datagrams from a blocked source again."""
+
+    def multicast_ttl(self, ttl: int) -> None:
+        """How many routers may forward what is sent to groups: 1 at first, which is none; 0 keeps
+        it on this host (IP_MULTICAST_TTL, IPV6_MULTICAST_HOPS).
+        """
+
+    def multicast_loop(self, on: bool) -> None:
+        """Whether members on this channel hear what is sent to groups (IP_MULTICAST_LOOP). True at
+        first.
+        """
+
+    def multicast_source(self, address: str | None) -> None:
+        """The channel's address that what is sent to groups comes from (IP_MULTICAST_IF); None
+        for the first one.
+        """
+
     def info(self) -> ConnectionInfo:
         """What TCP knows of this connection now."""
 

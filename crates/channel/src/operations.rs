@@ -4,7 +4,7 @@ use core::net::{IpAddr, Ipv4Addr, SocketAddr};
 use core::time::Duration;
 use std::io;
 
-use millrace_stack::{ConnectionInfo, Failure};
+use millrace_stack::{ConnectionInfo, Failure, SocketId};
 
 use crate::handle::Inner;
 use crate::{Channel, Handle};
@@ -99,6 +99,89 @@ impl Channel {
             Inner::Datagram(id) => self.stack.set_dont_fragment(id, on),
             _ => Err(not_a("datagram socket", handle)),
         }
+    }
+
+    /// Takes datagrams to a multicast group: from every source, or from this one and those of
+    /// further calls (`IP_ADD_MEMBERSHIP`, `IP_ADD_SOURCE_MEMBERSHIP`).
+    ///
+    /// # Errors
+    /// `InvalidInput` for what is no group or no source of it, `AlreadyExists`, `QuotaExceeded` at
+    /// a bound of the stack's, `NotConnected` when the handle is stale.
+    pub fn join_group(
+        &mut self,
+        handle: Handle,
+        group: IpAddr,
+        source: Option<IpAddr>,
+    ) -> io::Result<()> {
+        self.stack.join_group(datagram(handle)?, group, source)
+    }
+
+    /// Takes them no more, or no more from one source that was joined by name.
+    ///
+    /// # Errors
+    /// `AddrNotAvailable` when the socket is no member; as [`Channel::join_group`].
+    pub fn leave_group(
+        &mut self,
+        handle: Handle,
+        group: IpAddr,
+        source: Option<IpAddr>,
+    ) -> io::Result<()> {
+        self.stack.leave_group(datagram(handle)?, group, source)
+    }
+
+    /// Takes no datagrams of one source any more, of a group that was joined for every source.
+    ///
+    /// # Errors
+    /// As [`Channel::join_group`].
+    pub fn block_source(
+        &mut self,
+        handle: Handle,
+        group: IpAddr,
+        source: IpAddr,
+    ) -> io::Result<()> {
+        self.stack.block_source(datagram(handle)?, group, source)
+    }
+
+    /// Takes datagrams of a source again that was blocked.
+    ///
+    /// # Errors
+    /// As [`Channel::leave_group`].
+    pub fn unblock_source(
+        &mut self,
+        handle: Handle,
+        group: IpAddr,
+        source: IpAddr,
+    ) -> io::Result<()> {
+        self.stack.unblock_source(datagram(handle)?, group, source)
+    }
+
+    /// How many routers may forward what the socket sends to groups: 1 at first, which is none.
+    ///
+    /// # Errors
+    /// `NotConnected` when the handle is stale.
+    pub fn set_multicast_ttl(&mut self, handle: Handle, ttl: u8) -> io::Result<()> {
+        self.stack.set_multicast_ttl(datagram(handle)?, ttl)
+    }
+
+    /// Whether sockets of this channel get what the socket sends to groups that they listen to. On
+    /// at first.
+    ///
+    /// # Errors
+    /// `NotConnected` when the handle is stale.
+    pub fn set_multicast_loop(&mut self, handle: Handle, on: bool) -> io::Result<()> {
+        self.stack.set_multicast_loop(datagram(handle)?, on)
+    }
+
+    /// The channel's address that what is sent to groups comes from; `None`: the first one.
+    ///
+    /// # Errors
+    /// `AddrNotAvailable` when it is not the channel's, `NotConnected` when the handle is stale.
+    pub fn set_multicast_source(
+        &mut self,
+        handle: Handle,
+        source: Option<IpAddr>,
+    ) -> io::Result<()> {
+        self.stack.set_multicast_source(datagram(handle)?, source)
     }
 
     /// Closes whatever it is. What was written to a connection is still delivered, for as long as
@@ -222,6 +305,13 @@ impl Channel {
         facts.extend(self.facts.iter().cloned());
         facts.extend(port.facts.iter().cloned());
         facts
+    }
+}
+
+fn datagram(handle: Handle) -> io::Result<SocketId> {
+    match handle.0 {
+        Inner::Datagram(id) => Ok(id),
+        _ => Err(not_a("datagram socket", handle)),
     }
 }
 

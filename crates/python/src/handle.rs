@@ -160,6 +160,56 @@ impl Handle {
         self.shared.core()?.channel.set_dont_fragment(self.inner, on).map_err(to_python)
     }
 
+    /// Take datagrams to a multicast group: from every source, or only from `source` and those of
+    /// further calls. Without this the socket gets nothing that is sent to the group.
+    ///
+    /// Raises ValueError for what is no group, OSError: EEXIST for a member, ENOBUFS at a bound.
+    #[pyo3(signature = (group, source=None))]
+    fn join_group(&self, group: &str, source: Option<&str>) -> PyResult<()> {
+        let (group, source) = (options::ip(group)?, source.map(options::ip).transpose()?);
+        self.shared.core()?.channel.join_group(self.inner, group, source).map_err(to_python)
+    }
+
+    /// Take no more datagrams to a group, or no more from a source that was joined by name.
+    ///
+    /// Raises OSError (EADDRNOTAVAIL) when the socket is no member.
+    #[pyo3(signature = (group, source=None))]
+    fn leave_group(&self, group: &str, source: Option<&str>) -> PyResult<()> {
+        let (group, source) = (options::ip(group)?, source.map(options::ip).transpose()?);
+        self.shared.core()?.channel.leave_group(self.inner, group, source).map_err(to_python)
+    }
+
+    /// Take no datagrams from `source` any more, of a group that was joined for every source.
+    fn block_source(&self, group: &str, source: &str) -> PyResult<()> {
+        let (group, source) = (options::ip(group)?, options::ip(source)?);
+        self.shared.core()?.channel.block_source(self.inner, group, source).map_err(to_python)
+    }
+
+    /// Take datagrams from a blocked source again.
+    fn unblock_source(&self, group: &str, source: &str) -> PyResult<()> {
+        let (group, source) = (options::ip(group)?, options::ip(source)?);
+        self.shared.core()?.channel.unblock_source(self.inner, group, source).map_err(to_python)
+    }
+
+    /// How many routers may forward what is sent to groups: 1 at first, which is none; 0 keeps it
+    /// on this host (IP_MULTICAST_TTL, IPV6_MULTICAST_HOPS).
+    fn multicast_ttl(&self, ttl: u8) -> PyResult<()> {
+        self.shared.core()?.channel.set_multicast_ttl(self.inner, ttl).map_err(to_python)
+    }
+
+    /// Whether members on this channel hear what is sent to groups (IP_MULTICAST_LOOP). True at
+    /// first.
+    fn multicast_loop(&self, on: bool) -> PyResult<()> {
+        self.shared.core()?.channel.set_multicast_loop(self.inner, on).map_err(to_python)
+    }
+
+    /// The channel's address that what is sent to groups comes from (IP_MULTICAST_IF); None for the
+    /// first one.
+    fn multicast_source(&self, address: Option<&str>) -> PyResult<()> {
+        let address = address.map(options::ip).transpose()?;
+        self.shared.core()?.channel.set_multicast_source(self.inner, address).map_err(to_python)
+    }
+
     /// What TCP knows of this connection now.
     fn info(&self) -> PyResult<ConnectionInfo> {
         let core = self.shared.core()?;

@@ -158,6 +158,8 @@ pub struct Config {
     /// Time between two answers of one connection to segments that cannot be right and carry no
     /// data: outside the window, or challenged (Linux's `tcp_invalid_ratelimit`).
     pub invalid_ack_interval: Duration,
+    /// Bounds and timers of multicast.
+    pub multicast: crate::MulticastConfig,
     /// Bounds of reassembly.
     pub reassembly: crate::ReassemblyConfig,
     /// How long a neighbour's address is believed without a confirmation (RFC 1122 §2.3.2.1).
@@ -209,6 +211,7 @@ impl Default for Config {
             icmp_per_second: 1_000,
             challenge_acks_per_second: 1_000,
             invalid_ack_interval: Duration::from_millis(500),
+            multicast: crate::MulticastConfig::default(),
             reassembly: crate::ReassemblyConfig::default(),
             neighbour_reachable: Duration::from_secs(60),
             neighbour_retry: Duration::from_secs(1),

@@ -90,6 +90,10 @@ counters! {
     fragments_out,
     /// Datagrams that were sent in fragments.
     datagrams_fragmented,
+    /// Queries of multicast routers that were taken.
+    multicast_queries,
+    /// Multicast reports sent.
+    multicast_reports,
     /// Echo requests answered.
     echo_replies,
     /// ICMP errors sent.
@@ -140,6 +144,12 @@ counters! {
     drop_ipv6,
     /// IP protocol that nobody here speaks.
     drop_ip_protocol,
+    /// Packet to a multicast group that nobody here listens to.
+    drop_multicast_not_joined,
+    /// IGMP message malformed or its checksum wrong.
+    drop_igmp_malformed,
+    /// IGMP message that is no business of ours, or a query that no router on the link sent.
+    drop_igmp_ignored,
     /// ICMP message malformed or its checksum wrong.
     drop_icmp_malformed,
     /// ICMP message of a type that is ignored.

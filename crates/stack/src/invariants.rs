@@ -21,6 +21,8 @@ impl Stack {
         self.check_addresses();
         self.reassembly.check(&self.arena);
         self.check_sockets();
+        self.igmp.check();
+        self.mld.check();
         let waiting: u32 =
             self.connections.iter().map(|one| u32::from(one.out_of_order_frames)).sum();
         assert_eq!(waiting, self.out_of_order_total, "frames out of order");

@@ -113,7 +113,11 @@ impl Stack {
         let (source, destination) = (packet.source(), packet.destination());
         let local = self.addresses.find(word_v4(destination));
         let broadcast = local.is_none()
-            && (destination.is_multicast() || self.addresses.is_broadcast(destination));
+            && if destination.is_multicast() {
+                self.listens_to(word_v4(destination))
+            } else {
+                self.addresses.is_broadcast(destination)
+            };
         let info = IpInfo {
             source: word_v4(source),
             destination: word_v4(destination),
@@ -126,7 +130,10 @@ impl Stack {
         };
         let (fragment, protocol) = (packet.is_fragment(), packet.protocol());
         if local.is_none() && !broadcast {
-            self.counters.drop_ip_not_ours += 1;
+            match destination.is_multicast() {
+                true => self.counters.drop_multicast_not_joined += 1,
+                false => self.counters.drop_ip_not_ours += 1,
+            }
         } else if (fragment || protocol != protocol::TCP)
             && !self.addresses.may_be_a_host(info.source)
         {
@@ -146,6 +153,7 @@ impl Stack {
             protocol::TCP => return self.tcp_packet(frame, info),
             protocol::UDP => return self.udp_packet(frame, info),
             protocol::ICMP => self.icmp_packet(frame, info),
+            protocol::IGMP => self.igmp_packet(frame, info),
             _ => {
                 self.counters.drop_ip_protocol += 1;
                 self.icmp_unreachable(frame, info, millrace_wire::icmpv4::unreachable::PROTOCOL);

@@ -111,8 +111,6 @@ pub(crate) enum Refused {
     Duplicate,
     /// The datagram has the most frames that one may have.
     Frames,
-    /// ECN-capable and other fragments in one datagram: somebody forged one.
-    Ecn,
 }
 
 const NONE: u16 = u16::MAX;
@@ -204,11 +202,6 @@ impl Reassembly {
             per_source: config.datagrams_per_source,
             earliest: Instant::FAR_FUTURE,
         }
-    }
-
-    /// Frames that wait here.
-    pub(crate) fn frames(&self) -> u32 {
-        self.frames
     }
 
     pub(crate) fn next_deadline(&self) -> Option<Instant> {
@@ -374,7 +367,6 @@ impl Stack {
                     Refused::Overlap => &mut self.counters.drop_fragment_overlap,
                     Refused::Duplicate => &mut self.counters.drop_fragment_duplicate,
                     Refused::Frames => &mut self.counters.drop_fragment_bound,
-                    Refused::Ecn => &mut self.counters.drop_fragment_ecn,
                 };
                 *counter += 1;
                 self.drop_chain(frame);

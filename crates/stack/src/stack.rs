@@ -7,6 +7,7 @@ use millrace_frames::{Arena, BURST, Frame, Instant, Owners, RxBatch, TxBatch};
 
 use crate::address::{Addresses, Word};
 use crate::control::Waiting;
+use crate::group::Listening;
 use crate::hash::Keys;
 use crate::neighbour::{Action, NeighbourRef, Neighbours};
 use crate::rate::RateLimit;
@@ -90,6 +91,9 @@ pub struct Stack {
     pub(crate) delayed_ack_ticks: u32,
 
     pub(crate) reassembly: Reassembly,
+    /// Groups of IPv4 and of IPv6.
+    pub(crate) igmp: Listening,
+    pub(crate) mld: Listening,
     /// Counters of the datagrams that were given an identification (RFC 6864), by destination.
     pub(crate) identifications: Box<[u32]>,
 
@@ -171,6 +175,8 @@ impl Stack {
                 max: config.max_rto.as_micros().min(u128::from(u32::MAX)) as u32,
             },
             delayed_ack_ticks: crate::tcp::timers::ticks(config.delayed_ack),
+            igmp: Listening::new(&config.multicast),
+            mld: Listening::new(&config.multicast),
             reassembly: Reassembly::new(&config.reassembly, arena.frame_size()),
             identifications: vec![0; crate::fragmentation::COUNTERS].into_boxed_slice(),
             control: VecDeque::with_capacity(usize::from(config.control_queue)),
@@ -246,6 +252,7 @@ impl Stack {
             self.next_tick = self.wheel.next().unwrap_or(u64::MAX);
         }
         self.advance_reassembly();
+        self.advance_multicast();
         while let Some(action) = self.neighbours.act(self.now) {
             match action {
                 Action::Ask { address, known } => self.arp_request(address, known),
@@ -270,10 +277,15 @@ impl Stack {
         // `advance` has nothing to do yet, and whoever sleeps until then would not sleep.
         let tick = self.wheel.next().map(|tick| tick.max(self.next_tick));
         let timer = tick.map(|tick| Instant::from_nanos(tick << wheel::TICK_SHIFT));
-        [timer, self.neighbours.next_deadline(), self.reassembly.next_deadline()]
-            .into_iter()
-            .flatten()
-            .min()
+        [
+            timer,
+            self.neighbours.next_deadline(),
+            self.reassembly.next_deadline(),
+            self.igmp.next_deadline(),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
     }
 
     /// Whether [`Stack::transmit`] has something to do.
@@ -379,6 +391,10 @@ fn check(config: &Config, arena: &Arena) -> io::Result<()> {
     if config.reassembly.datagrams == 0 || config.reassembly.datagrams > 4096 {
         let datagrams = config.reassembly.datagrams;
         return refuse(format!("reassembly.datagrams must be 1 to 4096, not {datagrams}"));
+    }
+    if !(1..=7).contains(&config.multicast.robustness) {
+        let robustness = config.multicast.robustness;
+        return refuse(format!("multicast.robustness must be 1 to 7, not {robustness}"));
     }
     if config.control_queue == 0 {
         return refuse("control_queue 0 would answer nobody; it must be at least 1".into());

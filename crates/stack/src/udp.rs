@@ -13,6 +13,7 @@ use crate::chain;
 use crate::control::{Hop, L4};
 use crate::fragmentation::Body;
 use crate::ip::IpInfo;
+use crate::multicast::{SocketMulticast, group_mac, is_multicast};
 use crate::stack::NO_SOCKET;
 use crate::tcp::connection::Queue;
 
@@ -40,18 +41,19 @@ pub(crate) struct UdpSocket {
     open: bool,
     generation: u16,
     /// 0: any of our addresses.
-    local: Word,
+    pub(crate) local: Word,
     port: u16,
     /// Only from there, if connected.
-    remote: Option<(Word, u16)>,
+    pub(crate) remote: Option<(Word, u16)>,
     /// Next socket of the same port.
-    next: u16,
+    pub(crate) next: u16,
     queue: Queue,
     /// Frames in the queue.
     queued: u16,
     waiting: bool,
     dropped: u64,
     dont_fragment: bool,
+    pub(crate) multicast: SocketMulticast,
 }
 
 const HEADERS: usize = L4 + udp::HEADER_LEN;
@@ -78,12 +80,20 @@ impl Stack {
             self.counters.drop_udp_checksum += 1;
             return self.drop_chain(frame);
         }
+        if ip.many && self.addresses.find(ip.destination).is_none() {
+            return self.udp_to_many(frame, ip, (source_port, port), len);
+        }
         let Some(index) = self.find_socket(port, ip.destination, ip.many, ip.source, source_port)
         else {
             self.counters.drop_udp_no_socket += 1;
             self.icmp_unreachable(frame, ip, icmpv4::unreachable::PORT);
             return self.drop_chain(frame);
         };
+        self.udp_deliver(index, frame, ip, len);
+    }
+
+    /// Puts a datagram of `len` bytes, its header included, into a socket's queue.
+    pub(crate) fn udp_deliver(&mut self, index: usize, frame: Frame, ip: &IpInfo, len: usize) {
         // The headers stay in the frame before the payload; `mark` tells where they are.
         let meta = self.arena.meta_mut(frame);
         let header = meta.offset + ip.start as u16;
@@ -98,8 +108,7 @@ impl Stack {
             return self.drop_chain(frame);
         }
         if self.arena.free() < self.config.frame_reserve as usize / 2 {
-            socket.dropped += 1;
-            self.counters.drop_udp_no_frame += 1;
+            self.udp_not_delivered(index);
             return self.drop_chain(frame);
         }
         socket.queue.push_chain(&mut self.arena, frame, chain.tail);
@@ -108,6 +117,12 @@ impl Stack {
         if !core::mem::replace(&mut socket.waiting, true) {
             self.ready_sockets.push_back(index as u16);
         }
+    }
+
+    /// Counts a datagram that found too few frames left.
+    pub(crate) fn udp_not_delivered(&mut self, index: usize) {
+        self.sockets[index].dropped += 1;
+        self.counters.drop_udp_no_frame += 1;
     }
 
     /// The most specific socket: connected before bound to an address before bound to any.
@@ -142,8 +157,12 @@ impl Stack {
     /// `AddrNotAvailable` for an address that is not ours or when no port is free; `AddrInUse`;
     /// `QuotaExceeded` when all sockets are in use.
     pub fn bind_datagram(&mut self, local: SocketAddr) -> io::Result<SocketId> {
-        let local_word =
-            if local.ip().is_unspecified() { 0 } else { self.own_address(local.ip())? };
+        let local_word = match local.ip() {
+            ip if ip.is_unspecified() => 0,
+            // Only what is sent to the group, of those that the socket joins.
+            ip if ip.is_multicast() => word(ip),
+            ip => self.own_address(ip)?,
+        };
         let port = match local.port() {
             0 => self.free_udp_port(local_word)?,
             port if self.udp_port_taken(port, local_word) => {
@@ -169,6 +188,7 @@ impl Stack {
                     waiting: false,
                     dropped: 0,
                     dont_fragment: false,
+                    multicast: SocketMulticast::NONE,
                 });
                 self.sockets.len() - 1
             }
@@ -187,6 +207,7 @@ impl Stack {
         socket.remote = None;
         socket.dropped = 0;
         socket.dont_fragment = false;
+        socket.multicast = SocketMulticast::NONE;
         socket.next = core::mem::replace(first, index as u16);
         Ok(SocketId { index: index as u16, generation: socket.generation })
     }
@@ -221,7 +242,7 @@ impl Stack {
             })
     }
 
-    fn socket(&mut self, id: SocketId) -> io::Result<&mut UdpSocket> {
+    pub(crate) fn socket(&mut self, id: SocketId) -> io::Result<&mut UdpSocket> {
         self.sockets
             .get_mut(usize::from(id.index))
             .filter(|socket| socket.open && socket.generation == id.generation)
@@ -233,7 +254,9 @@ impl Stack {
     /// # Errors
     /// `NotConnected` if the socket is closed; no route.
     pub fn connect_datagram(&mut self, id: SocketId, remote: SocketAddr) -> io::Result<()> {
-        self.route_to(remote.ip())?;
+        if !remote.ip().is_multicast() {
+            self.route_to(remote.ip())?;
+        }
         self.socket(id)?.remote = Some((word(remote.ip()), remote.port()));
         Ok(())
     }
@@ -265,6 +288,7 @@ impl Stack {
     ) -> io::Result<()> {
         let socket = self.socket(id)?;
         let (local, port, dont_fragment) = (socket.local, socket.port, socket.dont_fragment);
+        let SocketMulticast { ttl, looped, source: multicast_source, .. } = socket.multicast;
         let remote = match (remote, socket.remote) {
             (Some(remote), _) => remote,
             (None, Some((ip, port))) => SocketAddr::new(address(ip), port),
@@ -287,15 +311,29 @@ impl Stack {
                 format!("a datagram of {len} bytes does not fit{why}; at most {most} do"),
             ));
         }
+        let multicast = remote.ip().is_multicast();
         let broadcast =
             matches!(remote.ip(), IpAddr::V4(address) if self.addresses.is_broadcast(address));
         let route = if remote.ip() == IpAddr::V4(core::net::Ipv4Addr::BROADCAST) {
             Path { local: 0, next_hop: 0 }
+        } else if multicast {
+            self.multicast_path(remote.ip(), multicast_source)?
         } else {
             self.route_to(remote.ip())?
         };
-        let hop = if broadcast { Hop::Mac(Mac::BROADCAST) } else { Hop::Address(route.next_hop) };
-        let source = if local == 0 { self.addresses.get(route.local) } else { address(local) };
+        let hop = if broadcast {
+            Hop::Mac(Mac::BROADCAST)
+        } else if multicast {
+            Hop::Mac(group_mac(word(remote.ip())))
+        } else {
+            Hop::Address(route.next_hop)
+        };
+        // A socket that is bound to a group sends from an address of its stack's.
+        let source = match local {
+            0 => self.addresses.get(route.local),
+            local if is_multicast(local) => self.addresses.get(route.local),
+            local => address(local),
+        };
         let (IpAddr::V4(source), IpAddr::V4(destination)) = (source, remote.ip()) else {
             return Err(no_ipv6());
         };
@@ -304,11 +342,17 @@ impl Stack {
             source,
             destination,
             protocol: protocol::UDP,
-            ttl: 64,
+            ttl: if multicast { ttl } else { 64 },
             tos: 0,
             identification: 0,
             dont_fragment,
         };
+        if multicast && looped {
+            self.loop_back(&ip, (port, remote.port()), data);
+        }
+        if ip.ttl == 0 {
+            return Ok(());
+        }
         if whole > one_packet {
             let mut header = [0; udp::HEADER_LEN];
             udp::emit(&mut header, port, remote.port(), data.len());
@@ -386,6 +430,7 @@ impl Stack {
             return;
         }
         let index = id.index;
+        self.leave_all_groups(index);
         let socket = &mut self.sockets[usize::from(index)];
         socket.open = false;
         socket.generation = socket.generation.wrapping_add(1);

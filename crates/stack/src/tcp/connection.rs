@@ -227,17 +227,6 @@ impl Queue {
         self.tail = frame;
     }
 
-    /// Takes the first frame off. Its `next` stays: a packet in flight may still need it.
-    #[inline]
-    pub(crate) fn pop(&mut self, arena: &Arena) -> Option<Frame> {
-        let frame = self.head.get()?;
-        self.head = arena.meta(frame).next;
-        if self.head.is_none() {
-            self.tail = Frame::NONE;
-        }
-        Some(frame)
-    }
-
     /// Adds frames that are linked to each other, the first of which knows their bytes
     /// (`Meta::total`).
     pub(crate) fn push_chain(&mut self, arena: &mut Arena, head: Frame, tail: Frame) {

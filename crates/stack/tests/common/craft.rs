@@ -6,7 +6,7 @@ use millrace_wire::arp::Operation;
 use millrace_wire::mac::Mac;
 use millrace_wire::seq::Seq;
 use millrace_wire::tcp::{self, Flags, OptionWriter, Options};
-use millrace_wire::{arp, checksum, ether, icmpv4, ipv4, protocol, udp};
+use millrace_wire::{arp, checksum, ether, icmpv4, igmp, ipv4, protocol, udp};
 
 pub const STACK_MAC: Mac = Mac([2, 0, 0, 0, 0, 1]);
 pub const PEER_MAC: Mac = Mac([2, 0, 0, 0, 0, 2]);
@@ -116,6 +116,22 @@ pub fn fragment(
     bytes
 }
 
+/// An IGMP message to `destination` with the router alert option and a time to live of 1.
+pub fn igmp_message(source: Ipv4Addr, destination: Ipv4Addr, message: &[u8]) -> Vec<u8> {
+    let mut packet = ip_packet(source, destination, protocol::IGMP, 4 + message.len());
+    let [.., b, c, d] = destination.octets();
+    packet[..6].copy_from_slice(&[1, 0, 0x5e, b & 0x7f, c, d]);
+    packet[L2] = 0x46;
+    packet[L2 + 8] = 1;
+    packet[L4..L4 + 4].copy_from_slice(&[148, 4, 0, 0]);
+    packet[L4 + 4..].copy_from_slice(message);
+    igmp::fill_checksum(&mut packet[L4 + 4..]);
+    packet[L2 + 10..L2 + 12].fill(0);
+    let sum = checksum::finish(checksum::sum(&packet[L2..L4 + 4]));
+    packet[L2 + 10..L2 + 12].copy_from_slice(&sum.to_be_bytes());
+    packet
+}
+
 /// Writes the IPv4 header's checksum again after a test has changed the header.
 pub fn mend_ip_checksum(packet: &mut [u8]) {
     packet[L2 + 10..L2 + 12].fill(0);
@@ -176,6 +192,12 @@ pub enum Packet {
         payload: Vec<u8>,
     },
     Icmp {
+        to: Mac,
+        source: Ipv4Addr,
+        destination: Ipv4Addr,
+        message: Vec<u8>,
+    },
+    Igmp {
         to: Mac,
         source: Ipv4Addr,
         destination: Ipv4Addr,
@@ -299,6 +321,12 @@ fn parse_ip(to: Mac, bytes: &[u8], unfinished: bool) -> Packet {
                 destination: (destination, datagram.destination_port()),
                 payload: datagram.payload().to_vec(),
             }
+        }
+        protocol::IGMP => {
+            assert_eq!((ip.ttl(), ip.tos(), ip.options()), (1, 0xc0, &[148, 4, 0, 0][..]));
+            let message = igmp::Packet::parse(payload).expect("an IGMP message");
+            assert!(message.verify_checksum(), "IGMP checksum");
+            Packet::Igmp { to, source, destination, message: payload.to_vec() }
         }
         protocol::ICMP => {
             let message = icmpv4::Packet::parse(payload).expect("an ICMP message");

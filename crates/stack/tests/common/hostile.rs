@@ -12,7 +12,8 @@ use millrace_frames::{
     TxBatch,
 };
 use millrace_stack::{
-    Config, ConnectionId, Event, InterfaceAddress, ListenerId, ReassemblyConfig, SocketId, Stack,
+    Config, ConnectionId, Event, InterfaceAddress, ListenerId, MulticastConfig, ReassemblyConfig,
+    SocketId, Stack,
 };
 use millrace_wire::arp::Operation;
 use millrace_wire::mac::Mac;
@@ -118,6 +119,7 @@ impl Target {
             receive_buffer: if variant & 2 != 0 { 2048 } else { 150_000 },
             out_of_order_frames: 12,
             datagram_queue: 30,
+            multicast: MulticastConfig { groups: 3, sources: 2, ..MulticastConfig::default() },
             reassembly: ReassemblyConfig {
                 datagrams: 4,
                 datagrams_per_source: 3,
@@ -215,6 +217,7 @@ impl Target {
             2..=6 => self.near_the_window(script),
             7 if script.one_in(2) => self.fragments(script),
             7 => self.datagram(script),
+            8 if script.one_in(3) => self.igmp(script),
             8 => self.icmp_error(script),
             9 => self.arp(script),
             10 => {
@@ -393,8 +396,30 @@ impl Target {
     fn datagram(&mut self, script: &mut Script<'_>) {
         let payload = vec![0x5a; usize::from(script.word()) % 1473];
         let port = if script.one_in(4) { script.word() } else { 53 };
-        let to = if script.one_in(8) { Ipv4Addr::BROADCAST } else { STACK_IP };
+        let to = match script.byte() % 8 {
+            0 => Ipv4Addr::BROADCAST,
+            1 | 2 => Ipv4Addr::new(239, 0, 0, script.byte() % 4),
+            _ => STACK_IP,
+        };
         let bytes = craft::udp_datagram((PEER_IP, script.word()), (to, port), &payload);
+        self.inject(&bytes, ChecksumState::Unknown);
+    }
+
+    /// Queries and reports of every version, with lists that may lie about their length.
+    fn igmp(&mut self, script: &mut Script<'_>) {
+        let group = Ipv4Addr::new(239, 0, 0, script.byte() % 4);
+        let [a, b, c, d] = if script.one_in(3) { [0; 4] } else { group.octets() };
+        let kind = [0x11, 0x11, 0x16, 0x12][usize::from(script.byte()) % 4];
+        let mut message = vec![kind, script.byte(), 0, 0, a, b, c, d];
+        if !script.one_in(3) {
+            let sources = script.byte() % 5;
+            message.extend_from_slice(&[script.byte(), script.byte(), 0, sources]);
+            for _ in 0..if script.one_in(4) { script.byte() % 5 } else { sources } {
+                message.extend_from_slice(&[198, 51, 100, script.byte() % 4]);
+            }
+        }
+        let to = if a == 0 { Ipv4Addr::new(224, 0, 0, 1) } else { group };
+        let bytes = craft::igmp_message(PEER_IP, to, &message);
         self.inject(&bytes, ChecksumState::Unknown);
     }
 
@@ -528,9 +553,23 @@ impl Target {
             self.sockets.extend(self.stack.bind_datagram(local));
             return;
         };
-        match script.byte() % 4 {
+        match script.byte() % 6 {
+            4 | 5 => {
+                let group = Ipv4Addr::new(239, 0, 0, script.byte() % 5).into();
+                let source = || Ipv4Addr::new(198, 51, 100, 1).into();
+                let named = script.one_in(2).then(source);
+                let _ = match script.byte() % 5 {
+                    0 | 1 => self.stack.join_group(socket, group, named),
+                    2 => self.stack.leave_group(socket, group, named),
+                    3 => self.stack.block_source(socket, group, source()),
+                    _ => self.stack.unblock_source(socket, group, source()),
+                };
+            }
             0 => {
-                let host = Ipv4Addr::new(192, 0, 2, script.byte() % 8);
+                let host = match script.one_in(4) {
+                    true => Ipv4Addr::new(239, 0, 0, script.byte() % 4),
+                    false => Ipv4Addr::new(192, 0, 2, script.byte() % 8),
+                };
                 let remote = SocketAddr::new(host.into(), script.word());
                 let most = if script.one_in(4) { 25_000 } else { 1600 };
                 let data = vec![1; usize::from(script.word()) % most];
