@@ -235,6 +235,25 @@ class Handle:
         for the first one.
         """
 
+    def set_option(self, name: str, value: int | str) -> None:
+        """Set an option of a connection, or of a listener, whose connections inherit it.
+
+        By the name and with the value that setsockopt(2) has, such as ("TCP_KEEPIDLE", 10):
+        TCP_NODELAY, TCP_CORK, TCP_QUICKACK, SO_KEEPALIVE (0 or 1), TCP_KEEPIDLE, TCP_KEEPINTVL,
+        TCP_LINGER2, SO_LINGER (seconds; the last two -1 for none), TCP_KEEPCNT, TCP_SYNCNT,
+        TCP_USER_TIMEOUT (milliseconds, 0 for none), TCP_NOTSENT_LOWAT, TCP_MAXSEG,
+        TCP_WINDOW_CLAMP, SO_SNDBUF, SO_RCVBUF (bytes), IP_TOS, IP_TTL, and TCP_CONGESTION (a
+        name). Raises ValueError for a name or value that makes no sense.
+        """
+
+    def option(self, name: str) -> int | str:
+        """An option of a connection or a listener, as set_option() takes it."""
+
+    def tcp_info(self) -> dict[str, int]:
+        """All that TCP knows of this connection, under the names and in the units of Linux's
+        struct tcp_info: "tcpi_rtt" in microseconds, "tcpi_snd_cwnd" in segments and so on.
+        """
+
     def info(self) -> ConnectionInfo:
         """What TCP knows of this connection now."""
 

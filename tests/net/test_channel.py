@@ -416,3 +416,32 @@ def test_a_channel_that_is_forgotten_closes_itself(wire_name: str) -> None:
         _ = handle.local
     # The wire's place is free again.
     Channel(wire_name, "192.0.2.1/24", frames=512).close()
+
+
+def test_options_have_the_names_and_values_of_setsockopt(pair: Any) -> None:
+    client, server = pair.connect()
+    for name, value in [
+        ("TCP_NODELAY", 0),
+        ("TCP_KEEPIDLE", 10),
+        ("TCP_USER_TIMEOUT", 2500),
+        ("SO_LINGER", 3),
+        ("TCP_CONGESTION", "reno"),
+    ]:
+        client.set_option(name, value)
+        assert client.option(name) == value
+    with pytest.raises(ValueError, match="TCP_KEEPCNT"):
+        client.set_option("TCP_KEEPCNT", 1000)
+    with pytest.raises(ValueError, match="TCP_NONSENSE"):
+        client.set_option("TCP_NONSENSE", 1)
+    with pytest.raises(TypeError, match="TCP_NODELAY"):
+        client.set_option("TCP_NODELAY", "on")
+
+
+def test_tcp_info_has_the_names_of_linux(pair: Any) -> None:
+    client, _ = pair.connect()
+    client.write(b"mill")
+    read_all(pair, 4)
+    info = client.tcp_info()
+    assert info["tcpi_state"] == 1
+    assert info["tcpi_bytes_sent"] == 4
+    assert info["tcpi_data_segs_out"] == 1

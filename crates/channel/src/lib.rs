@@ -49,7 +49,7 @@ pub use config::Config;
 pub use handle::Handle;
 pub use millrace_frames::Held;
 pub use millrace_port::Wait;
-pub use millrace_stack::{ConnectionInfo, State};
+pub use millrace_stack::{ConnectionInfo, OptionName, SocketOption, State, TcpInfo};
 pub use open::{KINDS, PortName};
 pub use wait::Wake;
 pub use write::Owned;

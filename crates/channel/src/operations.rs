@@ -4,7 +4,7 @@ use core::net::{IpAddr, Ipv4Addr, SocketAddr};
 use core::time::Duration;
 use std::io;
 
-use millrace_stack::{ConnectionInfo, Failure, SocketId};
+use millrace_stack::{ConnectionInfo, Failure, OptionName, SocketId, SocketOption, TcpInfo};
 
 use crate::handle::Inner;
 use crate::{Channel, Handle};
@@ -241,6 +241,42 @@ impl Channel {
     pub fn set_no_delay(&mut self, handle: Handle, no_delay: bool) -> io::Result<()> {
         let id = self.live(handle)?;
         self.stack.set_no_delay(id, no_delay)
+    }
+
+    /// Sets an option of a connection, as setsockopt(2) does, or of a listener, whose connections
+    /// inherit it.
+    ///
+    /// # Errors
+    /// `NotConnected` when the handle is stale, `InvalidInput` for a value out of bounds and for a
+    /// datagram socket.
+    pub fn set_option(&mut self, handle: Handle, option: SocketOption) -> io::Result<()> {
+        match handle.0 {
+            Inner::Listener(id) => self.stack.set_listener_option(id, option),
+            _ => {
+                let id = self.live(handle)?;
+                self.stack.set_option(id, option)
+            }
+        }
+    }
+
+    /// An option of a connection or a listener.
+    ///
+    /// # Errors
+    /// As [`Channel::set_option`].
+    pub fn option(&self, handle: Handle, name: OptionName) -> io::Result<SocketOption> {
+        match handle.0 {
+            Inner::Listener(id) => self.stack.listener_option(id, name),
+            _ => self.stack.option(self.live(handle)?, name),
+        }
+    }
+
+    /// All that TCP knows of a connection, under the names of Linux's `struct tcp_info`.
+    ///
+    /// # Errors
+    /// `NotConnected` when the handle is stale.
+    pub fn tcp_info(&self, handle: Handle) -> io::Result<TcpInfo> {
+        let id = self.live(handle)?;
+        self.stack.tcp_info(id)
     }
 
     /// A look at a connection.

@@ -5,10 +5,11 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use millrace_channel::OptionName;
 use pyo3::buffer::PyUntypedBuffer;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
-use pyo3::types::PyTuple;
+use pyo3::types::{PyDict, PyTuple};
 use pyo3::{PyTraverseError, PyVisit};
 
 use crate::completion::socket_address;
@@ -208,6 +209,30 @@ impl Handle {
     fn multicast_source(&self, address: Option<&str>) -> PyResult<()> {
         let address = address.map(options::ip).transpose()?;
         self.shared.core()?.channel.set_multicast_source(self.inner, address).map_err(to_python)
+    }
+
+    /// Set an option of a connection, or of a listener, whose connections inherit it: by the name
+    /// and with the value that setsockopt(2) has, such as ("TCP_KEEPIDLE", 10).
+    fn set_option(&self, name: &str, value: &Bound<'_, PyAny>) -> PyResult<()> {
+        let option = options::socket_option(name, value)?;
+        self.shared.core()?.channel.set_option(self.inner, option).map_err(to_python)
+    }
+
+    /// An option of a connection or a listener, as set_option() takes it.
+    fn option<'py>(&self, py: Python<'py>, name: &str) -> PyResult<Bound<'py, PyAny>> {
+        let name: OptionName = name.parse().map_err(to_python)?;
+        let option = self.shared.core()?.channel.option(self.inner, name).map_err(to_python)?;
+        options::socket_option_to_python(py, option)
+    }
+
+    /// All that TCP knows of this connection, under the names of Linux's struct tcp_info.
+    fn tcp_info<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let info = self.shared.core()?.channel.tcp_info(self.inner).map_err(to_python)?;
+        let dict = PyDict::new(py);
+        for (name, value) in info.iter() {
+            dict.set_item(name, value)?;
+        }
+        Ok(dict)
     }
 
     /// What TCP knows of this connection now.

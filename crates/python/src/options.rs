@@ -3,10 +3,12 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use millrace_channel::{Config, Wait};
+use millrace_channel::{Config, OptionName, SocketOption, Wait};
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString, PyTuple};
+
+use crate::errors::to_python;
 
 /// A time in seconds.
 pub(crate) fn duration(name: &str, seconds: f64) -> PyResult<Duration> {
@@ -97,6 +99,12 @@ pub(crate) fn limits(config: &mut Config, limits: Option<&Bound<'_, PyDict>>) ->
             "initial_rto" => stack.initial_rto = seconds(&name, &value)?,
             "min_rto" => stack.min_rto = seconds(&name, &value)?,
             "max_rto" => stack.max_rto = seconds(&name, &value)?,
+            "keepalive" => stack.keepalive = value.extract()?,
+            "keepalive_idle" => stack.keepalive_idle = seconds(&name, &value)?,
+            "keepalive_interval" => stack.keepalive_interval = seconds(&name, &value)?,
+            "keepalive_count" => stack.keepalive_count = number(&name, &value)?,
+            "user_timeout" => stack.user_timeout = Some(seconds(&name, &value)?),
+            "notsent_lowat" => stack.notsent_lowat = number(&name, &value)?,
             "delayed_ack" => stack.delayed_ack = seconds(&name, &value)?,
             "time_wait" => stack.time_wait = seconds(&name, &value)?,
             "fin_wait_2" => stack.fin_wait_2 = seconds(&name, &value)?,
@@ -115,6 +123,37 @@ pub(crate) fn limits(config: &mut Config, limits: Option<&Bound<'_, PyDict>>) ->
         }
     }
     Ok(())
+}
+
+/// A socket option by its name, with the value that setsockopt(2) takes.
+pub(crate) fn socket_option(name: &str, value: &Bound<'_, PyAny>) -> PyResult<SocketOption> {
+    let name: OptionName = name.parse().map_err(to_python)?;
+    if name == OptionName::Congestion {
+        let algorithm: String = value.extract().map_err(|_| {
+            PyTypeError::new_err(format!("TCP_CONGESTION is a name such as 'reno', not {value}"))
+        })?;
+        return algorithm
+            .parse()
+            .map(SocketOption::Congestion)
+            .map_err(|error| PyValueError::new_err(format!("{error}")));
+    }
+    let number: i64 = value.extract().map_err(|_| {
+        PyTypeError::new_err(format!("{} is a whole number, not {value}", name.text()))
+    })?;
+    SocketOption::from_number(name, number).map_err(to_python)
+}
+
+/// The value as [`socket_option`] takes it.
+pub(crate) fn socket_option_to_python(
+    py: Python<'_>,
+    option: SocketOption,
+) -> PyResult<Bound<'_, PyAny>> {
+    match (option, option.number()) {
+        (SocketOption::Congestion(algorithm), _) => {
+            Ok(algorithm.name().into_pyobject(py)?.into_any())
+        }
+        (_, number) => Ok(number.into_pyobject(py)?.into_any()),
+    }
 }
 
 fn number<T: TryFrom<u64>>(name: &str, value: &Bound<'_, PyAny>) -> PyResult<T> {

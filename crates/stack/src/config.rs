@@ -147,6 +147,20 @@ pub struct Config {
     /// Time in FIN-WAIT-2 without an application.
     pub fin_wait_2: Duration,
 
+    /// Whether idle connections are probed (`SO_KEEPALIVE`; RFC 1122 §4.2.3.6: off unless asked).
+    pub keepalive: bool,
+    /// Idle time before the first keepalive probe.
+    pub keepalive_idle: Duration,
+    /// Time between keepalive probes.
+    pub keepalive_interval: Duration,
+    /// Keepalive probes without an answer before the connection ends.
+    pub keepalive_count: u8,
+    /// How long what was sent may stay unacknowledged (RFC 5482); `None`: `retries` decides.
+    pub user_timeout: Option<Duration>,
+    /// A connection is writable only while fewer bytes than this are unsent
+    /// (`TCP_NOTSENT_LOWAT`).
+    pub notsent_lowat: u32,
+
     /// Resets sent in one second for segments that no connection takes.
     pub resets_per_second: u32,
     /// ICMP messages (echo replies apart) sent in one second (RFC 1812 §4.3.2.8).
@@ -207,6 +221,12 @@ impl Default for Config {
             delayed_ack: Duration::from_millis(40),
             time_wait: Duration::from_secs(60),
             fin_wait_2: Duration::from_secs(60),
+            keepalive: false,
+            keepalive_idle: Duration::from_secs(7200),
+            keepalive_interval: Duration::from_secs(75),
+            keepalive_count: 9,
+            user_timeout: None,
+            notsent_lowat: u32::MAX,
             resets_per_second: 10_000,
             icmp_per_second: 1_000,
             challenge_acks_per_second: 1_000,

@@ -50,6 +50,8 @@ counters! {
     sack_reneged,
     /// Zero-window probes sent.
     window_probes,
+    /// Keepalive probes sent.
+    keepalive_probes,
     /// Acknowledgements that the delay timer sent.
     delayed_acks,
     /// Segments that came out of order and were kept.

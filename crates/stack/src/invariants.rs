@@ -56,7 +56,8 @@ impl Stack {
         assert_eq!(in_use, self.connections_in_use as usize, "entries in use");
         for (index, connection) in self.connections.iter().enumerate() {
             if connection.flags.has(Flags::IN_TABLE) {
-                let found = self.flows.find(connection.hash, |at| at == index as u32);
+                let found =
+                    self.flows.find(self.flow_hash(&self.tuple_of(index)), |at| at == index as u32);
                 assert!(found.is_some(), "entry {index} is not in the flow table");
             }
             let synchronised = connection.state != State::Closed;
@@ -90,7 +91,10 @@ impl Stack {
         };
         walk(self.out, Flags::IN_OUT, |one| one.out_next, "out");
         walk(self.ready, Flags::IN_READY, |one| one.ready_next, "ready");
-        walk(self.starved, Flags::IN_STARVED, |one| one.starved_next, "starved");
+        let starved = self.connections.iter().filter(|one| one.flags.has(Flags::IN_STARVED));
+        assert_eq!(starved.count(), self.starved.len(), "starved");
+        let flagged = |&at: &u32| self.connections[at as usize].flags.has(Flags::IN_STARVED);
+        assert!(self.starved.iter().all(flagged), "starved without its flag");
 
         let (mut at, mut before, mut count) = (self.time_wait.head, NO_LINK, 0);
         while at != NO_LINK {

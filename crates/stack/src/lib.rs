@@ -46,4 +46,6 @@ pub use stack::{Event, Stack};
 pub use tcp::api::{ConnectionId, ConnectionInfo, ListenerId};
 pub use tcp::congestion::{Algorithm, UnknownAlgorithm};
 pub use tcp::connection::{Failure, Ready, State};
+pub use tcp::info::TcpInfo;
+pub use tcp::settings::{OptionName, SocketOption};
 pub use udp::{Datagram, SocketId};

@@ -18,6 +18,7 @@ use crate::tcp::challenge_ack::Answers;
 use crate::tcp::connection::{Connection, Flags, NO_LINK, Ready};
 use crate::tcp::listen::Listener;
 use crate::tcp::rtt::Bounds;
+use crate::tcp::settings::Settings;
 use crate::tcp::transfer::Transfers;
 use crate::udp::{SocketId, UdpSocket};
 use crate::wheel::{self, Wheel};
@@ -68,7 +69,7 @@ pub struct Stack {
     /// Connections with something to tell.
     pub(crate) ready: List,
     /// Connections that found no frame to write to.
-    pub(crate) starved: List,
+    pub(crate) starved: VecDeque<u32>,
     pub(crate) time_wait: List,
     pub(crate) time_wait_count: u32,
     /// Frames that wait beyond gaps, of all connections, and how many may.
@@ -89,6 +90,7 @@ pub struct Stack {
     /// The configuration's, in the units of their users.
     pub(crate) rtt_bounds: Bounds,
     pub(crate) delayed_ack_ticks: u32,
+    pub(crate) default_settings: Settings,
 
     pub(crate) reassembly: Reassembly,
     /// Groups of IPv4 and of IPv6.
@@ -155,7 +157,7 @@ impl Stack {
             next_tick: 0,
             out: List::EMPTY,
             ready: List::EMPTY,
-            starved: List::EMPTY,
+            starved: VecDeque::new(),
             time_wait: List::EMPTY,
             time_wait_count: 0,
             out_of_order_total: 0,
@@ -174,6 +176,7 @@ impl Stack {
                 min: config.min_rto.as_micros().min(u128::from(u32::MAX)) as u32,
                 max: config.max_rto.as_micros().min(u128::from(u32::MAX)) as u32,
             },
+            default_settings: Settings::new(&config),
             delayed_ack_ticks: crate::tcp::timers::ticks(config.delayed_ack),
             igmp: Listening::new(&config.multicast),
             mld: Listening::new(&config.multicast),
@@ -320,7 +323,7 @@ impl Stack {
 
     /// The next thing to tell the application.
     pub fn next_event(&mut self) -> Option<Event> {
-        if self.starved.head != NO_LINK {
+        if !self.starved.is_empty() {
             self.feed_starved();
         }
         while let Some(listener) = self.ready_listeners.pop_front() {

@@ -9,10 +9,10 @@ use millrace_wire::seq::Seq;
 
 use super::connection::{Failure, Flags, Ready, State};
 use super::rtt::Rtt;
+use super::settings::SocketOption;
 use super::table::FourTuple;
 use crate::address::{Path, Word, address, word};
 use crate::stack::{NO_SOCKET, Stack};
-use crate::wheel::TICK_SHIFT;
 
 /// A connection of this stack. Another connection that later uses the same entry has another id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -271,9 +271,9 @@ impl Stack {
             ));
         }
         let sending = connection.sends_data();
+        let room = self.send_room(index);
         let connection = &mut self.connections[index];
-        let room = self.config.send_buffer.saturating_sub(connection.queued()) as usize;
-        let written = connection.enqueue_data(&mut self.arena, &self.config, data);
+        let written = connection.enqueue_data(&mut self.arena, &self.config, room, data);
         if written < data.len().min(room) {
             self.push_starved(index);
         }
@@ -289,7 +289,7 @@ impl Stack {
     /// As [`Stack::write`].
     pub fn write_room(&self, id: ConnectionId) -> io::Result<usize> {
         let index = self.entry(id)?;
-        Ok(self.config.send_buffer.saturating_sub(self.connections[index].queued()) as usize)
+        Ok(self.send_room(index))
     }
 
     /// Takes the first frame of what was received; it belongs to the caller
@@ -355,20 +355,25 @@ impl Stack {
         let connection = &mut self.connections[index];
         connection.flags.set(Flags::APP_CLOSED);
         connection.flags.clear(Flags::ATTACHED);
-        let (state, linger) = (connection.state, connection.linger);
+        if connection.flags.has(Flags::KEEPALIVE) {
+            connection.flags.clear(Flags::KEEPALIVE.with(Flags::EXPIRE_ARMED));
+        }
+        let state = connection.state;
         let unread = connection.receive_bytes > 0 && !connection.flags.has(Flags::READ_SHUT);
+        let linger = self.settings(index).linger;
         match state {
             State::Closed => self.free_connection(index),
             State::SynSent => self.free_connection(index),
             State::TimeWait => {}
-            _ if unread || linger == 0 => self.abort_connection(index, Failure::Aborted),
+            _ if unread || linger.is_some_and(|time| time.is_zero()) => {
+                self.abort_connection(index, Failure::Aborted)
+            }
             _ => {
                 self.queue_fin(index);
                 if state == State::FinWait2 {
-                    self.arm_expiry(index, self.config.fin_wait_2);
-                } else if linger != u32::MAX {
+                    self.orphan_in_fin_wait_2(index);
+                } else if let Some(time) = linger {
                     self.connections[index].flags.set(Flags::LINGERING);
-                    let time = Duration::from_nanos(u64::from(linger) << TICK_SHIFT);
                     self.arm_expiry(index, time);
                 }
             }
@@ -381,11 +386,7 @@ impl Stack {
     /// # Errors
     /// `NotConnected` if the id is stale.
     pub fn set_linger(&mut self, id: ConnectionId, linger: Option<Duration>) -> io::Result<()> {
-        let index = self.entry(id)?;
-        self.connections[index].linger = linger.map_or(u32::MAX, |time| {
-            (time.as_nanos() >> TICK_SHIFT).min(u128::from(u32::MAX - 1)) as u32
-        });
-        Ok(())
+        self.set_option(id, SocketOption::Linger(linger))
     }
 
     /// Ends the connection with a reset; the id tells so until it is released.
@@ -418,17 +419,7 @@ impl Stack {
     /// # Errors
     /// `NotConnected` if the id is stale.
     pub fn set_no_delay(&mut self, id: ConnectionId, no_delay: bool) -> io::Result<()> {
-        let index = self.entry(id)?;
-        let connection = &mut self.connections[index];
-        if no_delay {
-            connection.flags.set(Flags::NO_DELAY);
-            if connection.unsent() > 0 {
-                self.push_out(index);
-            }
-        } else {
-            connection.flags.clear(Flags::NO_DELAY);
-        }
-        Ok(())
+        self.set_option(id, SocketOption::NoDelay(no_delay))
     }
 
     /// Why a connection ended. `None`: in order, or not at all yet.
@@ -486,7 +477,7 @@ impl Stack {
         }
         if connection.sends_data()
             && !connection.flags.has(Flags::FIN_QUEUED)
-            && connection.queued() < self.config.send_buffer
+            && self.send_room(index) > 0
         {
             ready.set(Ready::WRITABLE);
         }

@@ -5,6 +5,7 @@ use millrace_wire::seq::Seq;
 
 use super::congestion::{Algorithm, Congestion};
 use super::rtt::Rtt;
+use super::traffic::Traffic;
 use crate::address::Word;
 use crate::neighbour::NeighbourRef;
 
@@ -150,6 +151,14 @@ bits! {
         IN_STARVED = 1 << 25;
         /// A duplicate waits to be reported (RFC 2883).
         REPORT_DUPLICATE = 1 << 26;
+        /// Its settings differ from the stack's: see [`super::settings`].
+        CUSTOM = 1 << 27;
+        /// Partial segments wait for more ([`super::cork`]).
+        CORK = 1 << 28;
+        /// The last write said that more follows.
+        MORE = 1 << 29;
+        /// The expiry deadline is the keepalive's ([`super::keepalive`]).
+        KEEPALIVE = 1 << 30;
     }
 }
 
@@ -291,7 +300,6 @@ pub(crate) struct Connection {
     /// The frame that holds `snd_nxt`.
     pub(crate) cursor: Frame,
     pub(crate) snd_wl1: Seq,
-    pub(crate) snd_wl2: Seq,
     pub(crate) max_window: u32,
     pub(crate) neighbour: NeighbourRef,
     pub(crate) mss: u16,
@@ -322,7 +330,6 @@ pub(crate) struct Connection {
     pub(crate) unacknowledged: u32,
 
     // Fourth line: what is rarely needed.
-    pub(crate) hash: u32,
     pub(crate) generation: u32,
     /// Next on the accept queue, on the TIME-WAIT list or on the free list.
     pub(crate) link: u32,
@@ -331,9 +338,8 @@ pub(crate) struct Connection {
     /// Sequence number of the peer's FIN.
     pub(crate) fin_seq: Seq,
     pub(crate) last_sent: u32,
-    pub(crate) starved_next: u32,
-    /// Linger time in ticks; `u32::MAX`: none.
-    pub(crate) linger: u32,
+    /// What has passed, for TCP_INFO.
+    pub(crate) traffic: Traffic,
     /// What is needed only while data moves; [`NO_LINK`]: nothing.
     pub(crate) transfer: u32,
     /// Initial sequence numbers, ours and the peer's.
@@ -348,6 +354,9 @@ pub(crate) struct Connection {
     pub(crate) features: Features,
     pub(crate) failure: Option<Failure>,
     pub(crate) algorithm: Algorithm,
+    /// How often `snd_una` and `rcv_nxt` have gone once around, for totals of 64 bits.
+    pub(crate) acked_wraps: u8,
+    pub(crate) received_wraps: u8,
 }
 
 const _: () = assert!(core::mem::size_of::<Connection>() == 256);
@@ -370,7 +379,6 @@ impl Connection {
         send: Queue { head: Frame::NONE, tail: Frame::NONE },
         cursor: Frame::NONE,
         snd_wl1: Seq(0),
-        snd_wl2: Seq(0),
         max_window: 0,
         neighbour: NeighbourRef::NONE,
         mss: 536,
@@ -392,14 +400,12 @@ impl Connection {
         delack_at: 0,
         expire_at: 0,
         unacknowledged: 0,
-        hash: 0,
         generation: 0,
         link: NO_LINK,
         link_back: NO_LINK,
         fin_seq: Seq(0),
         last_sent: 0,
-        starved_next: NO_LINK,
-        linger: u32::MAX,
+        traffic: Traffic::EMPTY,
         transfer: NO_LINK,
         iss: Seq(0),
         irs: Seq(0),
@@ -410,6 +416,8 @@ impl Connection {
         features: Features(0),
         failure: None,
         algorithm: Algorithm::Cubic,
+        acked_wraps: 0,
+        received_wraps: 0,
     };
 
     /// Bytes sent and not acknowledged (FIN included), by the sender's current position.

@@ -41,7 +41,6 @@ impl Stack {
             // A SYN-ACK's window is not scaled (RFC 7323 §2.2).
             connection.snd_wnd = u32::from(segment.window);
             connection.snd_wl1 = segment.seq;
-            connection.snd_wl2 = segment.ack;
             self.established(index);
             self.acknowledge_now(index);
             self.tell(index, Ready::CONNECTED);
@@ -60,7 +59,7 @@ impl Stack {
 
     /// What both kinds of open take from the peer's SYN.
     pub(crate) fn take_syn(&mut self, index: usize, segment: &Segment) {
-        let own_mss = self.own_mss();
+        let own_mss = self.announced_mss(index);
         let shift = self.receive_shift();
         let (tcp, now_s) = (self.config.tcp, self.now_s);
         let connection = &mut self.connections[index];
@@ -123,6 +122,10 @@ impl Stack {
         connection.cursor = connection.send.head;
         connection.congestion = super::congestion::Congestion::new(connection.mss.into(), initial);
         connection.flags.clear(Flags::REXMIT_ARMED.with(Flags::SEND_SYN));
+        if self.settings(index).keepalive {
+            self.restart_keepalive(index);
+        }
+        let connection = &self.connections[index];
         if connection.unsent() > 0 || connection.fin_unsent() {
             self.push_out(index);
         }
@@ -146,7 +149,6 @@ impl Stack {
         let shift = if segment.has(Bits::SYN) { 0 } else { connection.snd_shift };
         connection.snd_wnd = u32::from(segment.window) << shift;
         connection.snd_wl1 = segment.seq;
-        connection.snd_wl2 = segment.ack;
         self.established(index);
         if active {
             self.counters.connections_opened += 1;

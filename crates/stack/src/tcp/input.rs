@@ -96,6 +96,8 @@ impl Stack {
         match self.find_connection(hash, &segment.tuple) {
             Some(index) => {
                 self.counters.segments_in += 1;
+                let pieces = self.arena.meta(frame).gso_size;
+                self.connections[index].traffic.arrived(self.tick, segment.len, pieces);
                 if self.predicted(index, segment, frame) {
                     return;
                 }
@@ -311,7 +313,7 @@ impl Stack {
     /// Eighth, FIN: everything before it has come.
     fn fin_received(&mut self, index: usize) {
         let connection = &mut self.connections[index];
-        connection.rcv_nxt += 1;
+        connection.advance_received(1);
         connection.unacknowledged += 1;
         // What a peer sent beyond its own FIN belongs to nothing.
         self.discard_out_of_order(index);
@@ -436,14 +438,11 @@ impl Stack {
             }
         }
         let connection = &mut self.connections[index];
-        if ack.ge(connection.snd_una)
-            && (connection.snd_wl1.lt(segment.seq)
-                || connection.snd_wl1 == segment.seq && connection.snd_wl2.le(ack))
-        {
+        // RFC 9293's SND.WL2 is never beyond SND.UNA, so its comparison is this one.
+        if ack.ge(connection.snd_una) && connection.snd_wl1.le(segment.seq) {
             let grew = window > connection.snd_wnd;
             connection.snd_wnd = window;
             connection.snd_wl1 = segment.seq;
-            connection.snd_wl2 = ack;
             connection.max_window = connection.max_window.max(window);
             if grew {
                 self.window_opened(index);
@@ -461,15 +460,13 @@ impl Stack {
     #[inline]
     pub(crate) fn progress(&mut self, index: usize) {
         let connection = &mut self.connections[index];
-        connection.retries = 0;
+        let timed_out = core::mem::take(&mut connection.retries) > 0;
         if connection.snd_una == connection.snd_nxt {
             connection.flags.clear(Flags::PERSIST.with(Flags::REXMIT_ARMED));
         }
-        if connection.flags.has(Flags::WANT_WRITE)
-            && connection.queued() <= self.config.send_buffer / 3 * 2
-        {
-            connection.flags.clear(Flags::WANT_WRITE);
-            self.tell(index, Ready::WRITABLE);
+        self.tell_room(index);
+        if timed_out {
+            self.silence_ended(index);
         }
         let connection = &self.connections[index];
         if connection.unsent() > 0 || connection.fin_unsent() {
@@ -483,7 +480,9 @@ impl Stack {
             connection.flags.clear(Flags::PERSIST.with(Flags::REXMIT_ARMED));
             connection.retries = 0;
             connection.rtt.forget_back_off();
+            self.silence_ended(index);
         }
+        let connection = &self.connections[index];
         if connection.unsent() > 0 || connection.fin_unsent() {
             self.push_out(index);
         }
@@ -505,7 +504,7 @@ impl Stack {
                 if connection.flags.has(Flags::ATTACHED) {
                     self.tell(index, Ready::FLUSHED);
                 } else {
-                    self.arm_expiry(index, self.config.fin_wait_2);
+                    self.orphan_in_fin_wait_2(index);
                 }
                 true
             }

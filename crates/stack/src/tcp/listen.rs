@@ -10,6 +10,7 @@ use millrace_wire::tcp::Flags as Bits;
 use super::api::{ConnectionId, ListenerId};
 use super::connection::{Failure, Flags, NO_LINK, State};
 use super::input::Segment;
+use super::settings::Settings;
 use super::table::FourTuple;
 use crate::address::{Word, address};
 use crate::stack::{NO_SOCKET, Stack};
@@ -30,6 +31,8 @@ pub(crate) struct Listener {
     pub(crate) head: u32,
     pub(crate) tail: u32,
     waiting: bool,
+    /// Of the connections that it accepts, where they differ from the stack's.
+    pub(crate) settings: Option<Box<Settings>>,
 }
 
 impl Stack {
@@ -75,6 +78,7 @@ impl Stack {
                     head: NO_LINK,
                     tail: NO_LINK,
                     waiting: false,
+                    settings: None,
                 });
                 self.listeners.len() - 1
             }
@@ -98,12 +102,13 @@ impl Stack {
             head: NO_LINK,
             tail: NO_LINK,
             waiting: listener.waiting,
+            settings: None,
         };
         self.tcp_ports[usize::from(local.port())] = index as u16;
         Ok(ListenerId { index: index as u16, generation: listener.generation })
     }
 
-    fn listener(&self, id: ListenerId) -> io::Result<&Listener> {
+    pub(crate) fn listener(&self, id: ListenerId) -> io::Result<&Listener> {
         self.listeners
             .get(usize::from(id.index))
             .filter(|listener| listener.open && listener.generation == id.generation)
@@ -257,6 +262,7 @@ impl Stack {
         let Some(index) = self.take_connection(hash, &segment.tuple) else { return };
         self.counters.segments_in += 1;
         self.listeners[listener].half_open += 1;
+        self.inherit_settings(index, listener);
         let iss = self.initial_sequence(&segment.tuple, before);
         let ts_offset = self.timestamp_offset(&segment.tuple);
         let timeout = self.config.initial_rto.as_micros().min(1 << 31) as u32;

@@ -9,6 +9,7 @@
 //! [`delivery_rate`] and [`pacing`] are the documents of their names.
 
 pub(crate) mod api;
+pub(crate) mod buffers;
 pub(crate) mod challenge_ack;
 pub(crate) mod congestion;
 pub(crate) mod connection;
@@ -18,7 +19,9 @@ pub(crate) mod frto;
 pub(crate) mod handshake;
 pub(crate) mod headers;
 pub(crate) mod icmp;
+pub(crate) mod info;
 pub(crate) mod input;
+pub(crate) mod keepalive;
 pub(crate) mod limited_transmit;
 pub(crate) mod listen;
 pub(crate) mod options;
@@ -27,6 +30,7 @@ pub(crate) mod output;
 pub(crate) mod pacing;
 pub(crate) mod prediction;
 pub(crate) mod prr;
+pub(crate) mod quickack;
 pub(crate) mod rack;
 pub(crate) mod receive_queue;
 pub(crate) mod recovery;
@@ -37,9 +41,12 @@ pub(crate) mod rtt;
 pub(crate) mod sack;
 pub(crate) mod scoreboard;
 pub(crate) mod send_queue;
+pub(crate) mod settings;
 pub(crate) mod table;
 pub(crate) mod tail_loss_probe;
 pub(crate) mod timers;
 pub(crate) mod timestamps;
+pub(crate) mod traffic;
 pub(crate) mod transfer;
 pub(crate) mod undo;
+pub(crate) mod user_timeout;

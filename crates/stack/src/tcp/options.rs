@@ -28,7 +28,7 @@ impl Stack {
             (tcp.timestamps, tcp.sack, tcp.window_scaling)
         };
         let mut options = OptionWriter::new();
-        options.mss(self.own_mss());
+        options.mss(self.announced_mss(index));
         let echo = timestamps.then(|| if passive { connection.ts_recent } else { 0 });
         write_syn(
             &mut options,

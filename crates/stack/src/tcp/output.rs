@@ -130,8 +130,9 @@ impl Stack {
         if connection.snd_nxt == seq {
             connection.snd_nxt = seq + 1;
         } else {
-            self.counters.segments_retransmitted += 1;
+            self.count_retransmission(index, 0);
         }
+        let connection = &self.connections[index];
         if !connection.flags.has(Flags::REXMIT_ARMED) {
             self.arm_retransmission(index);
         }
@@ -154,7 +155,8 @@ impl Stack {
             return Stop::Again;
         }
         self.connections[index].flags.clear(Flags::PROBE);
-        self.counters.window_probes += 1;
+        let persisting = self.connections[index].flags.has(Flags::PERSIST);
+        self.counters.window_probes += u64::from(persisting);
         Stop::Done
     }
 
@@ -536,6 +538,7 @@ impl Stack {
             ipv6: false,
         };
         self.counters.segments_out += 1;
+        self.connections[index].traffic.left(segment.len, mss.into());
         if next_hop.is_none() {
             self.dispatch(packet, neighbour, out);
         } else if out.push(packet).is_err() {

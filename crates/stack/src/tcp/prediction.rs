@@ -55,7 +55,7 @@ impl Stack {
         let connection = &mut self.connections[index];
         connection.snd_wnd = u32::from(segment.window) << connection.snd_shift;
         connection.snd_wl1 = segment.seq;
-        connection.snd_wl2 = ack;
+
         connection.max_window = connection.max_window.max(connection.snd_wnd);
 
         let meta = self.arena.meta_mut(frame);
@@ -64,7 +64,7 @@ impl Stack {
         connection.receive.tail = frame;
         connection.receive_frames = 1;
         connection.receive_bytes = len;
-        connection.rcv_nxt += len;
+        connection.advance_received(len);
         connection.unacknowledged += len;
         debug_assert!(self.arena.owners(frame).contains(Owners::RECEIVED));
         if connection.unsent() > 0 {

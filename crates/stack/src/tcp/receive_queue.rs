@@ -64,7 +64,7 @@ impl Connection {
         while frame.is_some() {
             let meta = arena.meta(frame);
             let (start, len, next) = (usize::from(meta.offset), meta.len, meta.next);
-            self.rcv_nxt += u32::from(len);
+            self.advance_received(len.into());
             self.receive_bytes += u32::from(len);
             let tail = self.receive.tail;
             if len == 0 || self.flags.has(Flags::READ_SHUT) {

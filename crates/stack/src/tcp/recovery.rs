@@ -88,7 +88,7 @@ impl Stack {
         let mut told = Told { acked: (ack - connection.snd_una) as u32, ..Told::default() };
         if connection.transfer == super::connection::NO_LINK {
             // Nothing is in flight, or only a SYN or FIN that is not on a scoreboard.
-            connection.snd_una = ack;
+            connection.advance_una(ack);
             return told.acked > 0;
         }
         let prior_in_flight = self.in_flight(index);
@@ -134,7 +134,7 @@ impl Stack {
             }
         }
         if told.acked > 0 {
-            connection.snd_una = ack;
+            connection.advance_una(ack);
             connection.acknowledge_data(&mut self.arena, ack);
         }
 

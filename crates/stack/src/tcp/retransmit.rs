@@ -153,7 +153,7 @@ impl Stack {
         transfer.sent.retransmitted(at, now_us, snapshot);
         transfer.prr.out += len;
         transfer.undo.retransmitted(len, timestamp);
-        self.counters.segments_retransmitted += u64::from(len.div_ceil(mss));
+        self.count_retransmission(index, len);
         self.connections[index].last_sent = now_us;
         self.pace(index, len, in_flight);
         if at == 0 || !self.connections[index].flags.has(Flags::REXMIT_ARMED) {

@@ -9,15 +9,15 @@ use crate::config::Config;
 
 impl Connection {
     /// Copies `data` behind what is queued, summing it in the same pass. Returns how much there
-    /// was room for: in the send buffer, and in the arena.
+    /// was room for: `room` bytes in the send buffer, and what the arena has.
     #[inline]
     pub(crate) fn enqueue_data(
         &mut self,
         arena: &mut Arena,
         config: &Config,
+        room: usize,
         data: &[u8],
     ) -> usize {
-        let room = config.send_buffer.saturating_sub(self.queued()) as usize;
         let mut left = &data[..data.len().min(room)];
         let most = arena.frame_size() - Arena::HEADROOM;
         // A frame is a segment, or is filled where the port cuts super-segments.

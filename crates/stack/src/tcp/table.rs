@@ -3,6 +3,7 @@
 use millrace_frames::{Frame, Owners};
 
 use super::connection::{Connection, Flags, NO_LINK, Ready, State};
+use super::traffic::Traffic;
 use crate::address::Word;
 use crate::ip::pseudo;
 use crate::stack::Stack;
@@ -79,14 +80,17 @@ impl Stack {
             remote_port: tuple.remote_port,
             local_port: tuple.local_port,
             local: tuple.local,
-            hash,
             address_sum,
             flags,
             out_next: connection.out_next,
             ready_next: connection.ready_next,
-            starved_next: connection.starved_next,
             generation: connection.generation,
             algorithm: self.config.congestion,
+            traffic: Traffic {
+                last_recv: self.tick as u32,
+                last_data_recv: self.tick as u32,
+                ..Traffic::EMPTY
+            },
             ..Connection::EMPTY
         };
         self.connections_in_use += 1;
@@ -108,6 +112,21 @@ impl Stack {
         }
     }
 
+    /// The tuple by which a connection is found.
+    pub(crate) fn tuple_of(&self, index: usize) -> FourTuple {
+        let Connection { remote, remote_port, local_port, local, .. } = self.connections[index];
+        FourTuple { remote, remote_port, local_port, local }
+    }
+
+    fn leave_flow_table(&mut self, index: usize) {
+        if self.connections[index].flags.has(Flags::IN_TABLE) {
+            self.connections[index].flags.clear(Flags::IN_TABLE);
+            // Hashed anew: that is cheaper than four bytes in every entry.
+            let hash = self.flow_hash(&self.tuple_of(index));
+            self.flows.remove(hash, index as u32);
+        }
+    }
+
     /// Gives an entry and all its frames back.
     pub(crate) fn free_connection(&mut self, index: usize) {
         if self.connections[index].state == State::TimeWait {
@@ -117,10 +136,8 @@ impl Stack {
         self.leave_accept_queue(index);
         self.discard_out_of_order(index);
         self.release_transfer(index);
+        self.leave_flow_table(index);
         let connection = &mut self.connections[index];
-        if connection.flags.has(Flags::IN_TABLE) {
-            self.flows.remove(connection.hash, index as u32);
-        }
         connection.send.release_all(&mut self.arena, Owners::UNACKED);
         connection.receive.release_all(&mut self.arena, Owners::RECEIVED);
         connection.cursor = Frame::NONE;
@@ -165,10 +182,7 @@ impl Stack {
         connection.acks_owed = 0;
         connection.send.release_all(&mut self.arena, Owners::UNACKED);
         connection.cursor = Frame::NONE;
-        if connection.flags.has(Flags::IN_TABLE) {
-            connection.flags.clear(Flags::IN_TABLE);
-            self.flows.remove(connection.hash, index as u32);
-        }
+        self.leave_flow_table(index);
         self.tell(index, Ready::CLOSED);
     }
 
@@ -211,28 +225,17 @@ impl Stack {
             return;
         }
         connection.flags.set(Flags::IN_STARVED);
-        connection.starved_next = NO_LINK;
-        match self.starved.tail {
-            NO_LINK => self.starved.head = index as u32,
-            tail => self.connections[tail as usize].starved_next = index as u32,
-        }
-        self.starved.tail = index as u32;
+        self.starved.push_back(index as u32);
     }
 
     /// Tells as many of the starved connections as there are frames, the longest waiting first.
     pub(crate) fn feed_starved(&mut self) {
         let reserve = self.config.frame_reserve as usize;
         for _ in reserve..self.arena.free() {
-            if self.starved.head == NO_LINK {
-                return;
-            }
-            let index = self.starved.head as usize;
+            let Some(index) = self.starved.pop_front() else { return };
+            let index = index as usize;
             let connection = &mut self.connections[index];
             connection.flags.clear(Flags::IN_STARVED);
-            self.starved.head = connection.starved_next;
-            if self.starved.head == NO_LINK {
-                self.starved.tail = NO_LINK;
-            }
             let over = matches!(connection.state, State::Closed | State::TimeWait);
             if connection.flags.has(Flags::WANT_WRITE) && !over {
                 connection.flags.clear(Flags::WANT_WRITE);

@@ -78,6 +78,7 @@ impl Stack {
         let waited = self.already_waited(index);
         // Never at once: what has waited so long was sent again just now, or is about to be.
         let left = timeout.saturating_sub(waited).max(self.rtt_bounds.min.min(timeout));
+        let left = self.clamp_to_user_timeout(index, left);
         self.arm(index, left, Timer::Timeout);
     }
 
@@ -107,6 +108,7 @@ impl Stack {
     pub(crate) fn arm_expiry(&mut self, index: usize, after: Duration) {
         let delay = ticks(after) + 1;
         let connection = &mut self.connections[index];
+        connection.flags.clear(Flags::KEEPALIVE);
         connection.expire_at = (self.tick as u32).wrapping_add(delay);
         connection.flags.set(Flags::EXPIRE_ARMED);
         self.wake_within(index, delay);
@@ -174,6 +176,10 @@ impl Stack {
 
     fn expired(&mut self, index: usize) {
         let connection = &mut self.connections[index];
+        if connection.flags.has(Flags::KEEPALIVE) {
+            connection.flags.clear(Flags::KEEPALIVE);
+            return self.keepalive_expired(index);
+        }
         match connection.state {
             State::TimeWait => self.forget_time_wait(index),
             State::FinWait2 if !connection.flags.has(Flags::LINGERING) => {
@@ -184,15 +190,14 @@ impl Stack {
     }
 
     fn retransmission_timeout(&mut self, index: usize) {
-        let config_retries =
-            (self.config.retries, self.config.syn_retries, self.config.syn_ack_retries);
-        let connection = &mut self.connections[index];
-        let most = match connection.state {
-            State::SynSent => config_retries.1,
-            State::SynReceived => config_retries.2,
-            _ => config_retries.0,
+        let most = match self.connections[index].state {
+            State::SynSent => self.settings(index).syn_retries,
+            State::SynReceived => self.config.syn_ack_retries,
+            _ => self.config.retries,
         };
-        if connection.retries >= most {
+        let over = self.user_timeout_over(index);
+        let connection = &mut self.connections[index];
+        if over.unwrap_or(connection.retries >= most) {
             return self.gave_up(index);
         }
         connection.retries += 1;
@@ -218,6 +223,14 @@ impl Stack {
         }
         self.arm_timeout(index);
         self.push_out(index);
+    }
+
+    /// Our FIN is acknowledged and nobody waits for the peer's: it has the time that is set.
+    pub(crate) fn orphan_in_fin_wait_2(&mut self, index: usize) {
+        match self.settings(index).fin_wait_2 {
+            Some(time) => self.arm_expiry(index, time),
+            None => self.end_connection(index),
+        }
     }
 
     /// R2 (RFC 9293 §3.8.3): no answer for too long.

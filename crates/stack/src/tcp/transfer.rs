@@ -7,6 +7,7 @@
 use super::congestion::{CaState, Private};
 use super::connection::NO_LINK;
 use super::delivery_rate::Delivery;
+use super::keepalive::Probes;
 use super::out_of_order::Blocks;
 use super::pacing::Pacing;
 use super::prr::Prr;
@@ -14,8 +15,10 @@ use super::rack::Rack;
 use super::recovery::Recovery;
 use super::sack::Reports;
 use super::scoreboard::Scoreboard;
+use super::settings::Settings;
 use super::tail_loss_probe::TailLossProbe;
 use super::undo::Undo;
+use super::user_timeout::Silence;
 use crate::stack::Stack;
 
 /// A pooled record. [`Transfer::is_plain`] says whether it may be given back.
@@ -35,6 +38,38 @@ pub(crate) struct Transfer {
     pub(crate) pacing: Pacing,
     /// What congestion control has learned.
     pub(crate) congestion: Private,
+    /// Settings that differ from the stack's.
+    pub(crate) settings: Option<Box<Settings>>,
+    /// Keepalive probes that wait for an answer.
+    pub(crate) keepalive: Probes,
+    /// Since when the peer takes nothing.
+    pub(crate) silence: Silence,
+    /// What is to be remembered of the connection's life.
+    pub(crate) totals: Totals,
+}
+
+/// What has happened in a connection's life that happens to few; TCP_INFO tells of it. A
+/// connection with any of it keeps its record.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Totals {
+    /// Segments sent again, and their payload bytes.
+    pub(crate) retransmitted: u32,
+    pub(crate) bytes_retransmitted: u64,
+    /// Retransmission timeouts, in a row counted each.
+    pub(crate) timeouts: u16,
+    /// Runs of timeouts that ended, and the time they took in milliseconds.
+    pub(crate) timeout_recoveries: u16,
+    pub(crate) timeout_millis: u32,
+    /// Segments that arrived beyond a gap.
+    pub(crate) out_of_order: u32,
+    /// Ticks in which the peer's window, or our send buffer, held the sender back.
+    pub(crate) window_limited: u32,
+    pub(crate) buffer_limited: u32,
+    /// Duplicates that the peer reported (RFC 2883), and reorderings seen.
+    pub(crate) dsack_duplicates: u32,
+    pub(crate) reorderings: u32,
+    /// Segments delivered with a congestion mark.
+    pub(crate) delivered_marked: u32,
 }
 
 impl Transfer {
@@ -49,6 +84,10 @@ impl Transfer {
             && self.rack.is_plain()
             && self.pacing.most == 0
             && self.congestion.is_plain()
+            && self.settings.is_none()
+            && self.keepalive == Probes::default()
+            && self.silence == Silence::default()
+            && self.totals == Totals::default()
     }
 
     /// As new, keeping the memory of its lists.

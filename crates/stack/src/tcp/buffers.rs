@@ -1,0 +1,62 @@
+//! How much a connection may keep: bytes to be sent, bytes received and not read.
+
+use super::connection::{Flags, Ready, State};
+use crate::stack::Stack;
+
+impl Stack {
+    /// Most bytes, unsent and unacknowledged, that the connection takes.
+    #[inline]
+    pub(crate) fn send_limit(&self, index: usize) -> u32 {
+        if self.connections[index].flags.has(Flags::CUSTOM) {
+            let fixed = self.settings(index).send_buffer;
+            if fixed > 0 {
+                return fixed;
+            }
+        }
+        self.config.send_buffer
+    }
+
+    /// Most received bytes that the connection keeps.
+    #[inline]
+    pub(crate) fn receive_limit(&self, index: usize) -> u32 {
+        if self.connections[index].flags.has(Flags::CUSTOM) {
+            let fixed = self.settings(index).receive_buffer;
+            if fixed > 0 {
+                return fixed;
+            }
+        }
+        self.config.receive_buffer
+    }
+
+    /// Bytes that a write takes now.
+    #[inline]
+    pub(crate) fn send_room(&self, index: usize) -> usize {
+        let connection = &self.connections[index];
+        let room = self.send_limit(index).saturating_sub(connection.queued());
+        let lowat = match connection.flags.has(Flags::CUSTOM) {
+            true => self.settings(index).notsent_lowat,
+            false => self.default_settings.notsent_lowat,
+        };
+        room.min(lowat.saturating_sub(connection.unsent())) as usize
+    }
+
+    /// Tells who waits for room, if there is enough for it to be worth while: a third of the
+    /// buffer, and half of the unsent bytes that are allowed (as Linux's `sk_stream_is_writeable`
+    /// and `tcp_stream_memory_free` have it).
+    #[inline]
+    pub(crate) fn tell_room(&mut self, index: usize) {
+        let connection = &self.connections[index];
+        if !connection.flags.has(Flags::WANT_WRITE)
+            || matches!(connection.state, State::Closed | State::TimeWait)
+        {
+            return;
+        }
+        let lowat = self.settings(index).notsent_lowat;
+        if connection.queued() <= self.send_limit(index) / 3 * 2
+            && (lowat == u32::MAX || connection.unsent() <= lowat / 2)
+        {
+            self.connections[index].flags.clear(Flags::WANT_WRITE);
+            self.tell(index, Ready::WRITABLE);
+        }
+    }
+}

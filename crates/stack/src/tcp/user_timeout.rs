@@ -1,0 +1,76 @@
+//! The user timeout (RFC 9293 §3.9.1, RFC 5482): how long what was sent may stay unacknowledged, or a
+//! closed window stay closed, before the connection is given up. It takes the place of the number
+//! of retransmissions, as `TCP_USER_TIMEOUT` does in Linux.
+
+use core::time::Duration;
+
+use super::connection::Flags;
+use super::timers::ticks;
+use crate::stack::Stack;
+use crate::wheel::TICK_SHIFT;
+
+/// Since when nothing more is acknowledged although something is to be.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Silence {
+    on: bool,
+    /// When what waits first was sent, in ticks.
+    since: u32,
+    /// When it timed out first.
+    timed_out: u32,
+}
+
+fn us(ticks: u32) -> u64 {
+    (u64::from(ticks) << TICK_SHIFT) / 1000
+}
+
+impl Stack {
+    /// The retransmission or persist timer ran out. Whether the peer was silent for longer than
+    /// the user timeout; `None`: there is none, and retransmissions are counted.
+    pub(crate) fn user_timeout_over(&mut self, index: usize) -> Option<bool> {
+        let now = self.tick as u32;
+        let patience = self.settings(index).user_timeout.map(ticks);
+        let probing = self.connections[index].flags.has(Flags::PERSIST);
+        if patience.is_some() || !probing {
+            let timeout = self.connections[index].rtt.backed_off(self.rtt_bounds);
+            let transfer = self.transfer_mut(index);
+            if !probing {
+                transfer.totals.timeouts = transfer.totals.timeouts.saturating_add(1);
+            }
+            if !transfer.silence.on {
+                let since = now.wrapping_sub(ticks(Duration::from_micros(timeout.into())));
+                transfer.silence = Silence { on: true, since, timed_out: now };
+                transfer.totals.timeout_recoveries += u16::from(!probing);
+            }
+        }
+        let since = self.transfer(index).map_or(now, |transfer| transfer.silence.since);
+        patience.map(|patience| now.wrapping_sub(since) >= patience)
+    }
+
+    /// Something was acknowledged after a timeout, or the window has opened.
+    pub(crate) fn silence_ended(&mut self, index: usize) {
+        let now = self.tick as u32;
+        if self.transfer(index).is_none_or(|transfer| !transfer.silence.on) {
+            return;
+        }
+        let transfer = self.transfer_mut(index);
+        let ticks = now.wrapping_sub(transfer.silence.timed_out);
+        transfer.silence = Silence::default();
+        if transfer.totals.timeouts > 0 {
+            transfer.totals.timeout_millis += (us(ticks) / 1000) as u32;
+        }
+    }
+
+    /// The next timeout, in microseconds, is no later than the end of the user timeout.
+    #[inline]
+    pub(crate) fn clamp_to_user_timeout(&self, index: usize, timeout_us: u32) -> u32 {
+        let Some(patience) = self.settings(index).user_timeout else { return timeout_us };
+        let left = match self.transfer(index).map(|transfer| transfer.silence) {
+            Some(Silence { on: true, since, .. }) => {
+                let passed = (self.tick as u32).wrapping_sub(since);
+                ticks(patience).saturating_sub(passed)
+            }
+            _ => ticks(patience),
+        };
+        timeout_us.min(u32::try_from(us(left)).unwrap_or(u32::MAX))
+    }
+}

@@ -1,0 +1,164 @@
+//! TCP_INFO.
+
+use millrace_stack::{OptionName, SocketOption, TcpInfo};
+
+use crate::common::peer::{ACK, FIN, Peer, pattern};
+
+fn info(peer: &Peer, id: millrace_stack::ConnectionId) -> TcpInfo {
+    peer.stack.tcp_info(id).unwrap()
+}
+
+#[test]
+fn counts_segments_and_bytes_both_ways() {
+    let mut peer = Peer::new();
+    let id = peer.accepted();
+    let before = info(&peer, id);
+    assert_eq!((before.state, before.bytes_acked, before.bytes_received), (1, 0, 0));
+    peer.write(id, 0, 3000);
+    peer.take();
+    let sent = info(&peer, id);
+    assert_eq!((sent.unacked, sent.bytes_sent, sent.data_segs_out), (3, 3000, 3));
+    assert_eq!(sent.segs_out - before.segs_out, 3);
+    peer.send(ACK, 1, 3001, &pattern(0, 700));
+    peer.read(id);
+    let after = info(&peer, id);
+    assert_eq!((after.unacked, after.bytes_acked, after.bytes_received), (0, 3000, 700));
+    assert_eq!((after.data_segs_in, after.segs_in - before.segs_in), (1, 1));
+    assert_eq!(after.delivered - before.delivered, 3);
+    assert_eq!((after.snd_mss, after.notsent_bytes), (1000, 0));
+}
+
+#[test]
+fn a_super_segment_counts_as_what_it_is_cut_into() {
+    let mut peer = Peer::with(|config| {
+        config.tx_gso = 65_535;
+        config.tx_checksum = true;
+    });
+    let id = peer.accepted();
+    peer.write(id, 0, 9600);
+    peer.take();
+    let sent = info(&peer, id);
+    assert!((10..=11).contains(&sent.data_segs_out), "{}", sent.data_segs_out);
+    assert_eq!((sent.unacked, sent.bytes_sent), (10, 9600));
+}
+
+#[test]
+fn tells_windows_and_what_waits() {
+    let mut peer = Peer::new();
+    peer.window = 5000;
+    let id = peer.accepted();
+    peer.write(id, 0, 8000);
+    peer.take();
+    let info = info(&peer, id);
+    assert_eq!((info.snd_wnd, info.notsent_bytes, info.unacked), (5000, 3000, 5));
+    assert_eq!(info.snd_cwnd, 10);
+    assert_eq!(info.snd_ssthresh, i32::MAX as u32);
+    assert_eq!(info.rcv_wnd, 65_535);
+}
+
+#[test]
+fn tells_how_long_ago() {
+    let mut peer = Peer::new();
+    let id = peer.accepted();
+    peer.send(ACK, 1, 1, b"x");
+    peer.write(id, 0, 10);
+    peer.advance_ms(70);
+    peer.send(ACK, 2, 11, &[]);
+    peer.advance_ms(30);
+    let info = info(&peer, id);
+    assert!((99..=101).contains(&info.last_data_recv), "{}", info.last_data_recv);
+    assert!((99..=101).contains(&info.last_data_sent), "{}", info.last_data_sent);
+    assert!((29..=31).contains(&info.last_ack_recv), "{}", info.last_ack_recv);
+    assert!(info.rtt > 8000 && info.rtt < 71_000, "{}", info.rtt);
+    peer.read(id);
+}
+
+#[test]
+fn totals_go_on_where_sequence_numbers_begin_anew() {
+    let mut peer = Peer::with(|config| config.receive_buffer = 1 << 20);
+    let id = peer.accepted_with(Some(1000), Some(0));
+    // Not four gigabytes, but past the end of the 32 bits: with a window of a megabyte, what is
+    // outside of it would be refused, so that this is the honest way.
+    let mut at = 1u32;
+    for _ in 0..200 {
+        peer.send(ACK, at, 1, &pattern(at as usize - 1, 1000));
+        at += 1000;
+        peer.read(id);
+    }
+    peer.take();
+    assert_eq!(info(&peer, id).bytes_received, 200_000);
+    peer.send(FIN | ACK, at, 1, &[]);
+    peer.take();
+    let last = info(&peer, id);
+    assert_eq!((last.bytes_received, last.state), (200_001, 8), "a FIN counts, as in Linux");
+}
+
+#[test]
+fn every_name_is_linux_s() {
+    let names: Vec<&str> = TcpInfo::default().iter().map(|(name, _)| name).collect();
+    assert!(names.iter().all(|name| name.starts_with("tcpi_")));
+    assert!(names.len() > 50, "{}", names.len());
+}
+
+#[test]
+fn options_are_told_as_they_were_set() {
+    let mut peer = Peer::new();
+    let id = peer.accepted();
+    for (name, value) in [
+        ("TCP_NODELAY", 1),
+        ("TCP_CORK", 1),
+        ("SO_KEEPALIVE", 1),
+        ("TCP_KEEPIDLE", 33),
+        ("TCP_KEEPINTVL", 12),
+        ("TCP_KEEPCNT", 4),
+        ("TCP_USER_TIMEOUT", 12_345),
+        ("SO_LINGER", 7),
+        ("TCP_NOTSENT_LOWAT", 4096),
+        ("TCP_LINGER2", -1),
+        ("TCP_SYNCNT", 3),
+        ("IP_TTL", 7),
+        ("IP_TOS", 0x28),
+        ("SO_SNDBUF", 40_000),
+        ("SO_RCVBUF", 50_000),
+    ] {
+        let name: OptionName = name.parse().unwrap();
+        let option = SocketOption::from_number(name, value).unwrap();
+        peer.stack.set_option(id, option).unwrap();
+        assert_eq!(peer.stack.option(id, name).unwrap().number(), Some(value), "{name:?}");
+    }
+    peer.stack.set_option(id, SocketOption::Linger(None)).unwrap();
+    peer.stack.check_invariants();
+}
+
+#[test]
+fn values_out_of_bounds_are_refused_by_name() {
+    let mut peer = Peer::new();
+    let id = peer.accepted();
+    for (name, value) in
+        [("TCP_KEEPIDLE", 0), ("TCP_KEEPCNT", 128), ("IP_TTL", 0), ("TCP_USER_TIMEOUT", -1)]
+    {
+        let error = SocketOption::from_number(name.parse().unwrap(), value).unwrap_err();
+        assert!(error.to_string().contains(name), "{error}");
+    }
+    let error = peer.stack.set_option(id, SocketOption::MaxSegment(20)).unwrap_err();
+    assert!(error.to_string().contains("TCP_MAXSEG"), "{error}");
+    assert!("TCP_NONSENSE".parse::<OptionName>().is_err());
+}
+
+#[test]
+fn a_listener_s_options_are_inherited() {
+    let mut peer = Peer::new();
+    let listener = peer.listen(80, 4);
+    for option in
+        [SocketOption::NoDelay(true), SocketOption::KeepCount(3), SocketOption::TimeToLive(9)]
+    {
+        peer.stack.set_listener_option(listener, option).unwrap();
+        assert_eq!(peer.stack.listener_option(listener, option.name()).unwrap(), option);
+    }
+    let id = peer.accepted();
+    for option in
+        [SocketOption::NoDelay(true), SocketOption::KeepCount(3), SocketOption::TimeToLive(9)]
+    {
+        assert_eq!(peer.stack.option(id, option.name()).unwrap(), option);
+    }
+}

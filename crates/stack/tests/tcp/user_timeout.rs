@@ -1,0 +1,87 @@
+//! The user timeout (RFC 9293 §3.9.1, RFC 5482).
+
+use core::time::Duration;
+
+use millrace_stack::{Failure, SocketOption};
+
+use crate::common::peer::{ACK, Peer, RST};
+
+fn set(peer: &mut Peer, id: millrace_stack::ConnectionId, millis: u64) {
+    let timeout = (millis > 0).then(|| Duration::from_millis(millis));
+    peer.stack.set_option(id, SocketOption::UserTimeout(timeout)).unwrap();
+}
+
+/// Time until the reset.
+#[track_caller]
+fn until_reset(peer: &mut Peer) -> Duration {
+    let start = peer.now;
+    for _ in 0..1000 {
+        peer.wait();
+        if peer.take().iter().any(|segment| segment.flags.contains(RST)) {
+            return peer.now - start;
+        }
+    }
+    panic!("no reset");
+}
+
+#[test]
+fn data_that_nobody_acknowledges_ends_the_connection_in_time() {
+    let mut peer = Peer::new();
+    let id = peer.accepted();
+    set(&mut peer, id, 3000);
+    peer.write(id, 0, 1000);
+    peer.expect_data(1, 1000);
+    let time = until_reset(&mut peer);
+    assert!(time.abs_diff(Duration::from_secs(3)) < Duration::from_millis(50), "{time:?}");
+    assert_eq!(peer.stack.failure(id).unwrap(), Some(Failure::TimedOut));
+}
+
+#[test]
+fn a_long_one_outlasts_the_number_of_retransmissions() {
+    let mut peer = Peer::with(|config| config.retries = 2);
+    let id = peer.accepted();
+    set(&mut peer, id, 30_000);
+    peer.write(id, 0, 1000);
+    let time = until_reset(&mut peer);
+    assert!(time > Duration::from_secs(29) && time < Duration::from_secs(31), "{time:?}");
+}
+
+#[test]
+fn progress_starts_it_afresh() {
+    let mut peer = Peer::new();
+    let id = peer.accepted();
+    set(&mut peer, id, 2000);
+    peer.write(id, 0, 1000);
+    for round in 0..4 {
+        peer.take();
+        peer.advance_ms(1500);
+        peer.send(ACK, 1, 1001 + round * 1000, &[]);
+        peer.write(id, 1000 + round as usize * 1000, 1000);
+    }
+    assert_eq!(peer.stack.failure(id).unwrap(), None);
+    let time = until_reset(&mut peer);
+    assert!(time < Duration::from_millis(2100), "{time:?}");
+}
+
+#[test]
+fn a_closed_window_does_not_hold_us_longer() {
+    let mut peer = Peer::new();
+    let id = peer.accepted();
+    set(&mut peer, id, 5000);
+    peer.window = 0;
+    peer.send(ACK, 1, 1, &[]);
+    peer.write(id, 0, 1000);
+    let start = peer.now;
+    // The peer answers each probe, and still the window stays closed.
+    for _ in 0..100 {
+        peer.wait();
+        if peer.take().iter().any(|segment| segment.flags.contains(RST)) {
+            let time = peer.now - start;
+            assert!(time > Duration::from_secs(4) && time < Duration::from_secs(7), "{time:?}");
+            assert_eq!(peer.stack.failure(id).unwrap(), Some(Failure::TimedOut));
+            return;
+        }
+        peer.send(ACK, 1, 1, &[]);
+    }
+    panic!("the connection lives on");
+}
