@@ -162,9 +162,9 @@ tcp_info! {
     rehash: u32,
     /// Retransmission timeouts.
     total_rto: u16,
-    /// Runs of timeouts that ended.
+    /// Runs of timeouts.
     total_rto_recoveries: u16,
-    /// Milliseconds that they took.
+    /// Milliseconds that those which ended took.
     total_rto_time: u32,
 }
 

@@ -272,7 +272,10 @@ impl Stack {
             self.push_out(index);
             if len > 0 {
                 match self.keep_out_of_order(index, frame) {
-                    Kept::Yes => self.counters.out_of_order += 1,
+                    Kept::Yes => {
+                        self.counters.out_of_order += 1;
+                        self.transfer_mut(index).totals.out_of_order += 1;
+                    }
                     Kept::Duplicate => self.counters.drop_tcp_duplicate += 1,
                     Kept::Full => self.counters.drop_tcp_out_of_order_full += 1,
                 }

@@ -4,6 +4,7 @@
 use millrace_wire::seq::Seq;
 
 use super::connection::Connection;
+use crate::stack::Stack;
 
 /// Counts are modulo 2^32 as in Linux's `struct tcp_info`; times are ticks of the timer wheel.
 #[derive(Clone, Copy, Debug)]
@@ -54,6 +55,17 @@ impl Traffic {
         let segments = if payload <= mss { 1 } else { payload.div_ceil(mss) };
         self.segs_out = self.segs_out.wrapping_add(segments);
         self.data_segs_out = self.data_segs_out.wrapping_add(segments);
+    }
+}
+
+impl Stack {
+    /// A segment with `len` bytes left a second time.
+    pub(crate) fn count_retransmission(&mut self, index: usize, len: u32) {
+        self.counters.segments_retransmitted += 1;
+        let mss = u32::from(self.connections[index].mss);
+        let totals = &mut self.transfer_mut(index).totals;
+        totals.retransmitted = totals.retransmitted.wrapping_add(len.div_ceil(mss).max(1));
+        totals.bytes_retransmitted += u64::from(len);
     }
 }
 

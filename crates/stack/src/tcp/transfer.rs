@@ -57,7 +57,7 @@ pub(crate) struct Totals {
     pub(crate) bytes_retransmitted: u64,
     /// Retransmission timeouts, in a row counted each.
     pub(crate) timeouts: u16,
-    /// Runs of timeouts that ended, and the time they took in milliseconds.
+    /// Runs of timeouts, and the time that those which ended took in milliseconds.
     pub(crate) timeout_recoveries: u16,
     pub(crate) timeout_millis: u32,
     /// Segments that arrived beyond a gap.

@@ -162,3 +162,22 @@ fn a_listener_s_options_are_inherited() {
         assert_eq!(peer.stack.option(id, option.name()).unwrap(), option);
     }
 }
+
+#[test]
+fn tells_what_was_sent_again_and_what_came_out_of_order() {
+    let mut peer = Peer::new();
+    let id = peer.accepted();
+    peer.write(id, 0, 1000);
+    peer.take();
+    peer.wait();
+    let lost = info(&peer, id);
+    assert_eq!((lost.total_retrans, lost.bytes_retrans, lost.bytes_sent), (1, 1000, 2000));
+    assert_eq!((lost.retransmits, lost.backoff, lost.ca_state), (1, 1, 4));
+    assert_eq!((lost.total_rto, lost.total_rto_recoveries), (1, 1));
+    peer.advance_ms(100);
+    peer.send(ACK, 501, 1001, &pattern(500, 500));
+    peer.take();
+    let after = info(&peer, id);
+    assert_eq!((after.rcv_ooopack, after.total_retrans, after.retransmits), (1, 1, 0));
+    assert!((99..=102).contains(&after.total_rto_time), "{}", after.total_rto_time);
+}
