@@ -141,7 +141,6 @@ impl Stack {
             .then(|| self.timestamp(index));
         let now_us = self.now_us;
         let in_flight = self.in_flight(index);
-        let mss = u32::from(self.connections[index].mss);
         let Some(transfer) = self.transfers.get_mut(self.connections[index].transfer) else {
             return true;
         };

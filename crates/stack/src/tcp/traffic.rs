@@ -3,7 +3,7 @@
 
 use millrace_wire::seq::Seq;
 
-use super::connection::Connection;
+use super::connection::{Connection, State};
 use crate::stack::Stack;
 
 /// Counts are modulo 2^32 as in Linux's `struct tcp_info`; times are ticks of the timer wheel.
@@ -62,6 +62,10 @@ impl Stack {
     /// A segment with `len` bytes left a second time.
     pub(crate) fn count_retransmission(&mut self, index: usize, len: u32) {
         self.counters.segments_retransmitted += 1;
+        if self.connections[index].state == State::SynReceived {
+            // A half-open connection is worth no record: a flood of SYNs would take them all.
+            return;
+        }
         let mss = u32::from(self.connections[index].mss);
         let totals = &mut self.transfer_mut(index).totals;
         totals.retransmitted = totals.retransmitted.wrapping_add(len.div_ceil(mss).max(1));

@@ -4,7 +4,7 @@
 
 use core::time::Duration;
 
-use super::connection::Flags;
+use super::connection::{Flags, State};
 use super::timers::ticks;
 use crate::stack::Stack;
 use crate::wheel::TICK_SHIFT;
@@ -27,6 +27,9 @@ impl Stack {
     /// The retransmission or persist timer ran out. Whether the peer was silent for longer than
     /// the user timeout; `None`: there is none, and retransmissions are counted.
     pub(crate) fn user_timeout_over(&mut self, index: usize) -> Option<bool> {
+        if self.connections[index].state == State::SynReceived {
+            return None;
+        }
         let now = self.tick as u32;
         let patience = self.settings(index).user_timeout.map(ticks);
         let probing = self.connections[index].flags.has(Flags::PERSIST);
