@@ -42,6 +42,8 @@ pub(crate) mod sack;
 pub(crate) mod scoreboard;
 pub(crate) mod send_queue;
 pub(crate) mod settings;
+pub(crate) mod syn_cookie;
+pub(crate) mod syn_queue;
 pub(crate) mod table;
 pub(crate) mod tail_loss_probe;
 pub(crate) mod timers;
