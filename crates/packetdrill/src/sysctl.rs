@@ -77,6 +77,9 @@ impl Sysctl {
         let on = |value: Option<u64>, default: bool| value.map_or(default, |value| value != 0);
         let tcp = &mut config.tcp;
         tcp.sack = on(self.sack, tcp.sack);
+        // Linux paces only what asks for it, such as BBR, and has no RTO restart.
+        tcp.pacing = false;
+        tcp.rto_restart = false;
         tcp.dsack = on(self.dsack, tcp.dsack);
         tcp.timestamps = on(self.timestamps, tcp.timestamps);
         tcp.window_scaling = on(self.window_scaling, tcp.window_scaling);

@@ -81,6 +81,7 @@ impl Transfer {
             && self.sent.is_empty()
             && self.recovery.state == CaState::Open
             && !self.undo.armed()
+            && self.probe.is_idle()
             && self.rack.is_plain()
             && self.pacing.most == 0
             && self.congestion.is_plain()
