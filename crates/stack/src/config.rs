@@ -66,30 +66,6 @@ impl Default for TcpFeatures {
     }
 }
 
-/// When a SYN is answered with a cookie, and nothing about it is kept (RFC 4987 §3.6).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub enum SynCookies {
-    /// Never: when the SYN queue is full, the oldest connection in it that was asked twice makes
-    /// way, and if there is none, the SYN is dropped.
-    Off,
-    /// While the listener's SYN queue is full.
-    #[default]
-    WhenFull,
-    /// Always. For tests, and for those who are always under attack.
-    Always,
-}
-
-/// What happens to a connection whose handshake ends when the accept queue is full.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub enum AcceptOverflow {
-    /// The acknowledgement is dropped. The peer's data or our SYN-ACK comes again, and with luck
-    /// there is room then.
-    #[default]
-    Drop,
-    /// The peer gets a reset (Linux's `tcp_abort_on_overflow`).
-    Reset,
-}
-
 /// What a stack is given when it is made. Nothing here changes afterwards.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -117,13 +93,6 @@ pub struct Config {
     pub time_wait_connections: u32,
     /// Most listeners.
     pub listeners: u16,
-    /// Most half-open connections of a listener that does not say otherwise. All listeners
-    /// together have at most half of `connections`.
-    pub syn_queue: u32,
-    /// When a SYN is answered with a cookie.
-    pub syn_cookies: SynCookies,
-    /// What happens when the accept queue is full at the end of a handshake.
-    pub accept_overflow: AcceptOverflow,
     /// Most datagram sockets.
     pub datagram_sockets: u16,
     /// Most entries of the neighbour cache.
@@ -231,9 +200,6 @@ impl Default for Config {
             connections: 16_384,
             time_wait_connections: 8_192,
             listeners: 64,
-            syn_queue: 1024,
-            syn_cookies: SynCookies::WhenFull,
-            accept_overflow: AcceptOverflow::Drop,
             datagram_sockets: 64,
             neighbours: 256,
             neighbour_queue: 8,

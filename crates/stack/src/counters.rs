@@ -76,14 +76,6 @@ counters! {
     challenge_acks,
     /// Answers to wrong segments that were left out, for the connection had just sent one.
     acks_suppressed,
-    /// SYNs that were answered with a cookie (RFC 4987).
-    syn_cookies_sent,
-    /// Connections made from a cookie that came back.
-    syn_cookies_accepted,
-    /// Acknowledgements with a wrong or outdated cookie.
-    syn_cookies_wrong,
-    /// Half-open connections that made way for a new one.
-    half_open_evicted,
     /// TIME-WAIT entries that made way before their time.
     time_wait_recycled,
     /// TIME-WAIT entries that a new SYN or connect took over.

@@ -37,7 +37,7 @@ mod udp;
 mod wheel;
 
 pub use address::{AddressInfo, AddressOrigin, AddressState};
-pub use config::{AcceptOverflow, Config, InterfaceAddress, SynCookies, TcpFeatures};
+pub use config::{Config, InterfaceAddress, TcpFeatures};
 pub use counters::Counters;
 pub use dhcp::{DhcpConfig, DhcpState, Lease, ProbeConfig};
 pub use group::{FilterMode, MulticastConfig};
@@ -49,6 +49,5 @@ pub use tcp::api::{ConnectionId, ConnectionInfo, ListenerId};
 pub use tcp::congestion::{Algorithm, UnknownAlgorithm};
 pub use tcp::connection::{Failure, Ready, State};
 pub use tcp::info::TcpInfo;
-pub use tcp::listen::{ListenOptions, ListenerInfo};
 pub use tcp::settings::{OptionName, SocketOption};
 pub use udp::{Datagram, SocketId};

@@ -77,8 +77,6 @@ pub struct Stack {
     pub(crate) out_of_order_total: u32,
     pub(crate) out_of_order_most: u32,
 
-    /// Half-open connections of all listeners.
-    pub(crate) half_open_total: u32,
     pub(crate) listeners: Vec<Listener>,
     /// First listener of each TCP port.
     pub(crate) tcp_ports: Box<[u16]>,
@@ -169,7 +167,6 @@ impl Stack {
                 0 => arena.frames() as u32 / 4,
                 most => most,
             },
-            half_open_total: 0,
             listeners: Vec::with_capacity(config.listeners.into()),
             tcp_ports: vec![NO_SOCKET; 1 << 16].into_boxed_slice(),
             ready_listeners: VecDeque::with_capacity(config.listeners.into()),

@@ -107,12 +107,16 @@ impl Stack {
                     self.counters.time_wait_reused += 1;
                     let before = self.connections[index].snd_nxt;
                     self.forget_time_wait(index);
-                    self.listener_segment(hash, segment, mac, Some(before), frame);
+                    self.listener_segment(hash, segment, mac, Some(before));
+                    self.drop_chain(frame);
                 } else {
                     self.segment_arrives(index, segment, frame);
                 }
             }
-            None => self.listener_segment(hash, segment, mac, None, frame),
+            None => {
+                self.listener_segment(hash, segment, mac, None);
+                self.drop_chain(frame);
+            }
         }
     }
 
@@ -121,10 +125,10 @@ impl Stack {
         segment.has(Bits::SYN)
             && !segment.has(Bits::ACK | Bits::RST)
             && segment.seq.gt(self.connections[index].rcv_nxt)
-            && self.find_listener(&segment.tuple).is_some_and(|listener| self.may_queue(listener))
+            && self.find_listener(&segment.tuple).is_some()
     }
 
-    pub(crate) fn segment_arrives(&mut self, index: usize, segment: &Segment, frame: Frame) {
+    fn segment_arrives(&mut self, index: usize, segment: &Segment, frame: Frame) {
         if self.connections[index].state == State::SynSent {
             return self.syn_sent(index, segment, frame);
         }
@@ -428,8 +432,7 @@ impl Stack {
             return false;
         }
         let window = u32::from(segment.window) << connection.snd_shift;
-        let tells = ack.ge(connection.snd_una) || !segment.options.sack().is_empty();
-        if tells && connection.snd_una != connection.snd_nxt {
+        if ack.ge(connection.snd_una) && connection.snd_una != connection.snd_nxt {
             let duplicate = ack == connection.snd_una
                 && segment.sequence_len() == 0
                 && window == connection.snd_wnd;

@@ -74,7 +74,8 @@ impl Stack {
         }
     }
 
-    /// An acknowledgement of nothing beyond `snd_nxt`. Returns whether it advanced. `duplicate`: it carries nothing, and leaves the window as it was.
+    /// An acknowledgement between `snd_una` and `snd_nxt`, both included. Returns whether it
+    /// advanced. `duplicate`: it carries nothing, and leaves the window as it was.
     #[inline]
     pub(crate) fn acknowledged(
         &mut self,
@@ -83,8 +84,7 @@ impl Stack {
         duplicate: bool,
     ) -> bool {
         let connection = &mut self.connections[index];
-        // An acknowledgement that was overtaken still has SACK blocks worth reading.
-        let ack = segment.ack.max(connection.snd_una);
+        let ack = segment.ack;
         let mut told = Told { acked: (ack - connection.snd_una) as u32, ..Told::default() };
         if connection.transfer == super::connection::NO_LINK {
             // Nothing is in flight, or only a SYN or FIN that is not on a scoreboard.
@@ -110,8 +110,7 @@ impl Stack {
         let connection = &mut self.connections[index];
         let Some(transfer) = self.transfers.get_mut(connection.transfer) else { return };
         let Transfer { sent, rack, delivery, recovery, undo, .. } = transfer;
-        let (una, nxt) = (connection.snd_una, connection.snd_nxt);
-        let ack = segment.ack.max(una);
+        let (ack, una, nxt) = (segment.ack, connection.snd_una, connection.snd_nxt);
         let least = connection.rtt.least();
         let high = recovery.high;
         let timestamps = connection.features.has(Features::TIMESTAMPS);

@@ -67,8 +67,8 @@ impl Stack {
     pub(crate) fn arm_retransmission(&mut self, index: usize) {
         let timeout = self.connections[index].rtt.backed_off(self.rtt_bounds);
         match self.probe_timeout(index) {
-            Some(probe) => self.arm(index, probe.min(timeout), Timer::Probe),
-            None => self.arm_timeout(index),
+            Some(probe) if probe < timeout => self.arm(index, probe, Timer::Probe),
+            _ => self.arm_timeout(index),
         }
     }
 
@@ -192,7 +192,7 @@ impl Stack {
     fn retransmission_timeout(&mut self, index: usize) {
         let most = match self.connections[index].state {
             State::SynSent => self.settings(index).syn_retries,
-            State::SynReceived => self.syn_ack_limit(index),
+            State::SynReceived => self.config.syn_ack_retries,
             _ => self.config.retries,
         };
         let over = self.user_timeout_over(index);
@@ -212,8 +212,7 @@ impl Stack {
         self.counters.retransmission_timeouts += 1;
         let connection = &mut self.connections[index];
         match connection.state {
-            State::SynSent => connection.flags.set(Flags::SEND_SYN),
-            State::SynReceived => self.syn_ack_timeout(index),
+            State::SynSent | State::SynReceived => connection.flags.set(Flags::SEND_SYN),
             _ => {
                 if connection.snd_wnd == 0 {
                     // The peer took its window back: what is in flight may be refused for that.
