@@ -5,6 +5,7 @@
 import enum
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Literal, Self, TypeAlias, final
 
@@ -25,6 +26,8 @@ __all__ = [
     "Forwarder",
     "Handle",
     "Kind",
+    "Simulation",
+    "random_world",
 ]
 
 _Address: TypeAlias = tuple[str, int]
@@ -345,8 +348,6 @@ class Channel:
         hugepages: bool | None = None,
         write_queue: int = 1048576,
         no_delay: bool = True,
-        host_name: str | None = None,
-        dhcp_timeout: float = 30.0,
         **limits: Any,
     ) -> Self:
         """Open a port and make a stack over it.
@@ -354,9 +355,7 @@ class Channel:
         `port`: KIND:NAME with a kind of PORT_KINDS (`af_xdp:eth1`, `tap:mill0`, `memory:wire`,
         `pcap:in.pcap,out.pcap`), a further queue as `af_xdp:eth1#1`, or an interface's name alone
         for the best kind that it allows; `facts` tells what was chosen.
-        `address`: the channel's own, with the length of its network's prefix, or several. "dhcp"
-        asks a DHCP server for one, tells it `host_name`, and waits for at most `dhcp_timeout`
-        seconds (TimeoutError then); it is given back when the channel is closed.
+        `address`: the channel's own, with the length of its network's prefix, or several.
         `gateway`: where packets for other networks go. `mac`, `mtu`: by default the port's.
         `wait`: what to do while nothing happens: "sleep", "spin", or for how many microseconds to
         spin before sleeping.
@@ -382,14 +381,6 @@ class Channel:
     @property
     def facts(self) -> dict[str, str]:
         """How it works, by name: the port and its mode, what was chosen and why."""
-
-    @property
-    def lease(self) -> dict[str, Any] | None:
-        """What a DHCP server gave, by name, or None.
-
-        address (with prefix), server, routes as (network, gateway or None), name_servers, domain,
-        mtu; renewal and expires are seconds from now, None without an end.
-        """
 
     @property
     def connections(self) -> int:
@@ -510,3 +501,140 @@ class Forwarder:
 
     def impair(self, forth: dict[str, Any], back: dict[str, Any]) -> None:
         """Do this to packets from now on."""
+
+@final
+class Simulation:
+    """A network that is described first and then alive. Use `millrace.lab.simulate`."""
+
+    def __new__(
+        cls,
+        seed: int,
+        *,
+        ipv6: bool = False,
+        trace: Path | None = None,
+        digest: bool = True,
+        check: bool = False,
+    ) -> Self: ...
+    def host(self, name: str | None, options: dict[str, Any]) -> int:
+        """Add a host. Returns its number."""
+
+    def switch(self, name: str | None) -> int:
+        """Add a switch. Returns its number."""
+
+    def router(self, name: str | None, icmp: bool) -> int:
+        """Add a router. Returns its number."""
+
+    def wire(
+        self,
+        a: int,
+        b: int,
+        forth: dict[str, Any],
+        back: dict[str, Any],
+        *,
+        mtu: int,
+        super_segments: bool,
+        capture: bool,
+    ) -> int:
+        """Join two nodes. Returns the wire's number."""
+
+    def name(self, node: int) -> str:
+        """A node's name."""
+
+    def address(self, node: int, ipv6: bool) -> str:
+        """A host's address."""
+
+    def now(self) -> float:
+        """Seconds since the start."""
+
+    def converse(
+        self,
+        client: int,
+        server: int,
+        port: int,
+        sides: tuple[dict[str, Any], dict[str, Any]],
+        *,
+        start: float,
+        ipv6: bool,
+        count: int,
+        interval: float,
+        exchange: tuple[int, int, float] | None = None,
+    ) -> None:
+        """Plan `count` conversations, one every `interval` seconds. A side is a mapping of `bytes`,
+        `seconds`, `manner`, `after`, `pause`, `frames`, `size`, `no_delay` and `linger`.
+        """
+
+    def change_wire(
+        self,
+        at: float,
+        wire: int,
+        what: str,
+        *,
+        mtu: int = 1500,
+        forth: dict[str, Any] | None = None,
+        back: dict[str, Any] | None = None,
+    ) -> None:
+        """Plan a change of a wire: down, up, mtu, impair."""
+
+    def change_host(self, at: float, node: int, what: str) -> None:
+        """Plan a change of a host: vanish, reboot."""
+
+    def call_at(self, at: float, number: int) -> None:
+        """Have ("call", number) told at a time."""
+
+    def listen(self, node: int, port: int, handler: int) -> None:
+        """Listen; what comes is told with `handler`."""
+
+    def connect(self, node: int, address: str, port: int) -> int:
+        """Connect. Returns the connection's number."""
+
+    def write(self, connection: int, data: bytes) -> None:
+        """Write to a connection."""
+
+    def shutdown(self, connection: int) -> None:
+        """No more is written."""
+
+    def close(self, connection: int) -> None:
+        """Close when all that was written is with the stack."""
+
+    def abort(self, connection: int) -> None:
+        """Reset."""
+
+    def pause(self, connection: int, paused: bool) -> None:
+        """Leave what comes in with the stack, or take it again."""
+
+    def waiting(self, connection: int) -> int:
+        """Bytes that were written and wait for room in the stack."""
+
+    def info(self, connection: int) -> ConnectionInfo | None:
+        """A look at a connection; when it is over, the last one."""
+
+    def run(self, until: float) -> tuple[str, list[tuple[str, int, Any]]]:
+        """Go on until a time, until nothing will happen any more, or until something is to be told.
+        Returns "time", "quiet" or "notices", and what is to be told.
+        """
+
+    def reports(self) -> list[dict[str, Any]]:
+        """What became of each conversation."""
+
+    def stacks(self) -> list[tuple[str, list[tuple[str, int]]]]:
+        """Each host's name and counters, those that are not zero."""
+
+    def routers(self) -> list[tuple[str, list[tuple[str, int]]]]:
+        """Each router's name and counters."""
+
+    def wires(self) -> list[tuple[str, list[tuple[str, int]], list[tuple[str, int]]]]:
+        """Each wire's name and the counters of its directions."""
+
+    def digest(self) -> str | None:
+        """SHA-256 of all packets so far."""
+
+    def violations(self) -> list[str]:
+        """What should never happen and did."""
+
+    def events(self) -> int:
+        """Events that have happened."""
+
+def random_world(seed: int, *, trace: Path | None = None) -> dict[str, Any]:
+    """Make the random world of a seed, run it and judge it: returns what is random about it
+    (`description`), what it did that it must not do (`wrong`), and figures.
+    """

@@ -6,6 +6,7 @@
 
 mod epoll;
 mod floor;
+mod flows;
 mod http;
 mod memory;
 mod options;
@@ -29,6 +30,13 @@ usage: millrace-bench COMMAND [--OPTION VALUE]...
           --port KIND:INTERFACE  --address A/N  [--listen PORT]  [--wait sleep|spin]
           [--body BYTES]
   http    serve HTTP on a channel, Millrace's native arm; options as for floor
+  bulk    send as much as goes, by our stack or, without --port, by the kernel's
+          [--port KIND:INTERFACE  --address A/N]  --to IP:PORT  --congestion NAME  --seconds N
+          [--buffer BYTES]
+  short   many short flows, and how long each took; --port to --buffer as for bulk
+          --bytes N  --count N  [--parallel N]
+  sink    receive flows on the kernel's TCP; with --flows, tell what came of so many
+          --address IP:PORT  [--flows N  --seconds N]
   memory  server and load in one process, joined by memory
           [--connections N]  [--keepalive true|false]  [--wait sleep|spin]  [--seconds N]
           [--body BYTES]
@@ -48,6 +56,9 @@ fn main() -> ExitCode {
         Some("epoll") => epoll(arguments),
         Some("floor") => floor(arguments),
         Some("http") => http_server(arguments),
+        Some("bulk") => flows::bulk(arguments),
+        Some("short") => flows::short(arguments),
+        Some("sink") => flows::sink(arguments),
         Some("memory") => memory::run(arguments),
         Some("stack") => stack::run(arguments),
         Some("idle") => stack::run_idle(arguments),

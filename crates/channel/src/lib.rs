@@ -36,7 +36,6 @@ mod close;
 mod completion;
 mod config;
 mod handle;
-mod lease;
 mod open;
 mod operations;
 mod wait;
@@ -50,11 +49,8 @@ pub use config::Config;
 pub use handle::Handle;
 pub use millrace_frames::Held;
 pub use millrace_port::Wait;
-pub use millrace_port::clock::now;
-pub use millrace_stack::{
-    ConnectionInfo, DhcpConfig, DhcpState, Lease, OptionName, ProbeConfig, SocketOption, State,
-    TcpInfo,
-};
+pub use millrace_stack::{ConnectionInfo, OptionName, SocketOption, State, TcpInfo};
 pub use open::{KINDS, PortName};
+pub use operations::errno;
 pub use wait::Wake;
 pub use write::Owned;

@@ -10,7 +10,7 @@ use crate::handle::Inner;
 use crate::{Channel, Handle};
 
 /// The errno that a socket would show.
-pub(crate) fn errno(failure: Failure) -> i32 {
+pub fn errno(failure: Failure) -> i32 {
     match failure {
         Failure::Reset => libc::ECONNRESET,
         Failure::Refused => libc::ECONNREFUSED,

@@ -16,7 +16,6 @@ pub mod abi;
 mod address;
 mod descriptor;
 mod errno;
-mod error_queue;
 mod flags;
 mod info;
 mod interpose;

@@ -63,6 +63,16 @@ fn tcp_super_segments_pass_both_ways() {
 }
 
 #[test]
+fn super_segments_that_the_driver_does_not_cut_are_cut_by_the_kernel() {
+    let test = "super_segments_that_the_driver_does_not_cut_are_cut_by_the_kernel";
+    let Some(wire) = Wire::or_skip(test) else { return };
+    wire.ours.run("ethtool", &format!("-K {OURS} tx off tso off gso off"));
+    let mut side = open(&wire, &AfPacketConfig::new(OURS));
+    kernel::tcp_super_segments_pass_both_ways(&mut side, &wire.peer);
+    side.close();
+}
+
+#[test]
 fn an_interface_that_goes_down_is_an_error_until_it_is_up_again() {
     each_ring("an_interface_that_goes_down_is_an_error_until_it_is_up_again", |wire, side| {
         wire.ours.ip(&format!("link set {OURS} down"));

@@ -96,7 +96,7 @@ impl Forwarder {
 }
 
 /// An impairment from its fields by name; the others are as they are on a perfect wire.
-fn impairment(fields: &Bound<'_, PyDict>) -> PyResult<Impairment> {
+pub(crate) fn impairment(fields: &Bound<'_, PyDict>) -> PyResult<Impairment> {
     let mut made = Impairment::default();
     for (name, value) in fields {
         let name: String = name.extract()?;

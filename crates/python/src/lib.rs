@@ -16,6 +16,7 @@ mod handle;
 mod info;
 mod options;
 mod shared;
+mod simulation;
 mod write;
 
 /// Channels over Millrace's own TCP/IP stack. Use `millrace`, which has the same names.
@@ -31,6 +32,8 @@ mod _native {
     use crate::handle::Handle;
     #[pymodule_export]
     use crate::info::ConnectionInfo;
+    #[pymodule_export]
+    use crate::simulation::{Simulation, random_world};
 
     use pyo3::prelude::*;
 

@@ -10,7 +10,10 @@ fn main() {
         let trace = std::env::args().nth(3).map(Into::into);
         let random = millrace_simulate::integrity::random_world(first, trace, true).unwrap();
         println!("{}", random.description);
-        println!("{:?}", millrace_simulate::integrity::judge(random));
+        match millrace_simulate::integrity::judge(random) {
+            Ok(passed) => println!("{passed:?}"),
+            Err(wrong) => println!("{wrong}"),
+        }
         return;
     }
     for seed in first..first + count {

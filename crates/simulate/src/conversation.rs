@@ -8,6 +8,9 @@ use crate::topology::NodeId;
 /// How a side ends its connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Manner {
+    /// Writes all, shuts its side, reads to the end, and waits until all that it wrote was
+    /// acknowledged.
+    Patient,
     /// Writes all, shuts its side, reads to the end, closes.
     Polite,
     /// Writes all and closes without reading to the end.
@@ -18,6 +21,13 @@ pub enum Manner {
     Deaf,
     /// The client closes before it knows whether it is connected.
     Fickle,
+}
+
+impl Manner {
+    /// Whether it reads to the end and ends in order.
+    pub fn is_polite(self) -> bool {
+        matches!(self, Manner::Patient | Manner::Polite)
+    }
 }
 
 /// When a side acts.
@@ -59,7 +69,7 @@ impl Default for Behaviour {
         Behaviour {
             bytes: 0,
             writes_for: None,
-            manner: Manner::Polite,
+            manner: Manner::Patient,
             pace: Pace::Eager,
             no_delay: false,
             linger: None,

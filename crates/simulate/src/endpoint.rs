@@ -123,7 +123,8 @@ impl Endpoint {
             }
             self.report.failure = stack.failure(id).ok().flatten();
             self.take(stack, content, now, u32::MAX);
-            let polite = matches!(self.behaviour.manner, Manner::Polite | Manner::Deaf);
+            let manner = self.behaviour.manner;
+            let polite = manner.is_polite() || manner == Manner::Deaf;
             if polite && self.report.failure.is_none() && !self.report.finished {
                 self.fail(|_| "closed in order, but without the other side's end".into());
             }
@@ -286,7 +287,7 @@ impl Endpoint {
                 self.fail(|_| format!("shutdown_write: {error}"));
             }
         }
-        if self.shut && self.report.finished {
+        if self.shut && self.report.finished && self.behaviour.manner != Manner::Patient {
             self.close(stack, now);
         }
     }

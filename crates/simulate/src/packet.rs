@@ -17,6 +17,9 @@ pub(crate) struct Packet {
     /// finished.
     pub(crate) checksum_start: u16,
     pub(crate) checksum_offset: u16,
+    /// A bit of it was flipped. A second one could make the sums right again, which TCP cannot
+    /// notice and nobody shall blame it for.
+    pub(crate) damaged: bool,
 }
 
 /// Packets under way, and spare room for more.
@@ -33,6 +36,7 @@ impl Packets {
             let packet = &mut self.packets[number as usize];
             packet.bytes.clear();
             (packet.gso_size, packet.checksum_start, packet.checksum_offset) = (0, 0, 0);
+            packet.damaged = false;
             return number;
         }
         self.packets.push(Packet::default());
@@ -51,9 +55,7 @@ impl Packets {
         let copy = self.take();
         let (one, other) = pair(&mut self.packets, number as usize, copy as usize);
         other.bytes.extend_from_slice(&one.bytes);
-        other.gso_size = one.gso_size;
-        other.checksum_start = one.checksum_start;
-        other.checksum_offset = one.checksum_offset;
+        other.like(one);
         copy
     }
 
@@ -69,6 +71,14 @@ fn pair(packets: &mut [Packet], one: usize, other: usize) -> (&mut Packet, &mut 
 }
 
 impl Packet {
+    /// Takes over what is known of another packet besides its bytes.
+    pub(crate) fn like(&mut self, other: &Packet) {
+        self.gso_size = other.gso_size;
+        self.checksum_start = other.checksum_start;
+        self.checksum_offset = other.checksum_offset;
+        self.damaged = other.damaged;
+    }
+
     /// Copies a packet to transmit out of its frames.
     pub(crate) fn gather(&mut self, arena: &Arena, packet: &Transmit) {
         let start = usize::from(packet.offset);

@@ -156,12 +156,8 @@ impl Router {
             });
         };
         let most = mtu(to);
-        let mut forward = Packet {
-            bytes: packet.bytes.clone(),
-            gso_size: packet.gso_size,
-            checksum_start: packet.checksum_start,
-            checksum_offset: packet.checksum_offset,
-        };
+        let mut forward = Packet { bytes: packet.bytes.clone(), ..Packet::default() };
+        forward.like(packet);
         // What trails the IP packet is padding.
         forward.bytes.truncate(L2 + header.total_len());
         let fits = forward.segment_len() <= most;
@@ -187,6 +183,7 @@ impl Router {
     fn fragment(&mut self, to: u16, mut packet: Packet, mtu: usize, out: &mut Out) {
         self.counters.fragmented += 1;
         packet.finish_checksum();
+        let damaged = packet.damaged;
         packet.cut(|bytes| {
             let header_len = usize::from(bytes[L2] & 15) * 4;
             let (headers, payload) = bytes.split_at(L2 + header_len);
@@ -197,7 +194,7 @@ impl Router {
             for number in 0..=last {
                 let start = number * step;
                 let end = (start + step).min(payload.len());
-                let mut fragment = Packet::default();
+                let mut fragment = Packet { damaged, ..Packet::default() };
                 fragment.bytes.extend_from_slice(headers);
                 fragment.bytes.extend_from_slice(&payload[start..end]);
                 let total = (header_len + end - start) as u16;
@@ -242,12 +239,8 @@ impl Router {
             self.counters.drop_too_big += 1;
             return self.error_v6(from, packet, 2, 0, most as u32, out);
         }
-        let mut forward = Packet {
-            bytes: packet.bytes.clone(),
-            gso_size: packet.gso_size,
-            checksum_start: packet.checksum_start,
-            checksum_offset: packet.checksum_offset,
-        };
+        let mut forward = Packet { bytes: packet.bytes.clone(), ..Packet::default() };
+        forward.like(packet);
         forward.bytes.truncate(L2 + ipv6::HEADER_LEN + header.payload_len());
         self.address(&mut forward, to, mac);
         forward.bytes[L2 + 7] -= 1;

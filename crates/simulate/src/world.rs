@@ -12,6 +12,7 @@ use std::path::PathBuf;
 use millrace_frames::{Duration, Instant};
 use millrace_port::impair::{Impairment, Link, Passage, Verdict};
 use millrace_stack::{ConnectionInfo, Counters, Event as StackEvent, ListenerId, Ready};
+use millrace_wire::ether::EtherType;
 use millrace_wire::mac::Mac;
 
 use crate::content::Content;
@@ -265,6 +266,11 @@ impl World {
     /// The topology.
     pub fn topology(&self) -> &Topology {
         &self.topology
+    }
+
+    /// What the stacks' clocks said at the start.
+    pub fn epoch(&self) -> Instant {
+        self.settings.epoch
     }
 
     /// Time since the start.
@@ -705,7 +711,9 @@ impl World {
         self.packets.give_back(number);
         whole.cut(|segment| {
             let number = self.packets.take();
-            self.packets.get(number).bytes.extend_from_slice(segment);
+            let packet = self.packets.get(number);
+            packet.bytes.extend_from_slice(segment);
+            packet.damaged = whole.damaged;
             self.put(wire, end, number);
         });
     }
@@ -734,14 +742,18 @@ impl World {
             };
             digest.packet(time, wire, end, fate, &packet.bytes);
         }
-        let Some(Verdict::Passes(passage)) = verdict else {
+        let Some(Verdict::Passes(mut passage)) = verdict else {
             return self.packets.give_back(number);
         };
+        // ARP has no checksum of its own; it relies on Ethernet's, which the links here lack.
+        let spared = packet.damaged || packet.ether_type() == EtherType::ARP;
+        passage.flipped_bit = passage.flipped_bit.filter(|_| !spared);
         if packet.gso_size > 0 && passage.flipped_bit.is_some() {
             return self.damage(wire, end, number, passage);
         }
         if passage.flipped_bit.is_some() {
             packet.finish_checksum();
+            packet.damaged = true;
         }
         link.alter(&passage, &mut packet.bytes);
         self.deliver(wire, end, number, &passage);
@@ -761,7 +773,9 @@ impl World {
         self.packets.give_back(number);
         whole.cut(|segment| {
             let number = self.packets.take();
-            let bytes = &mut self.packets.get(number).bytes;
+            let packet = self.packets.get(number);
+            packet.damaged = true;
+            let bytes = &mut packet.bytes;
             bytes.extend_from_slice(segment);
             let link = &mut self.wires[wire as usize].links[usize::from(end)];
             let first = 14 * 8;

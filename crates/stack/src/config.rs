@@ -66,6 +66,30 @@ impl Default for TcpFeatures {
     }
 }
 
+/// When a SYN is answered with a cookie, and nothing about it is kept (RFC 4987 §3.6).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum SynCookies {
+    /// Never: when the SYN queue is full, the oldest connection in it that was asked twice makes
+    /// way, and if there is none, the SYN is dropped.
+    Off,
+    /// While the listener's SYN queue is full.
+    #[default]
+    WhenFull,
+    /// Always. For tests, and for those who are always under attack.
+    Always,
+}
+
+/// What happens to a connection whose handshake ends when the accept queue is full.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum AcceptOverflow {
+    /// The acknowledgement is dropped. The peer's data or our SYN-ACK comes again, and with luck
+    /// there is room then.
+    #[default]
+    Drop,
+    /// The peer gets a reset (Linux's `tcp_abort_on_overflow`).
+    Reset,
+}
+
 /// What a stack is given when it is made. Nothing here changes afterwards.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -93,6 +117,13 @@ pub struct Config {
     pub time_wait_connections: u32,
     /// Most listeners.
     pub listeners: u16,
+    /// Most half-open connections of a listener that does not say otherwise. All listeners
+    /// together have at most half of `connections`.
+    pub syn_queue: u32,
+    /// When a SYN is answered with a cookie.
+    pub syn_cookies: SynCookies,
+    /// What happens when the accept queue is full at the end of a handshake.
+    pub accept_overflow: AcceptOverflow,
     /// Most datagram sockets.
     pub datagram_sockets: u16,
     /// Most entries of the neighbour cache.
@@ -172,8 +203,6 @@ pub struct Config {
     /// Time between two answers of one connection to segments that cannot be right and carry no
     /// data: outside the window, or challenged (Linux's `tcp_invalid_ratelimit`).
     pub invalid_ack_interval: Duration,
-    /// Get an IPv4 address, and what goes with it, from a DHCP server.
-    pub dhcp: Option<crate::DhcpConfig>,
     /// Bounds and timers of multicast.
     pub multicast: crate::MulticastConfig,
     /// Bounds of reassembly.
@@ -200,6 +229,9 @@ impl Default for Config {
             connections: 16_384,
             time_wait_connections: 8_192,
             listeners: 64,
+            syn_queue: 1024,
+            syn_cookies: SynCookies::WhenFull,
+            accept_overflow: AcceptOverflow::Drop,
             datagram_sockets: 64,
             neighbours: 256,
             neighbour_queue: 8,
@@ -233,7 +265,6 @@ impl Default for Config {
             icmp_per_second: 1_000,
             challenge_acks_per_second: 1_000,
             invalid_ack_interval: Duration::from_millis(500),
-            dhcp: None,
             multicast: crate::MulticastConfig::default(),
             reassembly: crate::ReassemblyConfig::default(),
             neighbour_reachable: Duration::from_secs(60),

@@ -76,6 +76,14 @@ counters! {
     challenge_acks,
     /// Answers to wrong segments that were left out, for the connection had just sent one.
     acks_suppressed,
+    /// SYNs that were answered with a cookie (RFC 4987).
+    syn_cookies_sent,
+    /// Connections made from a cookie that came back.
+    syn_cookies_accepted,
+    /// Acknowledgements with a wrong or outdated cookie.
+    syn_cookies_wrong,
+    /// Half-open connections that made way for a new one.
+    half_open_evicted,
     /// TIME-WAIT entries that made way before their time.
     time_wait_recycled,
     /// TIME-WAIT entries that a new SYN or connect took over.
@@ -96,14 +104,6 @@ counters! {
     multicast_queries,
     /// Multicast reports sent.
     multicast_reports,
-    /// DHCP messages sent.
-    dhcp_messages_out,
-    /// Addresses taken into use from DHCP servers.
-    dhcp_leases,
-    /// Addresses lost because a lease ended or a server said so.
-    dhcp_leases_lost,
-    /// Refusals of DHCP servers.
-    dhcp_naks,
     /// Echo requests answered.
     echo_replies,
     /// ICMP errors sent.
@@ -176,10 +176,6 @@ counters! {
     drop_udp_queue_full,
     /// A datagram came while the arena was down to half of the reserve.
     drop_udp_no_frame,
-    /// DHCP message malformed, or what it gives makes no sense.
-    drop_dhcp_malformed,
-    /// DHCP message that is not for us, or that nobody asked for.
-    drop_dhcp_ignored,
     /// TCP header malformed.
     drop_tcp_malformed,
     /// TCP options malformed.

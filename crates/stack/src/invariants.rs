@@ -208,6 +208,8 @@ impl Stack {
     }
 
     fn check_listeners(&self) {
+        let all: u32 = self.listeners.iter().map(|listener| listener.half_open).sum();
+        assert_eq!(all, self.half_open_total, "half-open connections");
         for (number, listener) in self.listeners.iter().enumerate() {
             let mut queued = 0;
             let (mut at, mut last) = (listener.head, NO_LINK);
@@ -221,6 +223,18 @@ impl Stack {
             assert_eq!(last, listener.tail, "the end of an accept queue");
             assert_eq!(queued, listener.queued, "accept queue of listener {number}");
             assert!(queued <= listener.backlog);
+            let (mut at, mut before, mut listed, mut young) =
+                (listener.half_open_list.head, NO_LINK, 0, 0);
+            while at != NO_LINK {
+                let connection = &self.connections[at as usize];
+                assert!(connection.flags.has(Flags::HALF_OPEN), "{at} on a half-open list");
+                assert_eq!(connection.link_back, before, "back link of a half-open list");
+                listed += 1;
+                young += u32::from(connection.retries == 0);
+                (before, at) = (at, connection.link);
+            }
+            assert_eq!(before, listener.half_open_list.tail, "the end of a half-open list");
+            assert_eq!((listed, young), (listener.half_open, listener.young), "half-open list");
             let half_open = self
                 .connections
                 .iter()

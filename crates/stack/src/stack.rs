@@ -7,7 +7,6 @@ use millrace_frames::{Arena, BURST, Frame, Instant, Owners, RxBatch, TxBatch};
 
 use crate::address::{Addresses, Word};
 use crate::control::Waiting;
-use crate::dhcp::Dhcp;
 use crate::group::Listening;
 use crate::hash::Keys;
 use crate::neighbour::{Action, NeighbourRef, Neighbours};
@@ -77,6 +76,8 @@ pub struct Stack {
     pub(crate) out_of_order_total: u32,
     pub(crate) out_of_order_most: u32,
 
+    /// Half-open connections of all listeners.
+    pub(crate) half_open_total: u32,
     pub(crate) listeners: Vec<Listener>,
     /// First listener of each TCP port.
     pub(crate) tcp_ports: Box<[u16]>,
@@ -94,7 +95,6 @@ pub struct Stack {
     pub(crate) default_settings: Settings,
 
     pub(crate) reassembly: Reassembly,
-    pub(crate) dhcp: Option<Box<Dhcp>>,
     /// Groups of IPv4 and of IPv6.
     pub(crate) igmp: Listening,
     pub(crate) mld: Listening,
@@ -167,6 +167,7 @@ impl Stack {
                 0 => arena.frames() as u32 / 4,
                 most => most,
             },
+            half_open_total: 0,
             listeners: Vec::with_capacity(config.listeners.into()),
             tcp_ports: vec![NO_SOCKET; 1 << 16].into_boxed_slice(),
             ready_listeners: VecDeque::with_capacity(config.listeners.into()),
@@ -180,10 +181,6 @@ impl Stack {
             },
             default_settings: Settings::new(&config),
             delayed_ack_ticks: crate::tcp::timers::ticks(config.delayed_ack),
-            dhcp: config
-                .dhcp
-                .clone()
-                .map(|dhcp| Box::new(Dhcp::new(dhcp, &Keys::new(config.seed), now, config.mtu))),
             igmp: Listening::new(&config.multicast),
             mld: Listening::new(&config.multicast),
             reassembly: Reassembly::new(&config.reassembly, arena.frame_size()),
@@ -262,7 +259,6 @@ impl Stack {
         }
         self.advance_reassembly();
         self.advance_multicast();
-        self.advance_dhcp();
         while let Some(action) = self.neighbours.act(self.now) {
             match action {
                 Action::Ask { address, known } => self.arp_request(address, known),
@@ -292,7 +288,6 @@ impl Stack {
             self.neighbours.next_deadline(),
             self.reassembly.next_deadline(),
             self.igmp.next_deadline(),
-            self.dhcp.as_ref().and_then(|dhcp| dhcp.next_deadline()),
         ]
         .into_iter()
         .flatten()
@@ -402,11 +397,6 @@ fn check(config: &Config, arena: &Arena) -> io::Result<()> {
     if config.reassembly.datagrams == 0 || config.reassembly.datagrams > 4096 {
         let datagrams = config.reassembly.datagrams;
         return refuse(format!("reassembly.datagrams must be 1 to 4096, not {datagrams}"));
-    }
-    if let Some(name) = config.dhcp.as_ref().and_then(|dhcp| dhcp.host_name.as_ref())
-        && (name.is_empty() || name.len() > 63 || !name.bytes().all(|byte| byte.is_ascii_graphic()))
-    {
-        return refuse(format!("dhcp.host_name {name:?} is no name of 1 to 63 plain characters"));
     }
     if !(1..=7).contains(&config.multicast.robustness) {
         let robustness = config.multicast.robustness;

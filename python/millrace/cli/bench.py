@@ -1,4 +1,4 @@
-"""`millrace bench`: measurements that need no network."""
+"""`millrace bench`: measurements of parts, beside others."""
 
 from __future__ import annotations
 
@@ -55,3 +55,110 @@ def stack(
             "that of both sides and their programs. smoltcp has no super-segments: it has an MTU "
             "of 65,535 and no checksums there."
         )
+
+
+@app.command()
+def links(
+    json_file: JsonOption = None,
+    loss: Annotated[
+        list[str] | None, typer.Option(metavar="LOSS", help='Such as "1%" or 0.01; repeatable.')
+    ] = None,
+    rtt: Annotated[
+        list[str] | None,
+        typer.Option(metavar="TIME", help='Round-trip time, such as "20ms"; repeatable.'),
+    ] = None,
+    rate: Annotated[
+        list[str] | None, typer.Option(metavar="RATE", help='Such as "100M"; repeatable.')
+    ] = None,
+    queue: Annotated[
+        list[float] | None,
+        typer.Option(metavar="BDP", help="Bandwidth-delay products, such as 0.1; repeatable."),
+    ] = None,
+    reorder: Annotated[
+        bool | None, typer.Option(help="Only links that reorder packets, or only others.")
+    ] = None,
+    congestion: Annotated[
+        list[str] | None,
+        typer.Option("--cc", metavar="NAME", help="Congestion control; repeatable."),
+    ] = None,
+    arm: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="millrace, linux; repeatable.")
+    ] = None,
+    seconds: Annotated[float, typer.Option(help="Length of one flow.", min=0.5)] = 5.0,
+    repeat: Annotated[int, typer.Option(help="Flows in each cell.", min=1)] = 3,
+    seed: Annotated[int, typer.Option(help="The wires' dice.", min=0)] = 1,
+    port: Annotated[str, typer.Option(help="Our stack's: af_packet or af_xdp.")] = "af_packet",
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Twelve of the cells, flows of 2 s, once.")
+    ] = False,
+    fairness: Annotated[
+        bool, typer.Option("--fairness", help="Two flows, ours and Linux's, share a link.")
+    ] = False,
+    short: Annotated[
+        bool, typer.Option("--short", help="How long flows of 10 and 100 KiB take.")
+    ] = False,
+    count: Annotated[int, typer.Option(help="Short flows in each cell.", min=1)] = 400,
+) -> None:
+    """Send over the same bad link with our stack and with Linux's.
+
+    One flow, its goodput at a kernel's socket; the arms take turns. By default every combination of
+    loss 0, 0.1, 1, 3 and 10 %, round trips of 1, 20 and 100 ms, with and without reordering, queues
+    of 0.1 and 1 bandwidth-delay product, 100 Mbit/s and 1 Gbit/s, cubic and bbr.
+    """
+    import contextlib
+    import sys
+
+    from millrace.bench import links as bench
+    from millrace.cli.report import check_json_file, show
+    from millrace.lab import impairment
+
+    check_json_file(json_file)
+    for name in arm or ():
+        if name not in bench.ARMS:
+            raise ValueError(f"no arm {name!r}; there is {', '.join(bench.ARMS)}")
+    if fairness and short:
+        raise ValueError("--fairness and --short are two measurements; ask for one")
+    losses = [impairment.probability("--loss", text) for text in loss or ()]
+    rtts = [impairment.time("--rtt", text) * 1e3 for text in rtt or ()]
+    rates = [impairment.rate("--rate", text) / 1e6 for text in rate or ()]
+    orders = (False, True) if reorder is None else (reorder,)
+    names = congestion or bench.CONGESTION
+    if short:
+        outcome = bench.short(
+            port=port,
+            congestion=names,
+            losses=losses or bench.SHORT_LOSSES,
+            count=count,
+            seed=seed,
+            repeat=1 if quick else repeat,
+        )
+        title = "Short flows: time from connecting to the peer's end"
+    else:
+        if quick:
+            seconds, repeat = min(seconds, 2.0), 1
+        narrow = quick or fairness
+        usual = (20.0,) if fairness else bench.ROUND_TRIPS_MS
+        cells = bench.cells(
+            congestion=names,
+            losses=losses or ((0.0, 0.01) if narrow else bench.LOSSES),
+            rtts_ms=rtts or usual,
+            reorder=(False,) if narrow and reorder is None else orders,
+            queues_bdp=queue or ((1.0,) if narrow else bench.QUEUES_BDP),
+            rates_mbit=rates or ((100.0,) if narrow else bench.RATES_MBIT),
+        )
+        if fairness:
+            outcome = bench.fairness(cells, port=port, seconds=seconds, repeat=repeat, seed=seed)
+            title = "Ours and Linux's flow on one link"
+        else:
+            outcome = bench.measure(
+                cells, port=port, seconds=seconds, repeat=repeat, seed=seed, arms=arm or bench.ARMS
+            )
+            title = "One flow over a bad link"
+    show(outcome.rows, title=title, json_file=json_file)
+    # The JSON is the rows alone; with it on standard output, nothing else may be there.
+    aside = contextlib.redirect_stdout(sys.stderr) if json_file == "-" else contextlib.nullcontext()
+    with aside:
+        if outcome.compared:
+            show(outcome.compared, title="Millrace beside Linux")
+        for note in outcome.notes:
+            print(note)

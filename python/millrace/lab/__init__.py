@@ -2,7 +2,7 @@
 
 Every demo, test and benchmark stands on it. It needs no native code: `import millrace.lab` works
 before anything is built. Only an impaired wire takes the native module, for the forwarder in its
-middle.
+middle, and so does `simulate`: networks of our stacks in virtual time.
 """
 
 from millrace.lab.errors import CommandFailed, LabError
@@ -10,6 +10,7 @@ from millrace.lab.host import Host
 from millrace.lab.impaired import ImpairedWire, Statistics
 from millrace.lab.impairment import Impairment
 from millrace.lab.lab import TEST_NETWORKS, Lab
+from millrace.lab.simulation import Result, Simulation, simulate
 from millrace.lab.wire import Interface, Wire
 
 __all__ = [
@@ -21,6 +22,9 @@ __all__ = [
     "Interface",
     "Lab",
     "LabError",
+    "Result",
+    "Simulation",
     "Statistics",
     "Wire",
+    "simulate",
 ]

@@ -109,7 +109,9 @@ pub struct AfPacketConfig {
     /// of its send buffer. More than `net.core.rmem_max` and `wmem_max` takes CAP_NET_ADMIN;
     /// what was granted is among the facts.
     pub buffer_bytes: usize,
-    /// Whether packets go to the driver past the queueing discipline (`PACKET_QDISC_BYPASS`).
+    /// Whether packets go to the driver past the queueing discipline (`PACKET_QDISC_BYPASS`). That
+    /// ends with the first super-segment that the driver does not cut: only on the ordinary way the
+    /// kernel cuts it.
     pub qdisc_bypass: bool,
     /// A classic BPF program that says which packets come in. Empty: all.
     pub filter: Vec<libc::sock_filter>,
@@ -270,7 +272,10 @@ impl AfPacket {
         }
         facts.push(("receive buffer", format!("{receive_buffer} bytes")));
         facts.push(("send buffer", format!("{send_buffer} bytes")));
-        let bypass = if config.qdisc_bypass { "bypassed" } else { "used" };
+        let bypass = match config.qdisc_bypass {
+            true => "bypassed, for as long as the driver cuts all super-segments",
+            false => "used",
+        };
         facts.push(("queueing discipline", bypass.to_owned()));
 
         let capabilities = Capabilities {
@@ -288,7 +293,7 @@ impl AfPacket {
         };
         Ok(AfPacket {
             capabilities,
-            live: Some(Live { ring, sender: Sender::new(), socket }),
+            live: Some(Live { ring, sender: Sender::new(config.qdisc_bypass), socket }),
             counters: Counters::default(),
             link: Link::Up,
             next_check: Instant::ZERO,

@@ -20,17 +20,20 @@ pub(super) struct Sender {
     headers: Box<[Header; BURST]>,
     pieces: Vec<libc::iovec>,
     messages: Vec<libc::mmsghdr>,
+    /// Packets go to the driver past the queueing discipline.
+    bypass: bool,
 }
 
 // SAFETY: the pointers in `pieces` and `messages` are made and used within one call of `send`.
 unsafe impl Send for Sender {}
 
 impl Sender {
-    pub(super) fn new() -> Sender {
+    pub(super) fn new(bypass: bool) -> Sender {
         Sender {
             headers: Box::new([Header::default(); BURST]),
             pieces: Vec::with_capacity(PIECES),
             messages: Vec::with_capacity(BURST),
+            bypass,
         }
     }
 
@@ -79,6 +82,12 @@ impl Sender {
             let error = io::Error::last_os_error();
             match error.raw_os_error().unwrap_or(0) {
                 libc::EINTR => {}
+                libc::ENOBUFS if self.bypass && batch[0].gso_size != 0 => {
+                    // Past the queueing discipline the kernel drops what the driver does not cut,
+                    // and does not cut itself.
+                    socket.set(libc::PACKET_QDISC_BYPASS, 0i32, "use the queueing discipline")?;
+                    self.bypass = false;
+                }
                 libc::EAGAIN | libc::ENOBUFS => {
                     counters.tx_stalls += 1;
                     break;

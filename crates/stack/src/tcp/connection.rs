@@ -175,6 +175,8 @@ bits! {
         ACCURATE_ECN = 1 << 3;
         /// Fast Open was used (RFC 7413).
         FAST_OPEN = 1 << 4;
+        /// Half-open, and the peer has acknowledged the SYN, but the listener wants data first.
+        DEFERRED = 1 << 5;
     }
 }
 

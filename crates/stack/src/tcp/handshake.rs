@@ -121,6 +121,7 @@ impl Stack {
         connection.max_window = connection.max_window.max(connection.snd_wnd);
         connection.cursor = connection.send.head;
         connection.congestion = super::congestion::Congestion::new(connection.mss.into(), initial);
+        connection.features.clear(Features::DEFERRED);
         connection.flags.clear(Flags::REXMIT_ARMED.with(Flags::SEND_SYN));
         if self.settings(index).keepalive {
             self.restart_keepalive(index);
@@ -140,8 +141,16 @@ impl Stack {
             return false;
         }
         let active = connection.flags.has(Flags::ACTIVE);
-        if !active && !self.enter_accept_queue(index) {
-            return false;
+        if !active {
+            if self.defers(index, segment) {
+                return false;
+            }
+            if !self.enter_accept_queue(index) {
+                if self.refuse_overflow(segment) {
+                    self.free_connection(index);
+                }
+                return false;
+            }
         }
         let connection = &mut self.connections[index];
         connection.snd_una = segment.ack;

@@ -107,16 +107,12 @@ impl Stack {
                     self.counters.time_wait_reused += 1;
                     let before = self.connections[index].snd_nxt;
                     self.forget_time_wait(index);
-                    self.listener_segment(hash, segment, mac, Some(before));
-                    self.drop_chain(frame);
+                    self.listener_segment(hash, segment, mac, Some(before), frame);
                 } else {
                     self.segment_arrives(index, segment, frame);
                 }
             }
-            None => {
-                self.listener_segment(hash, segment, mac, None);
-                self.drop_chain(frame);
-            }
+            None => self.listener_segment(hash, segment, mac, None, frame),
         }
     }
 
@@ -125,10 +121,10 @@ impl Stack {
         segment.has(Bits::SYN)
             && !segment.has(Bits::ACK | Bits::RST)
             && segment.seq.gt(self.connections[index].rcv_nxt)
-            && self.find_listener(&segment.tuple).is_some()
+            && self.find_listener(&segment.tuple).is_some_and(|listener| self.may_queue(listener))
     }
 
-    fn segment_arrives(&mut self, index: usize, segment: &Segment, frame: Frame) {
+    pub(crate) fn segment_arrives(&mut self, index: usize, segment: &Segment, frame: Frame) {
         if self.connections[index].state == State::SynSent {
             return self.syn_sent(index, segment, frame);
         }

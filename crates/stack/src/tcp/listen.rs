@@ -1,8 +1,10 @@
 //! Opens from outside: listeners, their half-open connections and their accept queues.
 
 use core::net::SocketAddr;
+use core::time::Duration;
 use std::io;
 
+use millrace_frames::Frame;
 use millrace_wire::mac::Mac;
 use millrace_wire::seq::Seq;
 use millrace_wire::tcp::Flags as Bits;
@@ -11,9 +13,11 @@ use super::api::{ConnectionId, ListenerId};
 use super::connection::{Failure, Flags, NO_LINK, State};
 use super::input::Segment;
 use super::settings::Settings;
+use super::syn_queue::Admission;
 use super::table::FourTuple;
 use crate::address::{Word, address};
-use crate::stack::{NO_SOCKET, Stack};
+use crate::config::AcceptOverflow;
+use crate::stack::{List, NO_SOCKET, Stack};
 
 #[derive(Clone, Debug)]
 pub(crate) struct Listener {
@@ -25,7 +29,16 @@ pub(crate) struct Listener {
     /// Next listener of the same port.
     next: u16,
     pub(crate) backlog: u32,
+    /// Half-open connections, how many there may be, and how many have sent their SYN-ACK once.
     pub(crate) half_open: u32,
+    pub(crate) syn_queue: u32,
+    pub(crate) young: u32,
+    /// They in the order they came.
+    pub(crate) half_open_list: List,
+    /// When the last SYN was answered with a cookie, in seconds.
+    pub(crate) cookie_at: Option<u32>,
+    /// SYN-ACKs sent again before a connection without data is handed over.
+    pub(crate) defer: u8,
     /// Established and not accepted.
     pub(crate) queued: u32,
     pub(crate) head: u32,
@@ -35,18 +48,72 @@ pub(crate) struct Listener {
     pub(crate) settings: Option<Box<Settings>>,
 }
 
+/// What a listener is made with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ListenOptions {
+    /// Most connections that wait to be accepted, at least 1.
+    pub backlog: u32,
+    /// Most half-open connections; `None`: as [`crate::Config::syn_queue`] says.
+    pub syn_queue: Option<u32>,
+    /// Connections are handed over when their first data has come, or after this time without
+    /// any (`TCP_DEFER_ACCEPT`). It is rounded to the SYN-ACK's retransmissions.
+    pub defer_accept: Option<Duration>,
+}
+
+impl ListenOptions {
+    /// With everything but the backlog as usual.
+    pub fn new(backlog: u32) -> Self {
+        ListenOptions { backlog, syn_queue: None, defer_accept: None }
+    }
+}
+
+/// A look at a listener.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ListenerInfo {
+    /// Where it listens.
+    pub local: SocketAddr,
+    /// Connections that wait to be accepted, and how many may.
+    pub accept_queue: u32,
+    /// How many may wait to be accepted.
+    pub backlog: u32,
+    /// Half-open connections.
+    pub half_open: u32,
+    /// How many may be half-open before cookies are sent, or SYNs dropped.
+    pub syn_queue: u32,
+    /// Whether a SYN was answered with a cookie in the last two minutes.
+    pub cookies: bool,
+}
+
 impl Stack {
-    /// Takes connections to an address of ours (unspecified: any) and port. `backlog` bounds both
-    /// the connections that wait to be accepted and the half-open ones.
+    /// Takes connections to an address of ours (unspecified: any) and port. `backlog` bounds those
+    /// that wait to be accepted; [`Stack::listen_with`] has the other bounds and options.
     ///
     /// # Errors
     /// `InvalidInput` for port 0 or a backlog of 0, `AddrNotAvailable` when the address is not
     /// ours, `AddrInUse`, `QuotaExceeded` when all listeners are in use.
     pub fn listen(&mut self, local: SocketAddr, backlog: u32) -> io::Result<ListenerId> {
-        if local.port() == 0 || backlog == 0 {
+        self.listen_with(local, ListenOptions::new(backlog))
+    }
+
+    /// As [`Stack::listen`], with all options.
+    ///
+    /// # Errors
+    /// As [`Stack::listen`]; `InvalidInput` for a SYN queue of 0, too.
+    pub fn listen_with(
+        &mut self,
+        local: SocketAddr,
+        options: ListenOptions,
+    ) -> io::Result<ListenerId> {
+        if local.port() == 0 || options.backlog == 0 {
             return Err(io::Error::new(
                 io::ErrorKind::InvalidInput,
                 "a listener needs a port other than 0 and a backlog of at least 1",
+            ));
+        }
+        if options.syn_queue == Some(0) {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "a listener needs room for at least 1 half-open connection",
             ));
         }
         let local_word =
@@ -74,6 +141,11 @@ impl Stack {
                     next: NO_SOCKET,
                     backlog: 0,
                     half_open: 0,
+                    syn_queue: 0,
+                    young: 0,
+                    half_open_list: List::EMPTY,
+                    cookie_at: None,
+                    defer: 0,
                     queued: 0,
                     head: NO_LINK,
                     tail: NO_LINK,
@@ -89,6 +161,7 @@ impl Stack {
                 ));
             }
         };
+        let defer = self.defer_retries(options.defer_accept);
         let listener = &mut self.listeners[index];
         *listener = Listener {
             open: true,
@@ -96,8 +169,13 @@ impl Stack {
             local: local_word,
             port: local.port(),
             next: first,
-            backlog,
+            backlog: options.backlog,
             half_open: 0,
+            syn_queue: options.syn_queue.unwrap_or(self.config.syn_queue),
+            young: 0,
+            half_open_list: List::EMPTY,
+            cookie_at: None,
+            defer,
             queued: 0,
             head: NO_LINK,
             tail: NO_LINK,
@@ -126,6 +204,23 @@ impl Stack {
             local => address(local),
         };
         Ok(SocketAddr::new(ip, listener.port))
+    }
+
+    /// A look at a listener.
+    ///
+    /// # Errors
+    /// `NotConnected` if it is closed.
+    pub fn listener_info(&self, id: ListenerId) -> io::Result<ListenerInfo> {
+        let local = self.listener_address(id)?;
+        let listener = self.listener(id)?;
+        Ok(ListenerInfo {
+            local,
+            accept_queue: listener.queued,
+            backlog: listener.backlog,
+            half_open: listener.half_open,
+            syn_queue: listener.syn_queue,
+            cookies: self.cookies_recent(usize::from(id.index)),
+        })
     }
 
     /// Takes the oldest connection that waits, with whatever it has received already.
@@ -172,14 +267,13 @@ impl Stack {
         let listener = &mut self.listeners[usize::from(id.index)];
         listener.open = false;
         listener.generation = listener.generation.wrapping_add(1);
-        let (port, after, half_open) = (listener.port, listener.next, listener.half_open);
-        if half_open > 0 {
-            for index in 0..self.connections.len() {
-                let connection = &self.connections[index];
-                if connection.flags.has(Flags::HALF_OPEN) && connection.listener == id.index {
-                    self.abort_connection(index, Failure::Aborted);
-                }
+        let (port, after) = (listener.port, listener.next);
+        loop {
+            let oldest = self.listeners[usize::from(id.index)].half_open_list.head;
+            if oldest == NO_LINK {
+                break;
             }
+            self.abort_connection(oldest as usize, Failure::Aborted);
         }
         let mut at = self.tcp_ports[usize::from(port)];
         if at == id.index {
@@ -220,65 +314,101 @@ impl Stack {
     }
 
     /// A segment that belongs to no connection (RFC 9293 §3.10.7.1 and §3.10.7.2). `before` is the
-    /// highest sequence number of the TIME-WAIT that it ended, if it did.
+    /// highest sequence number of the TIME-WAIT that it ended, if it did. Takes the frame.
     pub(crate) fn listener_segment(
         &mut self,
         hash: u32,
         segment: &Segment,
         mac: Mac,
         before: Option<Seq>,
+        frame: Frame,
     ) {
         if segment.has(Bits::RST) {
             self.counters.drop_tcp_no_connection += 1;
-            return;
+            return self.drop_chain(frame);
         }
         if !self.addresses.may_be_a_host(segment.tuple.remote) {
             self.counters.drop_ip_source += 1;
-            return;
+            return self.drop_chain(frame);
         }
-        let listener = self.find_listener(&segment.tuple);
-        let (Some(listener), true, false) =
-            (listener, segment.has(Bits::SYN), segment.has(Bits::ACK))
-        else {
-            self.counters.drop_tcp_no_connection += 1;
-            // Where somebody listens, a segment that is neither is not worth an answer (RFC 9293
-            // §3.10.7.2, fourth).
-            if listener.is_none() || segment.has(Bits::ACK) {
-                self.send_reset(segment, Some(mac));
+        match (self.find_listener(&segment.tuple), segment.has(Bits::SYN), segment.has(Bits::ACK)) {
+            (Some(listener), true, false) => {
+                self.syn_arrives(listener, hash, segment, mac, before, frame);
             }
-            return;
-        };
-        let state = &self.listeners[listener];
-        if state.half_open >= state.backlog {
-            self.counters.drop_listen_syn_queue_full += 1;
-            return;
+            (Some(listener), false, true) if self.cookies_recent(listener) => {
+                self.cookie_returns(listener, hash, segment, mac, frame);
+            }
+            (listener, _, acked) => {
+                self.counters.drop_tcp_no_connection += 1;
+                // Where somebody listens, a segment that is neither is not worth an answer (RFC
+                // 9293 §3.10.7.2, fourth).
+                if listener.is_none() || acked {
+                    self.send_reset(segment, Some(mac));
+                }
+                self.drop_chain(frame);
+            }
         }
-        if state.queued >= state.backlog {
+    }
+
+    /// A SYN to a listener.
+    fn syn_arrives(
+        &mut self,
+        listener: usize,
+        hash: u32,
+        segment: &Segment,
+        mac: Mac,
+        before: Option<Seq>,
+        frame: Frame,
+    ) {
+        self.drop_chain(frame);
+        if !self.may_queue(listener) {
             // A full accept queue must not take on more: the SYN comes again (and no reset is
             // sent, for the client can do nothing about it).
             self.counters.drop_listen_accept_queue_full += 1;
             return;
         }
-        let Some(index) = self.take_connection(hash, &segment.tuple) else { return };
-        self.counters.segments_in += 1;
-        self.listeners[listener].half_open += 1;
-        self.inherit_settings(index, listener);
+        // Whoever takes over a TIME-WAIT has had a connection already, and needs a sequence number
+        // that no cookie can promise.
+        if before.is_none() {
+            match self.admit(listener) {
+                Admission::Entry => {}
+                Admission::Cookie => return self.send_cookie(listener, segment, mac),
+                Admission::None => return,
+            }
+        }
         let iss = self.initial_sequence(&segment.tuple, before);
-        let ts_offset = self.timestamp_offset(&segment.tuple);
+        let Some(index) = self.open_passive(listener, hash, segment, mac, iss) else { return };
+        self.counters.segments_in += 1;
+        self.enter_half_open(index);
+        self.connections[index].flags.set(Flags::SEND_SYN);
+        self.push_out(index);
+    }
+
+    /// An entry in SYN-RECEIVED for a SYN, with `iss` as our first number.
+    pub(crate) fn open_passive(
+        &mut self,
+        listener: usize,
+        hash: u32,
+        syn: &Segment,
+        mac: Mac,
+        iss: Seq,
+    ) -> Option<usize> {
+        let index = self.take_connection(hash, &syn.tuple)?;
+        self.inherit_settings(index, listener);
+        let ts_offset = self.timestamp_offset(&syn.tuple);
         let timeout = self.config.initial_rto.as_micros().min(1 << 31) as u32;
-        self.learn_sender(segment.tuple.remote, mac);
-        self.take_syn(index, segment);
+        self.learn_sender(syn.tuple.remote, mac);
+        self.take_syn(index, syn);
         let connection = &mut self.connections[index];
         connection.state = State::SynReceived;
         connection.listener = listener as u16;
-        connection.flags.set(Flags::SEND_SYN.with(Flags::HALF_OPEN));
         connection.rtt = super::rtt::Rtt::new(timeout);
         connection.ts_offset = ts_offset;
         connection.iss = iss;
         connection.snd_una = iss;
         connection.snd_nxt = iss;
         connection.snd_end = iss + 1;
-        self.push_out(index);
+        Some(index)
     }
 
     /// A neighbour that speaks to us first is known by the frame it sent: asking for an address
@@ -296,11 +426,26 @@ impl Stack {
         }
     }
 
+    /// Whether another connection may wait to be accepted.
+    pub(crate) fn may_queue(&self, listener: usize) -> bool {
+        let listener = &self.listeners[listener];
+        listener.queued < listener.backlog
+    }
+
+    /// The accept queue is full, and a peer thinks that it is connected: it hears of it only if
+    /// the configuration says so. Returns whether it does.
+    pub(crate) fn refuse_overflow(&mut self, segment: &Segment) -> bool {
+        let reset = self.config.accept_overflow == AcceptOverflow::Reset;
+        if reset {
+            self.send_reset(segment, None);
+        }
+        reset
+    }
+
     /// Moves a half-open connection to the accept queue, if there is room.
     pub(crate) fn enter_accept_queue(&mut self, index: usize) -> bool {
         let listener_index = self.connections[index].listener;
-        let listener = &self.listeners[usize::from(listener_index)];
-        if listener.queued >= listener.backlog {
+        if !self.may_queue(listener_index.into()) {
             self.counters.drop_listen_accept_queue_full += 1;
             return false;
         }
@@ -319,14 +464,6 @@ impl Stack {
             self.ready_listeners.push_back(listener_index);
         }
         true
-    }
-
-    pub(crate) fn leave_half_open(&mut self, index: usize) {
-        let connection = &mut self.connections[index];
-        if connection.flags.has(Flags::HALF_OPEN) {
-            connection.flags.clear(Flags::HALF_OPEN);
-            self.listeners[usize::from(connection.listener)].half_open -= 1;
-        }
     }
 
     /// A connection on an accept queue ended before it was accepted: it leaves the queue, which

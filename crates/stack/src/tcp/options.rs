@@ -29,7 +29,7 @@ impl Stack {
         };
         let mut options = OptionWriter::new();
         options.mss(self.announced_mss(index));
-        let echo = timestamps.then(|| if passive { connection.ts_recent } else { 0 });
+        let echo = timestamps.then_some(if passive { connection.ts_recent } else { 0 });
         write_syn(
             &mut options,
             echo.map(|echo| (self.timestamp(index), echo)),

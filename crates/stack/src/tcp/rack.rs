@@ -118,7 +118,8 @@ impl Rack {
         if !self.reordering_seen && (with.recovering || board.sacked >= DUPLICATES * with.mss) {
             return 0;
         }
-        let window = with.min_rtt_us / 4 * u32::from(self.quarters);
+        // Before the first sample the least round trip is without bound.
+        let window = (with.min_rtt_us / 4).saturating_mul(self.quarters.into());
         window.min(with.smoothed_us)
     }
 
@@ -128,7 +129,7 @@ impl Rack {
         if !self.valid {
             return (0, 0);
         }
-        let allowed = self.rtt + self.reordering_window(board, with);
+        let allowed = self.rtt.saturating_add(self.reordering_window(board, with));
         let newest = (self.sent_at, self.end);
         let (mut lost, mut wait) = (0, 0);
         let late = |sent_at: u32| -> Result<(), u32> {

@@ -6,7 +6,7 @@
 
 use millrace_wire::seq::Seq;
 
-use super::congestion::{AckSample, CaState, Congestion, LostSegment, Signal};
+use super::congestion::{AckSample, CaState, Congestion, Signal};
 use super::connection::{Features, Flags};
 use super::frto::{Decision, Frto, Seen};
 use super::input::Segment;
@@ -230,8 +230,7 @@ impl Stack {
         let (by_time, now_us) = (self.config.tcp.rack, self.now_us);
         let connection = &self.connections[index];
         let Some(transfer) = self.transfers.get_mut(connection.transfer) else { return };
-        let Transfer { sent, rack, recovery, congestion, .. } = transfer;
-        sent.keeps_losses = congestion.owns_window();
+        let Transfer { sent, rack, recovery, delivery, .. } = transfer;
         let mss = u32::from(connection.mss);
         let recovering = matches!(recovery.state, CaState::Recovery | CaState::Loss);
         if connection.features.has(Features::SACK) {
@@ -288,24 +287,7 @@ impl Stack {
                 recovery.duplicate_bytes = recovery.duplicate_bytes.min(most);
             }
         }
-        self.count_losses(index, told.lost);
-    }
-
-    /// So many bytes were marked lost.
-    fn count_losses(&mut self, index: usize, bytes: u32) {
-        let now_us = self.now_us;
-        let connection = &mut self.connections[index];
-        let Some(transfer) = self.transfers.get_mut(connection.transfer) else { return };
-        let Transfer { sent, delivery, congestion, .. } = transfer;
-        if !sent.keeps_losses {
-            delivery.lost = delivery.lost.wrapping_add(bytes);
-            return;
-        }
-        let no_sack = !connection.features.has(Features::SACK);
-        for (len, snapshot) in sent.losses.drain(..) {
-            let lost = LostSegment { no_sack, ..delivery.lose(len, &snapshot, now_us) };
-            connection.congestion.on_segment_lost(congestion, &lost);
-        }
+        delivery.lost = delivery.lost.wrapping_add(told.lost);
     }
 
     fn change_state(&mut self, index: usize, segment: &Segment, told: &Told) {
@@ -470,7 +452,7 @@ impl Stack {
     fn end_recovery(&mut self, index: usize) {
         let connection = &mut self.connections[index];
         let Some(transfer) = self.transfers.get_mut(connection.transfer) else { return };
-        if transfer.recovery.state == CaState::Recovery || transfer.congestion.owns_window() {
+        if transfer.recovery.state == CaState::Recovery {
             connection.congestion.on_recovery_done(&mut transfer.congestion);
         }
         transfer.rack.recovered();
@@ -541,9 +523,6 @@ impl Stack {
             ece: segment.has(millrace_wire::tcp::Flags::ECE),
         };
         connection.congestion.on_ack(&mut transfer.congestion, &sample);
-        if transfer.congestion.holds_back() {
-            transfer.delivery.app_limited(in_flight);
-        }
     }
 
     /// Timers, and what there is to send now.
@@ -609,8 +588,7 @@ impl Stack {
         let mss = u32::from(connection.mss);
         let rtt = connection.rtt.smoothed();
         let Some(transfer) = self.transfers.get_mut(connection.transfer) else { return };
-        let Transfer { sent, recovery, undo, probe, prr, congestion, .. } = &mut *transfer;
-        sent.keeps_losses = congestion.owns_window();
+        let Transfer { sent, recovery, undo, probe, delivery, prr, .. } = transfer;
         if sent.first().is_some_and(|first| first.mark.has(Mark::SACKED)) {
             // The peer has the first segment and does not acknowledge it: it threw it away.
             sent.renege();
@@ -631,6 +609,7 @@ impl Stack {
             }
             sent.mark_lost(at);
         }
+        delivery.lost = delivery.lost.wrapping_add(lost);
         if first_time {
             undo.end();
             undo.begin(connection.snd_una, connection.congestion, 0);
@@ -652,7 +631,6 @@ impl Stack {
         prr.begin(before);
         let left = in_flight(transfer, connection.flight(), true);
         connection.congestion.on_timeout(&mut transfer.congestion, left, mss, now_us, first_time);
-        self.count_losses(index, lost);
         self.push_out(index);
     }
 }

@@ -14,6 +14,16 @@ use crate::address::address;
 use crate::control::{Hop, L4};
 use crate::stack::Stack;
 
+/// A segment that is no connection's.
+pub(crate) struct Control<'a> {
+    pub(crate) tuple: FourTuple,
+    pub(crate) seq: Seq,
+    pub(crate) ack: Seq,
+    pub(crate) bits: Bits,
+    pub(crate) window: u16,
+    pub(crate) options: &'a [u8],
+}
+
 impl Stack {
     /// Answers a segment that nothing here takes with a reset (RFC 9293 §3.10.7.1). It goes to
     /// the hardware address that the segment came from, if that is known.
@@ -29,7 +39,10 @@ impl Stack {
         };
         let tuple = segment.tuple;
         let hop = mac.map_or(Hop::Address(tuple.remote), Hop::Mac);
-        self.control_reset(tuple, seq, ack, bits, &[], hop);
+        let reset = Control { tuple, seq, ack, bits, window: 0, options: &[] };
+        if self.control_segment(&reset, hop) {
+            self.counters.resets_sent += 1;
+        }
     }
 
     /// A reset of a connection of our own.
@@ -50,38 +63,36 @@ impl Stack {
         // What the peer expects next if nothing was lost; else it asks again with a challenge
         // acknowledgement (RFC 5961 §3.2). Beyond its window it would not look at it.
         let seq = connection.snd_nxt.min(connection.snd_una + connection.snd_wnd);
-        self.control_reset(
+        let seq = if connection.state == State::SynReceived { connection.snd_nxt } else { seq };
+        let reset = Control {
             tuple,
-            if connection.state == State::SynReceived { connection.snd_nxt } else { seq },
-            connection.rcv_nxt,
-            Bits::RST | Bits::ACK,
-            options.padded(),
-            Hop::Address(route.next_hop),
-        );
+            seq,
+            ack: connection.rcv_nxt,
+            bits: Bits::RST | Bits::ACK,
+            window: 0,
+            options: options.padded(),
+        };
+        if self.control_segment(&reset, Hop::Address(route.next_hop)) {
+            self.counters.resets_sent += 1;
+        }
     }
 
-    fn control_reset(
-        &mut self,
-        tuple: FourTuple,
-        seq: Seq,
-        ack: Seq,
-        bits: Bits,
-        options: &[u8],
-        hop: Hop,
-    ) {
+    /// Sends a segment without payload that is no connection's. Returns whether it could.
+    pub(crate) fn control_segment(&mut self, segment: &Control<'_>, hop: Hop) -> bool {
+        let Control { tuple, seq, ack, bits, window, options } = *segment;
         let (IpAddr::V4(source), IpAddr::V4(destination)) =
             (self.source_address(tuple.local), address(tuple.remote))
         else {
-            return;
+            return false;
         };
         let hop = match hop {
             Hop::Address(remote) => match self.addresses.route(address(remote)) {
                 Some(route) => Hop::Address(route.next_hop),
-                None => return,
+                None => return false,
             },
             hop => hop,
         };
-        let Some(frame) = self.control_frame() else { return };
+        let Some(frame) = self.control_frame() else { return false };
         let ip = ipv4::Header {
             source,
             destination,
@@ -100,14 +111,14 @@ impl Stack {
             sequence: seq,
             acknowledgement: ack,
             flags: bits,
-            window: 0,
+            window,
             urgent: 0,
         }
         .emit(header, options);
         let pseudo = checksum::pseudo_v4(source, destination, protocol::TCP, header_len);
         tcp::fill_checksum(header, pseudo, 0);
-        self.counters.resets_sent += 1;
         self.control_packet(frame, L4 + header_len, hop);
+        true
     }
 
     fn source_address(&self, local: u8) -> IpAddr {

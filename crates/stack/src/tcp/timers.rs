@@ -192,7 +192,7 @@ impl Stack {
     fn retransmission_timeout(&mut self, index: usize) {
         let most = match self.connections[index].state {
             State::SynSent => self.settings(index).syn_retries,
-            State::SynReceived => self.config.syn_ack_retries,
+            State::SynReceived => self.syn_ack_limit(index),
             _ => self.config.retries,
         };
         let over = self.user_timeout_over(index);
@@ -212,7 +212,8 @@ impl Stack {
         self.counters.retransmission_timeouts += 1;
         let connection = &mut self.connections[index];
         match connection.state {
-            State::SynSent | State::SynReceived => connection.flags.set(Flags::SEND_SYN),
+            State::SynSent => connection.flags.set(Flags::SEND_SYN),
+            State::SynReceived => self.syn_ack_timeout(index),
             _ => {
                 if connection.snd_wnd == 0 {
                     // The peer took its window back: what is in flight may be refused for that.

@@ -4,8 +4,6 @@
 //! Records come from a pool and go back to it, so that an idle connection costs its entry and no
 //! more. There are never more of them than connections.
 
-use millrace_wire::seq::Seq;
-
 use super::congestion::{CaState, Private};
 use super::connection::NO_LINK;
 use super::delivery_rate::Delivery;
@@ -38,8 +36,6 @@ pub(crate) struct Transfer {
     pub(crate) undo: Undo,
     pub(crate) delivery: Delivery,
     pub(crate) pacing: Pacing,
-    /// Where the last small segment ended (Nagle's algorithm).
-    pub(crate) small_until: Option<Seq>,
     /// What congestion control has learned.
     pub(crate) congestion: Private,
     /// Settings that differ from the stack's.

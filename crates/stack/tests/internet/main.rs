@@ -6,7 +6,6 @@ mod common;
 mod arp;
 mod checksum;
 mod configuration;
-mod dhcp;
 mod fragmentation;
 mod icmp;
 mod igmp;

@@ -1,0 +1,165 @@
+//! Half-open connections: how many a listener has, and which must go when there are too many
+//! (RFC 4987 §3).
+//!
+//! Under pressure those that did not answer their first SYN-ACK give way: they are sent again less
+//! often, and without cookies the oldest of them makes room for a new one.
+
+use core::time::Duration;
+
+use super::connection::{Features, Flags, NO_LINK};
+use super::input::Segment;
+use crate::config::SynCookies;
+use crate::stack::Stack;
+
+/// What a SYN gets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Admission {
+    /// An entry of its own.
+    Entry,
+    /// A cookie, and nothing is remembered.
+    Cookie,
+    /// Nothing; that is counted.
+    None,
+}
+
+impl Stack {
+    /// What a SYN to this listener gets.
+    pub(crate) fn admit(&mut self, listener: usize) -> Admission {
+        let state = &self.listeners[listener];
+        // Half of the table is for those who have shown that they exist.
+        let full = state.half_open >= state.syn_queue
+            || self.half_open_total >= (self.config.connections / 2).max(1);
+        match self.config.syn_cookies {
+            SynCookies::Always => return Admission::Cookie,
+            SynCookies::WhenFull if full => return Admission::Cookie,
+            _ => {}
+        }
+        if full && !self.evict_half_open(listener) {
+            self.counters.drop_listen_syn_queue_full += 1;
+            return Admission::None;
+        }
+        Admission::Entry
+    }
+
+    /// The listener's oldest half-open connection makes way if it had its chance.
+    fn evict_half_open(&mut self, listener: usize) -> bool {
+        let oldest = self.listeners[listener].half_open_list.head;
+        if oldest == NO_LINK || self.connections[oldest as usize].retries == 0 {
+            return false;
+        }
+        self.counters.half_open_evicted += 1;
+        self.free_connection(oldest as usize);
+        true
+    }
+
+    /// Puts a new connection behind the listener's other half-open ones.
+    pub(crate) fn enter_half_open(&mut self, index: usize) {
+        let connection = &mut self.connections[index];
+        let list = &mut self.listeners[usize::from(connection.listener)].half_open_list;
+        connection.flags.set(Flags::HALF_OPEN);
+        connection.link = NO_LINK;
+        connection.link_back = list.tail;
+        let before = core::mem::replace(&mut list.tail, index as u32);
+        match before {
+            NO_LINK => list.head = index as u32,
+            before => self.connections[before as usize].link = index as u32,
+        }
+        let listener = &mut self.listeners[usize::from(self.connections[index].listener)];
+        listener.half_open += 1;
+        listener.young += 1;
+        self.half_open_total += 1;
+    }
+
+    /// A half-open connection is one no longer.
+    pub(crate) fn leave_half_open(&mut self, index: usize) {
+        let connection = &mut self.connections[index];
+        if !connection.flags.has(Flags::HALF_OPEN) {
+            return;
+        }
+        connection.flags.clear(Flags::HALF_OPEN);
+        let (back, next) = (connection.link_back, connection.link);
+        connection.link = NO_LINK;
+        connection.link_back = NO_LINK;
+        let young = connection.retries == 0;
+        let number = usize::from(connection.listener);
+        match back {
+            NO_LINK => self.listeners[number].half_open_list.head = next,
+            back => self.connections[back as usize].link = next,
+        }
+        match next {
+            NO_LINK => self.listeners[number].half_open_list.tail = back,
+            next => self.connections[next as usize].link_back = back,
+        }
+        let listener = &mut self.listeners[number];
+        listener.half_open -= 1;
+        listener.young -= u32::from(young);
+        self.half_open_total -= 1;
+    }
+
+    /// SYN-ACKs that a connection in SYN-RECEIVED may send again. With a queue more than half
+    /// full they are fewer, the fewer of its connections are young: so those who never answer
+    /// leave soon, and a queue of slow peers is not emptied.
+    pub(crate) fn syn_ack_limit(&self, index: usize) -> u8 {
+        let connection = &self.connections[index];
+        let most = self.config.syn_ack_retries;
+        if !connection.flags.has(Flags::HALF_OPEN) {
+            return most;
+        }
+        let listener = &self.listeners[usize::from(connection.listener)];
+        let mut limit = most;
+        if 2 * u64::from(listener.half_open) > u64::from(listener.syn_queue.max(8)) {
+            let mut young = 2 * u64::from(listener.young);
+            while limit > 2 && u64::from(listener.half_open) >= young {
+                limit -= 1;
+                young *= 2;
+            }
+        }
+        // One that waits for data stays as long as its listener wants.
+        limit.max(if connection.features.has(Features::DEFERRED) { listener.defer } else { 0 })
+    }
+
+    /// The SYN-ACK's timer ran out, for the first time or again (`retries` counts it already).
+    pub(crate) fn syn_ack_timeout(&mut self, index: usize) {
+        let connection = &mut self.connections[index];
+        let number = usize::from(connection.listener);
+        let half_open = connection.flags.has(Flags::HALF_OPEN);
+        if half_open && connection.retries == 1 {
+            self.listeners[number].young -= 1;
+        }
+        // The peer has answered, and only its data is missing: it is asked again when that has
+        // taken too long, and its answer then is enough.
+        let waits = half_open
+            && connection.features.has(Features::DEFERRED)
+            && connection.retries < self.listeners[number].defer;
+        if !waits {
+            connection.flags.set(Flags::SEND_SYN);
+        }
+    }
+
+    /// Retransmissions of a SYN-ACK that take at least this long.
+    pub(crate) fn defer_retries(&self, time: Option<Duration>) -> u8 {
+        let Some(time) = time else { return 0 };
+        let (mut passed, mut step, mut count) = (Duration::ZERO, self.config.initial_rto, 0);
+        while passed < time && count < u8::MAX {
+            passed += step.max(Duration::from_millis(1));
+            step = (step * 2).min(self.config.max_rto);
+            count += 1;
+        }
+        count
+    }
+
+    /// Whether the handshake's last acknowledgement is put aside because the listener wants data
+    /// first (`TCP_DEFER_ACCEPT`).
+    pub(crate) fn defers(&mut self, index: usize, segment: &Segment) -> bool {
+        let connection = &mut self.connections[index];
+        if !connection.flags.has(Flags::HALF_OPEN) || segment.sequence_len() > 0 {
+            return false;
+        }
+        let listener = &self.listeners[usize::from(connection.listener)];
+        if connection.retries >= listener.defer {
+            return false;
+        }
+        connection.features.set(Features::DEFERRED);
+        true
+    }
+}

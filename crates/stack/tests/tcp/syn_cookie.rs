@@ -1,0 +1,299 @@
+//! SYN cookies (RFC 4987 §3.6): what they keep, when they are sent, and which are believed.
+
+use core::time::Duration;
+use millrace_wire::tcp::OptionWriter;
+
+use crate::common::peer::{ACK, FIN, Peer, RST, SYN, pattern};
+use millrace_stack::{AcceptOverflow, ConnectionInfo, ListenOptions, State, SynCookies};
+
+fn always() -> Peer {
+    Peer::with(|config| config.syn_cookies = SynCookies::Always)
+}
+
+/// What a peer's SYN may have.
+#[derive(Clone, Copy, Debug, Default)]
+struct Offer {
+    mss: Option<u16>,
+    scale: Option<u8>,
+    sack: bool,
+    timestamp: Option<u32>,
+}
+
+fn send_syn(peer: &mut Peer, offer: Offer) {
+    let mut segment = peer.segment(SYN, 0, 0, &[]);
+    segment.options = OptionWriter::new();
+    if let Some(mss) = offer.mss {
+        segment.options.mss(mss);
+    }
+    if offer.sack {
+        segment.options.sack_permitted();
+    }
+    if let Some(value) = offer.timestamp {
+        segment.options.timestamps(value, 0);
+    }
+    if let Some(scale) = offer.scale {
+        segment.options.window_scale(scale);
+    }
+    peer.timestamp = offer.timestamp;
+    peer.inject(&segment.bytes());
+}
+
+/// A connection from a cookie, its first segment from the stack, and what it looks like.
+fn through(offer: Offer, cookies: SynCookies) -> (Peer, ConnectionInfo, bool) {
+    let mut peer = Peer::with(|config| {
+        config.syn_cookies = cookies;
+        config.receive_buffer = 1 << 20;
+    });
+    let listener = peer.listen(80, 4);
+    send_syn(&mut peer, offer);
+    assert_eq!(peer.stack.connections(), usize::from(cookies == SynCookies::Off));
+    let answer = peer.expect(SYN | ACK);
+    let sack = answer.options.sack_permitted;
+    assert_eq!(answer.window_scale.is_some(), answer.options.window_scale.is_some());
+    peer.advance_ms(30);
+    peer.window = 1000;
+    peer.send(ACK, 1, 1, &[]);
+    let id = peer.accept(listener).expect("a connection");
+    let info = peer.stack.info(id).unwrap();
+    assert_eq!(info.state, State::Established);
+    (peer, info, sack)
+}
+
+#[test]
+fn with_timestamps_a_connection_lacks_nothing() {
+    let offer = Offer { mss: Some(1460), scale: Some(9), sack: true, timestamp: Some(77) };
+    let (_, plain, _) = through(offer, SynCookies::Off);
+    let (mut peer, cookie, sack) = through(offer, SynCookies::Always);
+    assert!(sack);
+    assert_eq!(cookie.send_window, 1000 << 9);
+    assert_eq!((cookie.send_window, cookie.mss), (plain.send_window, plain.mss));
+    assert_eq!(cookie.receive_window, plain.receive_window);
+    // SACK and timestamps work.
+    peer.timestamp = Some(78);
+    peer.send(ACK, 1001, 1, &pattern(1000, 100));
+    let ack = peer.expect_ack(1);
+    assert_eq!(peer.blocks(&ack), [(1001, 1101)]);
+    assert_eq!(ack.options.timestamps.unwrap().1, 77);
+    assert_eq!(peer.stack.counters().syn_cookies_accepted, 1);
+    assert_eq!(peer.stack.counters().connections_accepted, 1);
+}
+
+#[test]
+fn every_combination_comes_back() {
+    for scale in [None, Some(0), Some(7), Some(14)] {
+        for sack in [false, true] {
+            for timestamp in [None, Some(5)] {
+                let offer = Offer { mss: Some(1300), scale, sack, timestamp };
+                let (_, info, agreed) = through(offer, SynCookies::Always);
+                let shift = scale.filter(|_| timestamp.is_some()).unwrap_or(0);
+                assert_eq!(info.send_window, 1000 << shift, "{offer:?}");
+                assert_eq!(agreed, sack && timestamp.is_some(), "{offer:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn the_segment_size_is_the_next_smaller_one() {
+    let cases = [(None, 536), (Some(40), 88), (Some(88), 88), (Some(535), 88), (Some(536), 536)];
+    let more = [(Some(1400), 1360), (Some(1460), 1460), (Some(9000), 1460), (Some(1459), 1440)];
+    for (mss, expected) in cases.into_iter().chain(more) {
+        let (_, info, _) = through(Offer { mss, ..Offer::default() }, SynCookies::Always);
+        assert_eq!(info.mss, expected, "{mss:?}");
+    }
+}
+
+#[test]
+fn the_clock_does_not_go_back() {
+    for step in 0..70 {
+        let mut peer = always();
+        peer.listen(80, 4);
+        peer.advance_ms(step);
+        let offer = Offer { scale: Some(14), sack: true, timestamp: Some(1), mss: None };
+        send_syn(&mut peer, offer);
+        let first = peer.expect(SYN | ACK).options.timestamps.unwrap().0;
+        peer.send(ACK, 1, 1, &pattern(0, 3000));
+        let second = peer.expect_ack(3001).options.timestamps.unwrap().0;
+        let difference = second.wrapping_sub(first) as i32;
+        assert!((0..64).contains(&difference), "{difference}");
+    }
+}
+
+#[test]
+fn the_first_acknowledgement_may_have_data_and_a_fin() {
+    let mut peer = always();
+    let listener = peer.listen(80, 4);
+    send_syn(&mut peer, Offer::default());
+    peer.expect(SYN | ACK);
+    peer.send(FIN | ACK, 1, 1, &pattern(0, 100));
+    peer.expect_ack(102);
+    let id = peer.accept(listener).unwrap();
+    assert_eq!(peer.read(id), pattern(0, 100));
+    assert_eq!(peer.state(id), State::CloseWait);
+    peer.write(id, 0, 100);
+    peer.expect_data(1, 100);
+}
+
+#[test]
+fn a_full_queue_switches_them_on_and_room_off_again() {
+    let mut peer = Peer::with(|config| config.syn_queue = 2);
+    let listener = peer.listen(80, 8);
+    let info = |peer: &Peer| peer.stack.listener_info(listener).unwrap();
+    for port in 6000..6005 {
+        peer.flow.peer_port = port;
+        peer.send_syn(SYN, None, None);
+        peer.expect(SYN | ACK);
+    }
+    assert_eq!(peer.stack.counters().syn_cookies_sent, 3);
+    assert_eq!((info(&peer).half_open, info(&peer).cookies), (2, true));
+    // The last one's number is known; it is let in.
+    peer.send(ACK, 1, 1, &[]);
+    assert_eq!(peer.stack.counters().syn_cookies_accepted, 1);
+    peer.accept(listener).unwrap();
+    // Those that waited go, and entries are given again.
+    peer.advance(Duration::from_secs(100));
+    peer.take();
+    assert_eq!(info(&peer).half_open, 0);
+    peer.flow.peer_port = 6100;
+    peer.send_syn(SYN, None, None);
+    peer.expect(SYN | ACK);
+    assert_eq!(peer.stack.counters().syn_cookies_sent, 3);
+    assert_eq!(info(&peer).half_open, 1);
+    peer.advance(Duration::from_secs(130));
+    peer.take();
+    assert!(!info(&peer).cookies);
+}
+
+#[test]
+fn without_any_sent_lately_none_is_believed() {
+    for (wait, taken) in [(0, true), (60, true), (128, false), (200, false)] {
+        let mut peer = always();
+        let listener = peer.listen(80, 4);
+        send_syn(&mut peer, Offer::default());
+        peer.expect(SYN | ACK);
+        peer.advance(Duration::from_secs(wait));
+        peer.send(ACK, 1, 1, &[]);
+        assert_eq!(peer.accept(listener).is_some(), taken, "{wait} s");
+        if !taken {
+            peer.expect(RST);
+        }
+    }
+}
+
+#[test]
+fn an_old_one_is_not_believed_though_others_are() {
+    let mut peer = always();
+    let listener = peer.listen(80, 4);
+    send_syn(&mut peer, Offer::default());
+    peer.expect(SYN | ACK);
+    let old = peer.flow;
+    peer.advance(Duration::from_secs(129));
+    peer.flow.peer_port += 1;
+    send_syn(&mut peer, Offer::default());
+    peer.expect(SYN | ACK);
+    peer.send(ACK, 1, 1, &[]);
+    assert!(peer.accept(listener).is_some());
+    peer.flow = old;
+    peer.send(ACK, 1, 1, &[]);
+    peer.expect(RST);
+    assert_eq!(peer.stack.counters().syn_cookies_wrong, 1);
+    assert_eq!(peer.stack.connections(), 1);
+}
+
+#[test]
+fn what_differs_in_anything_is_wrong() {
+    let mut peer = always();
+    peer.listen(80, 4);
+    send_syn(&mut peer, Offer::default());
+    peer.expect(SYN | ACK);
+    let right = peer.flow;
+    for bit in 0..32 {
+        peer.flow = right;
+        peer.send(ACK, 1, 1 ^ 1 << bit, &[]);
+        peer.send(ACK, 1 ^ 1 << bit, 1, &[]);
+    }
+    peer.flow.peer_port += 1;
+    peer.send(ACK, 1, 1, &[]);
+    peer.take();
+    assert_eq!(peer.stack.counters().syn_cookies_wrong, 65);
+    assert_eq!(peer.stack.connections(), 0);
+    peer.flow = right;
+    peer.send(ACK, 1, 1, &[]);
+    assert_eq!(peer.stack.connections(), 1);
+}
+
+#[test]
+fn a_full_accept_queue_takes_no_cookie() {
+    for (overflow, flags) in [(AcceptOverflow::Drop, None), (AcceptOverflow::Reset, Some(RST))] {
+        let mut peer = Peer::with(|config| {
+            config.syn_cookies = SynCookies::Always;
+            config.accept_overflow = overflow;
+        });
+        let listener = peer.listen(80, 1);
+        send_syn(&mut peer, Offer::default());
+        peer.expect(SYN | ACK);
+        let first = peer.flow;
+        peer.flow.peer_port += 1;
+        send_syn(&mut peer, Offer::default());
+        peer.expect(SYN | ACK);
+        peer.send(ACK, 1, 1, &[]);
+        let second = core::mem::replace(&mut peer.flow, first);
+        peer.send(ACK, 1, 1, b"too many");
+        match flags {
+            Some(flags) => assert_eq!(peer.expect(flags).seq, 1),
+            None => peer.expect_silence(),
+        }
+        assert_eq!(peer.stack.counters().drop_listen_accept_queue_full, 1);
+        peer.flow = second;
+        peer.accept(listener).unwrap();
+        // There is room again: the data that comes again opens the connection.
+        peer.flow = first;
+        peer.send(ACK, 1, 1, b"too many");
+        let id = peer.accept(listener).unwrap();
+        assert_eq!(peer.read(id), b"too many");
+    }
+}
+
+#[test]
+fn a_flood_leaves_nothing_behind() {
+    let mut peer = Peer::with(|config| config.connections = 16);
+    let listener = peer.listen(80, 100);
+    for port in 1..3000 {
+        peer.flow.peer_port = port;
+        send_syn(&mut peer, Offer::default());
+        assert_eq!(peer.take().len(), 1);
+    }
+    // Half of the table, and cookies for the rest.
+    assert_eq!(peer.stack.connections(), 8);
+    assert_eq!(peer.stack.counters().syn_cookies_sent, 2999 - 8);
+    // Who is real is let in.
+    peer.send(ACK, 1, 1, &[]);
+    assert!(peer.accept(listener).is_some());
+    assert_eq!(peer.stack.counters().dropped(), 0);
+}
+
+#[test]
+fn switched_off_a_cookie_is_an_acknowledgement_of_nothing() {
+    let mut peer = Peer::with(|config| config.syn_cookies = SynCookies::Off);
+    peer.stack.listen_with("192.0.2.1:81".parse().unwrap(), ListenOptions::new(1)).unwrap();
+    peer.flow.stack_port = 81;
+    peer.send(ACK, 1, 1, &[]);
+    peer.expect(RST);
+    assert_eq!(peer.stack.counters().syn_cookies_wrong, 0);
+}
+
+#[test]
+fn a_retransmitted_syn_gets_the_same_number() {
+    let mut peer = always();
+    peer.listen(80, 4);
+    send_syn(&mut peer, Offer::default());
+    peer.expect(SYN | ACK);
+    let first = peer.flow.iss;
+    send_syn(&mut peer, Offer::default());
+    peer.expect(SYN | ACK);
+    assert_eq!(peer.flow.iss, first);
+    peer.flow.isn += 1;
+    send_syn(&mut peer, Offer::default());
+    peer.expect(SYN | ACK);
+    assert_ne!(peer.flow.iss, first);
+}

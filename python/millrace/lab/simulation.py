@@ -1,0 +1,558 @@
+"""Networks of our stacks in virtual time: any topology, from a seed, the same to the byte.
+
+A scenario is a function that is given a `Simulation`, says what there is and what happens:
+
+    from millrace.lab import Simulation, simulate
+
+    def scenario(sim: Simulation) -> None:
+        client, server, router = sim.host("client"), sim.host("server"), sim.router("router")
+        sim.wire(client, router, delay="5ms")
+        sim.wire(router, server, delay="20ms", rate="10M", loss="1%")
+        sim.bulk(client, server, bytes=10_000_000)
+
+    result = simulate(scenario, seed=7, trace="run.pcapng")
+
+Minutes of the network's time take well under a second, and the same seed gives the same packets:
+`result.digest` says so. What a scenario drives itself gets its own handlers: `host.listen`,
+`host.connect`, `sim.at`. `millrace simulate SCENARIO.py --seed 7 --trace FILE` replays a seed.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, TypeAlias, TypedDict, Unpack
+
+from millrace.lab.errors import LabError
+from millrace.lab.impairment import Time, Wishes, read, time
+
+#: What a stack does with a bound or a flag: see the fields of the stack's configuration.
+OptionValue: TypeAlias = int | float | bool | str
+Manner: TypeAlias = Literal["patient", "polite", "hasty", "rude", "deaf", "fickle"]
+
+__all__ = [
+    "Connection",
+    "Flow",
+    "Host",
+    "Result",
+    "Router",
+    "Side",
+    "Simulation",
+    "Switch",
+    "Wire",
+    "simulate",
+]
+
+
+class Side(TypedDict, total=False):
+    """What one side of a conversation does; see `Simulation.converse`."""
+
+    #: Bytes that it writes.
+    bytes: int
+    #: Or: it writes for so many seconds.
+    seconds: float
+    #: How it ends: `patient`, the default, shuts its side, reads to the end and waits until all it
+    #: wrote was acknowledged; `polite` closes without waiting for that; `hasty` closes without
+    #: reading to the end; `rude` resets after `after` bytes in both directions; `deaf` throws away
+    #: what it receives; `fickle` (a client) closes before it is connected.
+    manner: Manner
+    after: int
+    #: It looks at its connection only now and then, up to so many seconds apart, and reads at most
+    #: `frames` frames and writes at most `size` bytes then.
+    pause: float
+    frames: int
+    size: int
+    #: No Nagle.
+    no_delay: bool
+    #: Seconds that a close may take.
+    linger: float
+
+
+class Node:
+    """A host, a switch or a router."""
+
+    def __init__(self, simulation: Simulation, number: int) -> None:
+        self._simulation = simulation
+        self._number = number
+        self.name: str = simulation._native.name(number)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.name}>"
+
+
+class Switch(Node):
+    """A learning switch: all that is joined to it shares one network."""
+
+
+class Router(Node):
+    """An IP router: each wire, or the switch at its end, is a network of its own."""
+
+
+class Host(Node):
+    """A host: one stack on one wire."""
+
+    @property
+    def address(self) -> str:
+        """Its IPv4 address. Asking brings the network to life."""
+        return self._simulation._native.address(self._number, False)
+
+    @property
+    def ipv6(self) -> str:
+        """Its IPv6 address, where the simulation has IPv6. Asking brings the network to life."""
+        return self._simulation._native.address(self._number, True)
+
+    def listen(self, port: int, handler: Callable[[Connection], object]) -> None:
+        """Take connections: `handler` is called with each, and sets its callbacks."""
+        simulation = self._simulation
+        number = len(simulation._handlers)
+        simulation._native.listen(self._number, port, number)
+        simulation._handlers.append((self, handler))
+
+    def connect(self, server: Host, port: int, *, ipv6: bool = False) -> Connection:
+        """Open a connection; set its callbacks before the simulation goes on."""
+        native = self._simulation._native
+        address = server.ipv6 if ipv6 else server.address
+        return Connection(self, native.connect(self._number, address, port))
+
+    def vanish(self, at: Time) -> None:
+        """Be silent from then on, without a word to anybody."""
+        self._simulation._native.change_host(time("at", at), self._number, "vanish")
+
+    def reboot(self, at: Time) -> None:
+        """Come back from having vanished, with a stack that remembers nothing."""
+        self._simulation._native.change_host(time("at", at), self._number, "reboot")
+
+
+class Wire:
+    """A wire between two nodes."""
+
+    def __init__(self, simulation: Simulation, number: int, mtu: int) -> None:
+        self._simulation = simulation
+        self._number = number
+        self._mtu = mtu
+
+    def down(self, at: Time, until: Time | None = None) -> None:
+        """Lose everything from then on, or until it is up again."""
+        native = self._simulation._native
+        native.change_wire(time("at", at), self._number, "down")
+        if until is not None:
+            native.change_wire(time("until", until), self._number, "up")
+
+    def set_mtu(self, at: Time, mtu: int) -> None:
+        """Take packets of other sizes from then on. Hosts are not told."""
+        self._simulation._native.change_wire(time("at", at), self._number, "mtu", mtu=mtu)
+
+    def impair(self, at: Time, **impairments: Unpack[Wishes]) -> None:
+        """Let other things go wrong from then on; see `Simulation.wire`."""
+        forth, back = read(impairments, self._mtu)
+        self._simulation._native.change_wire(
+            time("at", at), self._number, "impair", forth=forth.native(), back=back.native()
+        )
+
+
+class Connection:
+    """A connection that the scenario drives. What happens to it calls what was set here."""
+
+    def __init__(self, host: Host, number: int) -> None:
+        self.host = host
+        self._native = host._simulation._native
+        self._number = number
+        #: It is established; for one that was opened from here.
+        self.on_connected: Callable[[], object] | None = None
+        #: Bytes came in.
+        self.on_data: Callable[[bytes], object] | None = None
+        #: Nothing that was written waits for room in the stack any more.
+        self.on_drained: Callable[[], object] | None = None
+        #: The peer sends no more. Without it, the connection is closed then.
+        self.on_finished: Callable[[], object] | None = None
+        #: It is over; with what went wrong, if something did.
+        self.on_closed: Callable[[OSError | None], object] | None = None
+        host._simulation._connections[number] = self
+
+    def write(self, data: bytes) -> None:
+        """Send. All is taken; what the stack has no room for waits."""
+        self._native.write(self._number, data)
+
+    def finish(self) -> None:
+        """Say that nothing more will be written. Reading goes on."""
+        self._native.shutdown(self._number)
+
+    def close(self) -> None:
+        """Close when all that was written is with the stack. Nothing is called after this."""
+        self._native.close(self._number)
+
+    def abort(self) -> None:
+        """Reset the connection. Nothing is called after this."""
+        self._native.abort(self._number)
+
+    def pause(self) -> None:
+        """Leave what comes in with the stack, so that its window closes."""
+        self._native.pause(self._number, True)
+
+    def resume(self) -> None:
+        """Take again what comes in."""
+        self._native.pause(self._number, False)
+
+    @property
+    def waiting(self) -> int:
+        """Bytes that were written and wait for room in the stack."""
+        return self._native.waiting(self._number)
+
+    @property
+    def info(self) -> Any:
+        """A look at the connection (`millrace.ConnectionInfo`); when it is over, the last one."""
+        return self._native.info(self._number)
+
+    def _told(self, what: str, value: Any) -> None:
+        if what == "connected" and self.on_connected is not None:
+            self.on_connected()
+        elif what == "data" and self.on_data is not None:
+            self.on_data(value)
+        elif what == "drained" and self.on_drained is not None:
+            self.on_drained()
+        elif what == "finished":
+            if self.on_finished is not None:
+                self.on_finished()
+            else:
+                self.close()
+        elif what == "closed" and self.on_closed is not None:
+            self.on_closed(None if value is None else OSError(value, os.strerror(value)))
+
+
+@dataclass(frozen=True)
+class FlowSide:
+    """What became of one side. Times are seconds from the start of the simulation."""
+
+    #: Bits received in a second, from being connected to the last byte.
+    goodput: float
+    written: int
+    received: int
+    #: It read all that the other side sent, to the end.
+    finished: bool
+    #: Why its connection ended before its time.
+    errno: int | None
+    #: Its host vanished.
+    vanished: bool
+    connected: float | None
+    first_byte: float | None
+    last_byte: float | None
+    ended: float | None
+    #: The last look at its connection, a `millrace.ConnectionInfo`.
+    info: Any
+
+
+@dataclass(frozen=True)
+class Flow:
+    """What became of one connection of a conversation."""
+
+    client: str
+    server: str
+    port: int
+    started: float
+    #: From the start to the last byte; None: it was never connected.
+    duration: float | None
+    #: Both sides got all that the other wrote, and closed.
+    complete: bool
+    #: How long each request took until its response was there.
+    latencies: list[float]
+    sides: tuple[FlowSide, FlowSide]
+
+    @property
+    def goodput(self) -> float:
+        """Bits a second in the direction that carried more."""
+        return max(self.sides, key=lambda side: side.received).goodput
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a simulation came to."""
+
+    seed: int
+    #: Seconds of the network's time.
+    seconds: float
+    #: Events that happened: how much work it was.
+    events: int
+    #: SHA-256 of every packet on every wire with its time; None without a digest.
+    digest: str | None
+    flows: list[Flow]
+    #: Counters of each host's stack, those that are not zero.
+    hosts: dict[str, dict[str, int]]
+    routers: dict[str, dict[str, int]]
+    #: Counters of each wire's directions, by "a-b", or "a-b#2" for a second one.
+    wires: dict[str, tuple[dict[str, int], dict[str, int]]]
+    trace: Path | None
+    #: What should never happen and did: a byte out of place, an event out of turn.
+    violations: list[str] = field(default_factory=list)
+
+
+class Simulation:
+    """A network in virtual time: first described, then alive.
+
+    Hosts, switches, routers and wires come first; the first conversation, listener, connection or
+    address brings the network to life. Times are seconds or texts such as "10ms", counted from the
+    start.
+    """
+
+    def __init__(
+        self,
+        seed: int = 0,
+        *,
+        ipv6: bool = False,
+        trace: str | os.PathLike[str] | None = None,
+        digest: bool = True,
+        check: bool = False,
+    ) -> None:
+        """With `check`, the stacks' invariants are checked after each of their turns."""
+        from millrace._native import Simulation as Native
+
+        self.seed = seed
+        self.trace = None if trace is None else Path(trace)
+        self._native = Native(seed, ipv6=ipv6, trace=self.trace, digest=digest, check=check)
+        self._handlers: list[tuple[Host, Callable[[Connection], object]]] = []
+        self._connections: dict[int, Connection] = {}
+        self._calls: dict[int, Callable[[], object]] = {}
+        self._numbers = itertools.count()
+        self._ports = itertools.count(5001)
+
+    # What there is.
+
+    def host(self, name: str | None = None, **options: OptionValue) -> Host:
+        """Add a host. Options are bounds and flags of its stack by name, such as `send_buffer`,
+        `receive_buffer`, `sack`, `delayed_ack`, and its arena's `frames`; an unknown one is refused
+        with all names. `super_segments` is how many bytes it hands out at once, `transmit_time`
+        how long its port takes for a packet.
+        """
+        return Host(self, self._native.host(name, options))
+
+    def switch(self, name: str | None = None) -> Switch:
+        """Add a switch."""
+        return Switch(self, self._native.switch(name))
+
+    def router(self, name: str | None = None, *, icmp: bool = True) -> Router:
+        """Add a router. Without `icmp` it drops what does not fit without a word."""
+        return Router(self, self._native.router(name, icmp))
+
+    def wire(
+        self,
+        a: Node,
+        b: Node,
+        *,
+        mtu: int = 1500,
+        super_segments: bool = False,
+        capture: bool = True,
+        **impairments: Unpack[Wishes],
+    ) -> Wire:
+        """Join two nodes. What goes wrong is said as for `Lab.wire`: `loss`, `burst`, `duplicate`,
+        `corrupt`, `delay`, `jitter`, `jitter_reorders`, `reorder`, `reorder_delay`, `rate`,
+        `queue`, `mark`; one value, or a tuple of one for what `a` sends and one for what `b` sends.
+
+        Where `super_segments` pass, they pass whole, as between virtual machines. A trace shows a
+        wire unless `capture` is false.
+        """
+        forth, back = read(impairments, mtu)
+        number = self._native.wire(
+            a._number,
+            b._number,
+            forth.native(),
+            back.native(),
+            mtu=mtu,
+            super_segments=super_segments,
+            capture=capture,
+        )
+        return Wire(self, number, mtu)
+
+    # What happens.
+
+    def converse(
+        self,
+        client: Host,
+        server: Host,
+        *,
+        client_side: Side | None = None,
+        server_side: Side | None = None,
+        port: int | None = None,
+        start: Time = 0.0,
+        count: int = 1,
+        interval: Time = 0.0,
+        ipv6: bool = False,
+        exchange: tuple[int, int, Time] | None = None,
+    ) -> None:
+        """Plan `count` connections, one every `interval`. Each byte is known and checked.
+
+        With `exchange`, (bytes of a request, bytes of a response, time to think), both sides talk
+        in turn for as long as they have bytes to write.
+        """
+        think = None if exchange is None else (exchange[0], exchange[1], time("think", exchange[2]))
+        self._native.converse(
+            client._number,
+            server._number,
+            next(self._ports) if port is None else port,
+            (dict(client_side or {}), dict(server_side or {})),
+            start=time("start", start),
+            ipv6=ipv6,
+            count=count,
+            interval=time("interval", interval),
+            exchange=think,
+        )
+
+    def bulk(
+        self,
+        client: Host,
+        server: Host,
+        *,
+        bytes: int | None = None,
+        seconds: float | None = None,
+        start: Time = 0.0,
+        ipv6: bool = False,
+    ) -> None:
+        """Send `bytes` bytes, or as much as goes in `seconds` seconds, from client to server."""
+        if (bytes is None) == (seconds is None):
+            raise LabError("bulk takes either bytes or seconds")
+        side: Side = {"bytes": bytes} if bytes is not None else {"seconds": seconds or 0.0}
+        self.converse(client, server, client_side=side, start=start, ipv6=ipv6)
+
+    def requests(
+        self,
+        client: Host,
+        server: Host,
+        *,
+        count: int,
+        request: int = 100,
+        response: int = 1000,
+        think: Time = 0.0,
+        start: Time = 0.0,
+        ipv6: bool = False,
+    ) -> None:
+        """Send `count` requests over one connection, each when the last one was answered."""
+        self.converse(
+            client,
+            server,
+            client_side={"bytes": count * request, "no_delay": True},
+            server_side={"bytes": count * response, "no_delay": True},
+            exchange=(request, response, think),
+            start=start,
+            ipv6=ipv6,
+        )
+
+    def short_flows(
+        self,
+        client: Host,
+        server: Host,
+        *,
+        count: int,
+        interval: Time,
+        request: int = 100,
+        response: int = 10_240,
+        start: Time = 0.0,
+        ipv6: bool = False,
+    ) -> None:
+        """Open `count` connections, one every `interval`, for one request and its response."""
+        self.converse(
+            client,
+            server,
+            client_side={"bytes": request, "no_delay": True},
+            server_side={"bytes": response, "no_delay": True},
+            exchange=(request, response, 0.0),
+            count=count,
+            interval=interval,
+            start=start,
+            ipv6=ipv6,
+        )
+
+    def at(self, when: Time, function: Callable[[], object]) -> None:
+        """Call a function at a time from the start of the simulation."""
+        number = next(self._numbers)
+        self._calls[number] = function
+        self._native.call_at(time("at", when), number)
+
+    def after(self, delay: Time, function: Callable[[], object]) -> None:
+        """Call a function some time from now."""
+        self.at(self.now + time("after", delay), function)
+
+    @property
+    def now(self) -> float:
+        """Seconds since the start."""
+        return self._native.now()
+
+    def run(self, until: float | None = None) -> bool:
+        """Go on until a time or until nothing will happen any more; returns whether the latter."""
+        end = 1e9 if until is None else until
+        while True:
+            stop, notices = self._native.run(end)
+            for what, number, value in notices:
+                self._tell(what, number, value)
+            if stop != "notices":
+                return stop == "quiet"
+
+    def _tell(self, what: str, number: int, value: Any) -> None:
+        if what == "call":
+            self._calls.pop(number)()
+        elif what == "accepted":
+            host, handler = self._handlers[value]
+            handler(Connection(host, number))
+        elif number in self._connections:
+            self._connections[number]._told(what, value)
+
+    def result(self) -> Result:
+        """What it has come to so far."""
+        native = self._native
+        wires: dict[str, tuple[dict[str, int], dict[str, int]]] = {}
+        for name, forth, back in native.wires():
+            names = itertools.chain([name], (f"{name}#{n}" for n in itertools.count(2)))
+            free = next(one for one in names if one not in wires)
+            wires[free] = (dict(forth), dict(back))
+        return Result(
+            seed=self.seed,
+            seconds=self.now,
+            events=native.events(),
+            digest=native.digest(),
+            flows=[_flow(report) for report in native.reports()],
+            hosts={name: dict(counters) for name, counters in native.stacks()},
+            routers={name: dict(counters) for name, counters in native.routers()},
+            wires=wires,
+            trace=self.trace,
+            violations=native.violations(),
+        )
+
+
+def _flow(report: Mapping[str, Any]) -> Flow:
+    fields = dict(report)
+    client, server = fields.pop("sides")
+    return Flow(sides=(FlowSide(**client), FlowSide(**server)), **fields)
+
+
+def simulate(
+    scenario: Callable[[Simulation], object],
+    *,
+    seed: int = 0,
+    until: float | None = None,
+    trace: str | os.PathLike[str] | None = None,
+    ipv6: bool = False,
+    digest: bool = True,
+    check: bool = False,
+) -> Result:
+    """Run a scenario in virtual time, until a time or until nothing happens any more.
+
+    What the scenario or its callbacks raise comes out with a note of how to replay the seed.
+    Bytes out of place and the like are in `Result.violations`.
+    """
+    simulation = Simulation(seed, ipv6=ipv6, trace=trace, digest=digest, check=check)
+    try:
+        scenario(simulation)
+        simulation.run(until)
+        return simulation.result()
+    except Exception as error:
+        error.add_note(f"this was seed {seed}; to see it again: {replay(scenario, seed)}")
+        raise
+
+
+def replay(scenario: Callable[[Simulation], object], seed: int) -> str:
+    """The command that runs a seed of a scenario again, with a trace."""
+    code = getattr(scenario, "__code__", None)
+    where = "SCENARIO.py" if code is None else code.co_filename
+    name = getattr(scenario, "__name__", "scenario")
+    function = "" if name == "scenario" else f" --function {name}"
+    return f"millrace simulate {where}{function} --seed {seed} --trace seed-{seed}.pcapng"

@@ -1,0 +1,70 @@
+"""`millrace simulate`: scenarios, random worlds, and how a failing seed is named."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from millrace.cli import main
+
+SCENARIO = """
+def scenario(sim):
+    a, b = sim.host("a"), sim.host("b")
+    sim.wire(a, b, loss="5%", delay="10ms")
+    sim.bulk(a, b, bytes=20_000)
+
+def check(result):
+    assert result.flows[0].duration < LIMIT, "too slow"
+"""
+
+
+@pytest.fixture
+def scenario(tmp_path: Path) -> Path:
+    path = tmp_path / "lossy.py"
+    path.write_text(SCENARIO.replace("LIMIT", "1000"))
+    return path
+
+
+def test_a_scenario_is_run_and_shown(
+    scenario: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trace = tmp_path / "x.pcapng"
+    assert (
+        main(["simulate", str(scenario), "--seed", "3", "--trace", str(trace), "--json", "-"]) == 0
+    )
+    out, err = capsys.readouterr()
+    (row,) = json.loads(out)
+    assert (row["client"], row["sent"], row["complete"]) == ("a", 20_000, True)
+    assert "digest" in err
+    assert trace.stat().st_size > 20_000
+
+
+def test_a_failing_seed_is_named_with_its_replay(
+    scenario: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    scenario.write_text(SCENARIO.replace("LIMIT", "0"))
+    assert main(["simulate", str(scenario), "--seed", "5", "--seeds", "2"]) == 1
+    err = capsys.readouterr().err
+    assert "seed 5 failed: AssertionError: too slow" in err
+    assert f"millrace simulate {scenario} --seed 6 --trace seed-6.pcapng" in err
+    assert "2 seeds, 2 failed" in err
+
+
+def test_random_worlds(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["simulate", "--random", "--seed", "7"]) == 0
+    out = capsys.readouterr().out
+    assert "wire" in out
+    assert "kept its promises" in out
+    assert main(["simulate", "--integrity", "5", "--jobs", "2", "--json", "-"]) == 0
+    (row,) = json.loads(capsys.readouterr().out)
+    assert (row["worlds"], row["broken"]) == (5, 0)
+
+
+def test_one_thing_is_asked_for(
+    scenario: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for words in ([], [str(scenario), "--random"], [str(scenario), "--function", "nothing"]):
+        assert main(["simulate", *words]) == 1
+    assert "has no function nothing(sim)" in capsys.readouterr().err

@@ -1,0 +1,140 @@
+"""Networks in virtual time, as a user writes them."""
+
+from __future__ import annotations
+
+import errno
+from pathlib import Path
+
+import pytest
+
+from millrace.lab import LabError, Simulation, simulate
+from millrace.lab.simulation import Connection
+
+
+def lossy(sim: Simulation) -> None:
+    client, server, router = sim.host("client"), sim.host("server"), sim.router("router")
+    sim.wire(client, router, delay="5ms")
+    sim.wire(router, server, delay="20ms", rate="10M", loss="1%")
+    sim.bulk(client, server, bytes=500_000)
+    sim.requests(client, server, count=20, request=10, response=2000)
+    sim.short_flows(client, server, count=5, interval="100ms")
+
+
+def test_every_flow_is_told_of() -> None:
+    result = simulate(lossy, seed=1, check=True)
+    assert [flow.port for flow in result.flows].count(5003) == 5
+    assert all(flow.complete for flow in result.flows)
+    bulk, requests = (
+        next(one for one in result.flows if one.port == port) for port in (5001, 5002)
+    )
+    assert bulk.sides[1].received == 500_000
+    assert 0 < bulk.goodput < 10e6
+    assert len(requests.latencies) == 20
+    assert min(requests.latencies) > 0.05
+    assert bulk.sides[0].info.local[0] == "10.0.0.1"
+    assert result.wires["router-server"][0]["lost"] > 0
+    assert result.hosts["client"]["segments_retransmitted"] > 0
+    assert result.routers["router"]["forwarded"] > 0
+    assert not result.violations
+
+
+def test_a_seed_is_the_same_to_the_byte() -> None:
+    first, again, other = (simulate(lossy, seed=seed).digest for seed in (3, 3, 4))
+    assert first == again != other
+
+
+def test_a_scenario_drives_its_own_connections() -> None:
+    heard: list[tuple[str, object]] = []
+
+    def scenario(sim: Simulation) -> None:
+        client, server = sim.host("client"), sim.host("server")
+        sim.wire(client, server, delay="10ms", loss="5%")
+
+        def serve(peer: Connection) -> None:
+            peer.on_data = peer.write
+            peer.on_closed = lambda error: heard.append(("server", error))
+
+        server.listen(7, serve)
+
+        def ask() -> None:
+            connection = client.connect(server, 7)
+            answer = bytearray()
+
+            def take(data: bytes) -> None:
+                answer.extend(data)
+                if len(answer) == 200_000:
+                    heard.append(("answer", bytes(answer) == b"mill" * 50_000))
+                    connection.close()
+
+            connection.on_connected = lambda: connection.write(b"mill" * 50_000)
+            connection.on_data = take
+
+        sim.at("1s", ask)
+        sim.after(0.5, lambda: heard.append(("now", sim.now)))
+
+    simulate(scenario, seed=5)
+    assert heard[:2] == [("now", 0.5), ("answer", True)]
+
+
+def test_a_refused_connection_says_so() -> None:
+    said: list[OSError | None] = []
+
+    def scenario(sim: Simulation) -> None:
+        client, server = sim.host(), sim.host()
+        sim.wire(client, server)
+        client.connect(server, 9).on_closed = said.append
+
+    simulate(scenario)
+    (error,) = said
+    assert isinstance(error, ConnectionRefusedError)
+
+
+def test_outages_and_hosts_that_vanish() -> None:
+    def scenario(sim: Simulation) -> None:
+        client, server = sim.host(), sim.host()
+        wire = sim.wire(client, server, rate="1M")
+        sim.bulk(client, server, bytes=1_000_000)
+        wire.down(1, until=5)
+        wire.impair("6s", rate="2M", delay="1ms")
+        server.vanish("7s")
+
+    (flow,) = simulate(scenario).flows
+    assert flow.sides[0].errno == errno.ETIMEDOUT
+    assert flow.sides[1].vanished
+
+
+def test_a_trace_is_written(tmp_path: Path) -> None:
+    path = tmp_path / "run.pcapng"
+    simulate(lossy, seed=1, trace=path)
+    content = path.read_bytes()
+    assert content[:4] == b"\x0a\x0d\x0d\x0a"
+    assert b"client.0" in content
+
+
+def test_what_a_scenario_raises_names_the_replay() -> None:
+    def broken(sim: Simulation) -> None:
+        sim.wire(sim.host(), sim.host())
+        sim.at(1, lambda: 1 / 0)
+
+    with pytest.raises(ZeroDivisionError) as caught:
+        simulate(broken, seed=17)
+    (note,) = caught.value.__notes__
+    assert "--seed 17" in note
+    assert "--function broken" in note
+
+
+def test_mistakes_are_named() -> None:
+    sim = Simulation()
+    a, b = sim.host("a"), sim.host("b")
+    with pytest.raises(ValueError, match='no option "sendbuffer"'):
+        sim.host(sendbuffer=1)
+    with pytest.raises(ValueError, match="send_buffer is a whole number"):
+        sim.host(send_buffer="much")
+    with pytest.raises(LabError, match="loss is a probability"):
+        sim.wire(a, b, loss=2)
+    sim.wire(a, b)
+    with pytest.raises(LabError, match="either bytes or seconds"):
+        sim.bulk(a, b)
+    sim.bulk(a, b, bytes=1)
+    with pytest.raises(RuntimeError, match="the network is alive"):
+        sim.host("late")
