@@ -7,7 +7,7 @@ use millrace_wire::mac::Mac;
 use millrace_wire::{checksum, ether, ipv4, protocol};
 
 use crate::Stack;
-use crate::address::{Word, word_v4};
+use crate::address::{ANY_V4, Word, word_v4};
 
 /// What the layers above need to know of an IP packet of either family.
 #[derive(Clone, Copy, Debug)]
@@ -136,6 +136,8 @@ impl Stack {
             }
         } else if (fragment || protocol != protocol::TCP)
             && !self.addresses.may_be_a_host(info.source)
+            // Routers, switches and hosts without an address speak IGMP (RFC 3376 §4.2.13).
+            && !(protocol == protocol::IGMP && info.source == ANY_V4)
         {
             // TCP asks only for a source that has no connection yet.
             self.counters.drop_ip_source += 1;

@@ -184,6 +184,18 @@ fn a_general_query_is_answered_within_its_time() {
 }
 
 #[test]
+fn a_switch_without_an_address_is_answered() {
+    let mut peer = Peer::new();
+    let socket = socket(&mut peer, 53);
+    join(&mut peer, socket, None);
+    settle(&mut peer);
+    let message = [0x11, 10, 0, 0, 0, 0, 0, 0, 2, 125, 0, 0];
+    peer.inject(&igmp_message(Ipv4Addr::UNSPECIFIED, ALL_HOSTS, &message));
+    assert!(peer.wait() <= Duration::from_secs(1));
+    assert_eq!(report(&mut peer), [(IS_EXCLUDE, GROUP, vec![])]);
+}
+
+#[test]
 fn a_query_for_a_group_is_answered_for_it_only() {
     let mut peer = Peer::new();
     let socket = socket(&mut peer, 53);
