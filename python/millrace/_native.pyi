@@ -348,6 +348,8 @@ class Channel:
         hugepages: bool | None = None,
         write_queue: int = 1048576,
         no_delay: bool = True,
+        host_name: str | None = None,
+        dhcp_timeout: float = 30.0,
         **limits: Any,
     ) -> Self:
         """Open a port and make a stack over it.
@@ -355,7 +357,9 @@ class Channel:
         `port`: KIND:NAME with a kind of PORT_KINDS (`af_xdp:eth1`, `tap:mill0`, `memory:wire`,
         `pcap:in.pcap,out.pcap`), a further queue as `af_xdp:eth1#1`, or an interface's name alone
         for the best kind that it allows; `facts` tells what was chosen.
-        `address`: the channel's own, with the length of its network's prefix, or several.
+        `address`: the channel's own, with the length of its network's prefix, or several. "dhcp"
+        asks a DHCP server for one, tells it `host_name`, and waits for at most `dhcp_timeout`
+        seconds (TimeoutError then); it is given back when the channel is closed.
         `gateway`: where packets for other networks go. `mac`, `mtu`: by default the port's.
         `wait`: what to do while nothing happens: "sleep", "spin", or for how many microseconds to
         spin before sleeping.
@@ -381,6 +385,14 @@ class Channel:
     @property
     def facts(self) -> dict[str, str]:
         """How it works, by name: the port and its mode, what was chosen and why."""
+
+    @property
+    def lease(self) -> dict[str, Any] | None:
+        """What a DHCP server gave, by name, or None.
+
+        address (with prefix), server, routes as (network, gateway or None), name_servers, domain,
+        mtu; renewal and expires are seconds from now, None without an end.
+        """
 
     @property
     def connections(self) -> int:

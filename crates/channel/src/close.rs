@@ -85,6 +85,7 @@ impl Channel {
         while self.stack.abort_some(ABORTS_AT_ONCE) && result.is_ok() {
             result = self.send_last();
         }
+        self.stack.dhcp_release();
         result = result.and_then(|()| self.send_last());
         self.drop_unsent();
         self.stack.drop_waiting();

@@ -7,6 +7,7 @@ use std::io;
 
 use millrace_frames::{Arena, ArenaConfig, Hugepages};
 use millrace_port::{Capabilities, Wait};
+use millrace_stack::DhcpConfig;
 use millrace_wire::mac::Mac;
 
 use crate::Address;
@@ -14,8 +15,11 @@ use crate::Address;
 /// How a channel is opened. [`Config::new`] gives what suits most.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// The channel's own addresses, at least one.
+    /// The channel's own addresses, at least one unless there is `dhcp`.
     pub addresses: Vec<Address>,
+    /// Get an IPv4 address from a DHCP server; [`crate::Channel::lease`] tells what it gave. It is
+    /// given back when the channel is closed.
+    pub dhcp: Option<DhcpConfig>,
     /// Where packets for other networks go.
     pub gateway: Option<IpAddr>,
     /// The channel's hardware address. `None`: the port's.
@@ -39,16 +43,26 @@ pub struct Config {
     pub no_delay: bool,
     /// Secret of hashes, sequence numbers and ports. `None`: from the system's randomness.
     pub seed: Option<[u64; 4]>,
-    /// The stack's bounds. Its `mac`, `mtu`, `addresses`, `gateway`, `seed`, `tx_checksum` and
-    /// `tx_gso` are taken from above and from the port.
+    /// The stack's bounds. Its `mac`, `mtu`, `addresses`, `dhcp`, `gateway`, `seed`, `tx_checksum`
+    /// and `tx_gso` are taken from above and from the port.
     pub stack: millrace_stack::Config,
 }
 
 impl Config {
     /// One address, 16,384 frames, asleep when idle.
     pub fn new(address: Address) -> Config {
+        Config::with(vec![address], None)
+    }
+
+    /// An address from a DHCP server, else as [`Config::new`].
+    pub fn by_dhcp(dhcp: DhcpConfig) -> Config {
+        Config::with(Vec::new(), Some(dhcp))
+    }
+
+    fn with(addresses: Vec<Address>, dhcp: Option<DhcpConfig>) -> Config {
         Config {
-            addresses: vec![address],
+            addresses,
+            dhcp,
             gateway: None,
             mac: None,
             mtu: None,
@@ -79,8 +93,10 @@ impl Config {
     /// Says what makes no sense whatever the port.
     pub(crate) fn check(&self) -> io::Result<()> {
         let wrong = |text: String| Err(io::Error::new(io::ErrorKind::InvalidInput, text));
-        if self.addresses.is_empty() {
-            return wrong("a channel needs an address of its own, such as 192.0.2.2/24".into());
+        if self.addresses.is_empty() && self.dhcp.is_none() {
+            return wrong(
+                "a channel needs an address of its own, such as 192.0.2.2/24, or DHCP".into(),
+            );
         }
         if let Some(gateway) = self.gateway
             && !self.addresses.iter().any(|own| own.contains(gateway) && own.ip != gateway)
@@ -107,6 +123,7 @@ impl Config {
             addresses: self.addresses.iter().map(|&address| address.into()).collect(),
             gateway: self.gateway,
             seed,
+            dhcp: self.dhcp.clone(),
             tx_checksum: port.tx_checksum,
             tx_gso: port.tx_gso,
             ..self.stack.clone()

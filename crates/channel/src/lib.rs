@@ -36,6 +36,7 @@ mod close;
 mod completion;
 mod config;
 mod handle;
+mod lease;
 mod open;
 mod operations;
 mod wait;
@@ -49,7 +50,11 @@ pub use config::Config;
 pub use handle::Handle;
 pub use millrace_frames::Held;
 pub use millrace_port::Wait;
-pub use millrace_stack::{ConnectionInfo, OptionName, SocketOption, State, TcpInfo};
+pub use millrace_port::clock::now;
+pub use millrace_stack::{
+    ConnectionInfo, DhcpConfig, DhcpState, Lease, OptionName, ProbeConfig, SocketOption, State,
+    TcpInfo,
+};
 pub use open::{KINDS, PortName};
 pub use operations::errno;
 pub use wait::Wake;

@@ -104,7 +104,7 @@ struct Opened {
 impl Channel {
     /// Opens a port by its name (`af_xdp:eth1`, `tap:mill0`, `memory:wire`, or `eth1` alone) and
     /// makes a channel over it. An AF_XDP port takes the frames of the channel's addresses and
-    /// leaves all else to Linux. An interface's name alone becomes AF_XDP, or AF_PACKET where that
+    /// leaves all else to Linux; with DHCP it takes all frames of its queue. An interface's name alone becomes AF_XDP, or AF_PACKET where that
     /// cannot be had; a TAP interface becomes a TAP port. [`Channel::facts`] tells what was chosen
     /// and why. A TAP interface is made only when its kind is named.
     ///
@@ -198,7 +198,11 @@ fn open_kind(kind: &str, name: &PortName, config: &Config) -> io::Result<Opened>
             }
             let mut arena = config.arena(interface.mtu)?;
             let xdp = af_xdp::Config {
-                redirect: RedirectConfig::addresses(config.addresses.iter().map(|own| own.ip)),
+                // Which address a server will give, and what its answers come to, nobody knows.
+                redirect: match config.dhcp {
+                    Some(_) => RedirectConfig::everything(),
+                    None => RedirectConfig::addresses(config.addresses.iter().map(|own| own.ip)),
+                },
                 ..af_xdp::Config::default()
             };
             let port = AfXdp::open(&name.name, name.queue.unwrap_or(0), &xdp, &mut arena)?;

@@ -16,6 +16,7 @@ pub mod abi;
 mod address;
 mod descriptor;
 mod errno;
+mod error_queue;
 mod flags;
 mod info;
 mod interpose;

@@ -1,10 +1,10 @@
-//! Socket options (socket(7), ip(7), tcp(7)): what is set on a socket, and its connection's part
-//! of it.
+//! Socket options (socket(7), ip(7), tcp(7)): which of them the stack has, and what the socket
+//! itself remembers.
 
 use core::time::Duration;
 use std::os::fd::RawFd;
 
-use millrace_stack::{ConnectionId, ListenerId, Stack};
+use millrace_stack::{Algorithm, ConnectionId, ListenerId, OptionName, SocketOption, Stack};
 
 use crate::errno::{Errno, Result};
 use crate::info;
@@ -21,41 +21,135 @@ const SO_MEMINFO_WORDS: usize = 9;
 /// Linux's `net.core.rmem_default` and `wmem_default`.
 const DEFAULT_BUFFER: u32 = 212_992;
 
+/// Options that are the stack's, by their numbers.
+const STACK_OPTIONS: &[(i32, i32, OptionName)] = &[
+    (libc::SOL_SOCKET, libc::SO_KEEPALIVE, OptionName::KeepAlive),
+    (libc::SOL_SOCKET, libc::SO_LINGER, OptionName::Linger),
+    (libc::SOL_SOCKET, libc::SO_SNDBUF, OptionName::SendBuffer),
+    (libc::SOL_SOCKET, libc::SO_RCVBUF, OptionName::ReceiveBuffer),
+    (libc::IPPROTO_IP, libc::IP_TOS, OptionName::TypeOfService),
+    (libc::IPPROTO_IP, libc::IP_TTL, OptionName::TimeToLive),
+    (libc::IPPROTO_IPV6, libc::IPV6_TCLASS, OptionName::TypeOfService),
+    (libc::IPPROTO_IPV6, libc::IPV6_UNICAST_HOPS, OptionName::TimeToLive),
+    (libc::IPPROTO_TCP, libc::TCP_NODELAY, OptionName::NoDelay),
+    (libc::IPPROTO_TCP, libc::TCP_CORK, OptionName::Cork),
+    (libc::IPPROTO_TCP, libc::TCP_QUICKACK, OptionName::QuickAck),
+    (libc::IPPROTO_TCP, libc::TCP_KEEPIDLE, OptionName::KeepIdle),
+    (libc::IPPROTO_TCP, libc::TCP_KEEPINTVL, OptionName::KeepInterval),
+    (libc::IPPROTO_TCP, libc::TCP_KEEPCNT, OptionName::KeepCount),
+    (libc::IPPROTO_TCP, libc::TCP_USER_TIMEOUT, OptionName::UserTimeout),
+    (libc::IPPROTO_TCP, libc::TCP_NOTSENT_LOWAT, OptionName::NotSentLowat),
+    (libc::IPPROTO_TCP, libc::TCP_MAXSEG, OptionName::MaxSegment),
+    (libc::IPPROTO_TCP, libc::TCP_WINDOW_CLAMP, OptionName::WindowClamp),
+    (libc::IPPROTO_TCP, libc::TCP_LINGER2, OptionName::Linger2),
+    (libc::IPPROTO_TCP, libc::TCP_SYNCNT, OptionName::SynCount),
+    (libc::IPPROTO_TCP, libc::TCP_CONGESTION, OptionName::Congestion),
+];
+
+fn stack_option(level: i32, name: i32) -> Result<OptionName> {
+    STACK_OPTIONS
+        .iter()
+        .find(|&&(its_level, its_name, _)| (its_level, its_name) == (level, name))
+        .map(|&(_, _, option)| option)
+        .ok_or(Errno(libc::ENOPROTOOPT))
+}
+
 /// What was set on a socket. A listener's go to the sockets that it accepts.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Options {
-    pub(crate) no_delay: bool,
-    pub(crate) linger: Option<Duration>,
+    /// The stack's, in the order in which they were set.
+    set: Vec<SocketOption>,
     /// `TCP_INQ`.
     pub(crate) inq: bool,
+    /// `SO_ZEROCOPY`.
+    pub(crate) zero_copy: bool,
     reuse_address: bool,
     reuse_port: bool,
-    /// As set, doubled as Linux does; `None` while it sizes itself.
-    send_buffer: Option<u32>,
-    receive_buffer: Option<u32>,
 }
 
 impl Options {
-    /// Gives a new connection what its socket was told.
+    /// Gives a new connection what its socket was told before there was one.
     pub(crate) fn apply(&self, stack: &mut Stack, id: ConnectionId) -> Result<()> {
-        if self.no_delay {
-            stack.set_no_delay(id, true)?;
-        }
-        if self.linger.is_some() {
-            stack.set_linger(id, self.linger)?;
+        for &option in &self.set {
+            stack.set_option(id, option)?;
         }
         Ok(())
     }
 
+    fn get(&self, name: OptionName) -> Option<SocketOption> {
+        self.set.iter().copied().find(|option| option.name() == name)
+    }
+
+    fn keep(&mut self, option: SocketOption) {
+        self.set.retain(|other| other.name() != option.name());
+        self.set.push(option);
+    }
+
     /// Most bytes that may be written and not acknowledged.
     pub(crate) fn send_limit(&self, sysctl: &Sysctl) -> usize {
-        let most = sysctl.wmem.map_or(u64::from(u32::MAX), |[_, _, most]| most);
-        self.send_buffer.map_or(most, u64::from) as usize
+        match self.get(OptionName::SendBuffer) {
+            Some(SocketOption::SendBuffer(bytes)) => bytes as usize,
+            _ => sysctl.wmem.map_or(usize::MAX, |[_, _, most]| most as usize),
+        }
     }
 }
 
 fn integer(value: &[u8]) -> Result<i32> {
     value.first_chunk().map(|bytes| i32::from_ne_bytes(*bytes)).ok_or(Errno(libc::EINVAL))
+}
+
+/// The option that C's value means.
+fn parse(name: OptionName, value: &[u8]) -> Result<SocketOption> {
+    match name {
+        OptionName::Congestion => {
+            let text = value.split(|&byte| byte == 0).next().unwrap_or(&[]);
+            let text = core::str::from_utf8(text).map_err(|_| Errno(libc::ENOENT))?;
+            let algorithm = text.parse::<Algorithm>().map_err(|_| Errno(libc::ENOENT))?;
+            Ok(SocketOption::Congestion(algorithm))
+        }
+        OptionName::Linger => {
+            let seconds = value.get(4..).ok_or(Errno(libc::EINVAL)).and_then(integer)?;
+            let time = Duration::from_secs(u64::try_from(seconds).unwrap_or(0));
+            Ok(SocketOption::Linger((integer(value)? != 0).then_some(time)))
+        }
+        // Linux counts its own overhead into a buffer, so it doubles what was asked for
+        // (socket(7)).
+        OptionName::SendBuffer => Ok(SocketOption::SendBuffer(doubled(integer(value)?, 4608))),
+        OptionName::ReceiveBuffer => {
+            Ok(SocketOption::ReceiveBuffer(doubled(integer(value)?, 2304)))
+        }
+        OptionName::NotSentLowat => {
+            Ok(SocketOption::from_number(name, i64::from(integer(value)? as u32))?)
+        }
+        _ => Ok(SocketOption::from_number(name, integer(value)?.into())?),
+    }
+}
+
+fn doubled(asked: i32, least: u32) -> u32 {
+    u32::try_from(asked).unwrap_or(0).saturating_mul(2).max(least)
+}
+
+/// C's value of an option.
+fn write(option: SocketOption) -> Vec<u8> {
+    match option {
+        SocketOption::Congestion(algorithm) => {
+            // TCP_CA_NAME_MAX.
+            let mut bytes = algorithm.name().as_bytes().to_vec();
+            bytes.resize(16, 0);
+            bytes
+        }
+        SocketOption::Linger(time) => {
+            let seconds = time.map_or(0, |time| time.as_secs() as i32);
+            let mut bytes = i32::from(time.is_some()).to_ne_bytes().to_vec();
+            bytes.extend(seconds.to_ne_bytes());
+            bytes
+        }
+        option => {
+            let number = option.number().unwrap_or(0);
+            // Unsigned ones keep their bits.
+            (number as u32).to_ne_bytes().to_vec()
+        }
+    }
 }
 
 impl World {
@@ -73,37 +167,41 @@ impl World {
         match (level, name) {
             (libc::SOL_SOCKET, libc::SO_REUSEADDR) => options.reuse_address = integer(value)? != 0,
             (libc::SOL_SOCKET, libc::SO_REUSEPORT) => options.reuse_port = integer(value)? != 0,
-            (libc::SOL_SOCKET, libc::SO_SNDBUF) => {
-                options.send_buffer = Some(doubled(integer(value)?, 4608));
+            (libc::SOL_SOCKET, libc::SO_ZEROCOPY) => match integer(value)? {
+                0 => options.zero_copy = false,
+                1 => options.zero_copy = true,
+                _ => return Err(Errno(libc::EINVAL)),
+            },
+            (libc::SOL_SOCKET, libc::SO_TIMESTAMPING) => {
+                let written = match &socket.kind {
+                    Kind::Stream(stream) => stream.written,
+                    _ => 0,
+                };
+                if !socket.errors.set_stamps(integer(value)? as u32, written) {
+                    return Err(Errno(libc::EINVAL));
+                }
             }
-            (libc::SOL_SOCKET, libc::SO_RCVBUF) => {
-                options.receive_buffer = Some(doubled(integer(value)?, 2304));
-            }
-            (libc::SOL_SOCKET, libc::SO_LINGER) => {
-                let seconds = value.get(4..).ok_or(Errno(libc::EINVAL)).and_then(integer)?;
-                options.linger = (integer(value)? != 0)
-                    .then(|| Duration::from_secs(u64::try_from(seconds).unwrap_or(0)));
-            }
-            (libc::IPPROTO_TCP, libc::TCP_NODELAY) => options.no_delay = integer(value)? != 0,
             (libc::IPPROTO_TCP, libc::TCP_INQ) => match integer(value)? {
                 0 => options.inq = false,
                 1 => options.inq = true,
                 _ => return Err(Errno(libc::EINVAL)),
             },
-            _ => return Err(Errno(libc::ENOPROTOOPT)),
+            _ => return self.set_stack_option(number, stack_option(level, name)?, value),
         }
-        let options = options.clone();
-        if let Kind::Stream(stream) = &socket.kind {
-            let id = stream.id;
-            let stack = self.stack()?;
-            match (level, name) {
-                (libc::IPPROTO_TCP, libc::TCP_NODELAY) => {
-                    stack.set_no_delay(id, options.no_delay)?
-                }
-                (libc::SOL_SOCKET, libc::SO_LINGER) => stack.set_linger(id, options.linger)?,
-                _ => {}
+        Ok(())
+    }
+
+    fn set_stack_option(&mut self, number: RawFd, name: OptionName, value: &[u8]) -> Result<()> {
+        let option = parse(name, value)?;
+        match self.descriptors.socket(number)?.kind {
+            Kind::Fresh => {}
+            Kind::Listener { id, .. } => self.stack()?.set_listener_option(id, option)?,
+            Kind::Stream(ref stream) => {
+                let id = stream.id;
+                self.stack()?.set_option(id, option)?;
             }
         }
+        self.descriptors.socket_mut(number)?.options.keep(option);
         Ok(())
     }
 
@@ -118,38 +216,32 @@ impl World {
         name: i32,
         most: usize,
     ) -> Result<Vec<u8>> {
-        let value = match (level, name) {
-            (libc::SOL_SOCKET, libc::SO_ERROR) => self.take_error(number)?,
-            (libc::SOL_SOCKET, libc::SO_MEMINFO) => return self.memory_info(number, most),
+        let mut bytes = match (level, name) {
+            (libc::SOL_SOCKET, libc::SO_ERROR) => self.take_error(number)?.to_ne_bytes().to_vec(),
+            (libc::SOL_SOCKET, libc::SO_MEMINFO) => self.memory_info(number)?,
             (libc::IPPROTO_TCP, libc::TCP_INFO) => {
-                let socket = self.descriptors.socket(number)?;
-                return Ok(info::tcp_info(socket, self.stack_ref(), most));
+                info::tcp_info(self.descriptors.socket(number)?, self.stack_ref())
             }
             (libc::IPPROTO_TCP, libc::TCP_CC_INFO) => {
-                let socket = self.descriptors.socket(number)?;
-                return Ok(info::congestion_info(socket, self.stack_ref(), most));
+                info::congestion_info(self.descriptors.socket(number)?, self.stack_ref())
             }
-            (libc::IPPROTO_TCP, libc::TCP_MAXSEG) => {
-                let socket = self.descriptors.socket(number)?;
-                match (&socket.kind, self.stack_ref()) {
-                    (Kind::Stream(stream), Some(stack)) => i32::from(stack.info(stream.id)?.mss),
-                    // RFC 9293 §3.7.1.
-                    _ => 536,
-                }
-            }
-            _ => self.stored_option(number, level, name)?,
+            _ => match self.own_option(number, level, name)? {
+                Some(value) => value.to_ne_bytes().to_vec(),
+                None => self.get_stack_option(number, stack_option(level, name)?)?,
+            },
         };
-        let mut bytes = value.to_ne_bytes().to_vec();
         bytes.truncate(most);
         Ok(bytes)
     }
 
-    fn stored_option(&self, number: RawFd, level: i32, name: i32) -> Result<i32> {
+    /// Options that the socket keeps itself.
+    fn own_option(&self, number: RawFd, level: i32, name: i32) -> Result<Option<i32>> {
         let socket = self.descriptors.socket(number)?;
         let options = &socket.options;
-        Ok(match (level, name) {
+        Ok(Some(match (level, name) {
             (libc::SOL_SOCKET, libc::SO_REUSEADDR) => options.reuse_address.into(),
             (libc::SOL_SOCKET, libc::SO_REUSEPORT) => options.reuse_port.into(),
+            (libc::SOL_SOCKET, libc::SO_ZEROCOPY) => options.zero_copy.into(),
             (libc::SOL_SOCKET, libc::SO_SNDBUF) => self.send_buffer(number)? as i32,
             (libc::SOL_SOCKET, libc::SO_RCVBUF) => self.receive_buffer(number)? as i32,
             (libc::SOL_SOCKET, libc::SO_TYPE) => libc::SOCK_STREAM,
@@ -159,9 +251,32 @@ impl World {
             (libc::SOL_SOCKET, libc::SO_ACCEPTCONN) => {
                 matches!(socket.kind, Kind::Listener { .. }).into()
             }
-            (libc::IPPROTO_TCP, libc::TCP_NODELAY) => options.no_delay.into(),
             (libc::IPPROTO_TCP, libc::TCP_INQ) => options.inq.into(),
-            _ => return Err(Errno(libc::ENOPROTOOPT)),
+            // Linux shows what was set on the socket, not what applies without it.
+            (libc::IPPROTO_TCP, libc::TCP_NOTSENT_LOWAT) => {
+                options.get(OptionName::NotSentLowat).and_then(SocketOption::number).unwrap_or(0)
+                    as u32 as i32
+            }
+            _ => return Ok(None),
+        }))
+    }
+
+    fn get_stack_option(&mut self, number: RawFd, name: OptionName) -> Result<Vec<u8>> {
+        let socket = self.descriptors.socket(number)?;
+        let option = match (&socket.kind, self.stack_ref()) {
+            (Kind::Stream(stream), Some(stack)) => stack.option(stream.id, name)?,
+            (Kind::Listener { id, .. }, Some(stack)) => stack.listener_option(*id, name)?,
+            _ => match (socket.options.get(name), name) {
+                (Some(option), _) => option,
+                // RFC 9293 §3.7.1.
+                (None, OptionName::MaxSegment) => SocketOption::MaxSegment(536),
+                // What applies is known once there is a stack.
+                (None, _) => return Err(Errno(libc::ENOPROTOOPT)),
+            },
+        };
+        Ok(match option {
+            SocketOption::MaxSegment(0) => write(SocketOption::MaxSegment(536)),
+            option => write(option),
         })
     }
 
@@ -172,19 +287,25 @@ impl World {
     }
 
     fn send_buffer(&self, number: RawFd) -> Result<u32> {
-        let set = self.descriptors.socket(number)?.options.send_buffer;
+        let set = self.descriptors.socket(number)?.options.get(OptionName::SendBuffer);
         let first = self.sysctl.wmem.map(|[_, first, _]| first as u32);
-        Ok(set.or(first).unwrap_or(DEFAULT_BUFFER))
+        Ok(match set {
+            Some(SocketOption::SendBuffer(bytes)) => bytes,
+            _ => first.unwrap_or(DEFAULT_BUFFER),
+        })
     }
 
     fn receive_buffer(&self, number: RawFd) -> Result<u32> {
-        let set = self.descriptors.socket(number)?.options.receive_buffer;
+        let set = self.descriptors.socket(number)?.options.get(OptionName::ReceiveBuffer);
         let first = self.sysctl.rmem.map(|[_, first, _]| first as u32);
-        Ok(set.or(first).unwrap_or(DEFAULT_BUFFER))
+        Ok(match set {
+            Some(SocketOption::ReceiveBuffer(bytes)) => bytes,
+            _ => first.unwrap_or(DEFAULT_BUFFER),
+        })
     }
 
     /// `linux/sock_diag.h`: what is allocated and its bounds. Bytes of payload stand for memory.
-    fn memory_info(&mut self, number: RawFd, most: usize) -> Result<Vec<u8>> {
+    fn memory_info(&self, number: RawFd) -> Result<Vec<u8>> {
         let (send, receive) = (self.send_buffer(number)?, self.receive_buffer(number)?);
         let socket = self.descriptors.socket(number)?;
         let (mut received, mut queued) = (0, 0);
@@ -193,17 +314,15 @@ impl World {
             queued = stack.info(stream.id).map_or(0, |info| info.send_queue);
         }
         let words: [u32; SO_MEMINFO_WORDS] = [received, receive, queued, send, 0, queued, 0, 0, 0];
-        let mut bytes: Vec<u8> = words.iter().flat_map(|word| word.to_ne_bytes()).collect();
-        bytes.truncate(most);
-        Ok(bytes)
+        Ok(words.iter().flat_map(|word| word.to_ne_bytes()).collect())
     }
 
-    pub(crate) fn configure_listener(&mut self, number: RawFd, _id: ListenerId) -> Result<()> {
-        self.descriptors.socket(number).map(drop)
+    /// Gives a new listener what its socket was told.
+    pub(crate) fn configure_listener(&mut self, number: RawFd, id: ListenerId) -> Result<()> {
+        let set = self.descriptors.socket(number)?.options.set.clone();
+        for option in set {
+            self.stack()?.set_listener_option(id, option)?;
+        }
+        Ok(())
     }
-}
-
-/// Linux counts its own overhead into a buffer, so it doubles what was asked for (socket(7)).
-fn doubled(asked: i32, least: u32) -> u32 {
-    u32::try_from(asked).unwrap_or(0).saturating_mul(2).max(least)
 }

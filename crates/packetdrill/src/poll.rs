@@ -92,7 +92,7 @@ fn mask(socket: &Socket, stack: Option<&Stack>, limit: usize) -> u32 {
             mask |= OUT;
         }
     }
-    if stream.error(stack).is_some() {
+    if stream.error(stack).is_some() || !socket.errors.is_empty() {
         mask |= ERR;
     }
     mask

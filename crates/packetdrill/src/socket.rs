@@ -10,6 +10,7 @@ use millrace_stack::{ConnectionId, ListenerId, Stack, State};
 use crate::address::Address;
 use crate::descriptor::Object;
 use crate::errno::{Errno, Result, of_failure};
+use crate::error_queue::ErrorQueue;
 use crate::options::Options;
 use crate::shared::Outcome;
 use crate::world::World;
@@ -21,6 +22,7 @@ pub(crate) struct Socket {
     pub(crate) nonblocking: bool,
     pub(crate) bound: Option<SocketAddr>,
     pub(crate) options: Options,
+    pub(crate) errors: ErrorQueue,
     pub(crate) kind: Kind,
 }
 
@@ -47,6 +49,8 @@ pub(crate) struct Stream {
     pub(crate) error_told: bool,
     pub(crate) read_shut: bool,
     pub(crate) write_shut: bool,
+    /// Bytes that the stack has taken.
+    pub(crate) written: u64,
 }
 
 impl Stream {
@@ -59,6 +63,7 @@ impl Stream {
             error_told: false,
             read_shut: false,
             write_shut: false,
+            written: 0,
         }
     }
 
@@ -122,6 +127,7 @@ impl World {
             nonblocking: kind & libc::SOCK_NONBLOCK != 0,
             bound: None,
             options: Options::default(),
+            errors: ErrorQueue::default(),
             kind: Kind::Fresh,
         })))
     }
@@ -179,6 +185,7 @@ impl World {
             nonblocking: false,
             bound: None,
             options,
+            errors: ErrorQueue::default(),
             kind: Kind::Stream(Stream::new(id, true)),
         })))?;
         Ok(Some(Outcome { value: number.into(), address: Some(remote), ..Outcome::default() }))

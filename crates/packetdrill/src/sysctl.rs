@@ -22,6 +22,11 @@ pub(crate) struct Sysctl {
     synack_retries: Option<u64>,
     retries2: Option<u64>,
     fin_timeout: Option<u64>,
+    keepalive_time: Option<u64>,
+    keepalive_intvl: Option<u64>,
+    keepalive_probes: Option<u64>,
+    notsent_lowat: Option<u64>,
+    congestion_control: Option<String>,
     /// Least, first and greatest receive buffer.
     pub(crate) rmem: Option<[u64; 3]>,
     /// Least, first and greatest send buffer.
@@ -67,6 +72,11 @@ impl Sysctl {
             synack_retries: number("tcp_synack_retries")?,
             retries2: number("tcp_retries2")?,
             fin_timeout: number("tcp_fin_timeout")?,
+            keepalive_time: number("tcp_keepalive_time")?,
+            keepalive_intvl: number("tcp_keepalive_intvl")?,
+            keepalive_probes: number("tcp_keepalive_probes")?,
+            notsent_lowat: number("tcp_notsent_lowat")?,
+            congestion_control: text("tcp_congestion_control")?,
             rmem: three("tcp_rmem")?,
             wmem: three("tcp_wmem")?,
         })
@@ -77,6 +87,9 @@ impl Sysctl {
         let on = |value: Option<u64>, default: bool| value.map_or(default, |value| value != 0);
         let tcp = &mut config.tcp;
         tcp.sack = on(self.sack, tcp.sack);
+        // Linux paces only what asks for it, such as BBR, and has no RTO restart.
+        tcp.pacing = false;
+        tcp.rto_restart = false;
         tcp.dsack = on(self.dsack, tcp.dsack);
         tcp.timestamps = on(self.timestamps, tcp.timestamps);
         tcp.window_scaling = on(self.window_scaling, tcp.window_scaling);
@@ -92,8 +105,16 @@ impl Sysctl {
         config.syn_retries = small(self.syn_retries, config.syn_retries);
         config.syn_ack_retries = small(self.synack_retries, config.syn_ack_retries);
         config.retries = small(self.retries2, config.retries);
-        if let Some(seconds) = self.fin_timeout {
-            config.fin_wait_2 = Duration::from_secs(seconds);
+        let seconds = |value: Option<u64>, default| value.map_or(default, Duration::from_secs);
+        config.fin_wait_2 = seconds(self.fin_timeout, config.fin_wait_2);
+        config.keepalive_idle = seconds(self.keepalive_time, config.keepalive_idle);
+        config.keepalive_interval = seconds(self.keepalive_intvl, config.keepalive_interval);
+        config.keepalive_count = small(self.keepalive_probes, config.keepalive_count);
+        if let Some(bytes) = self.notsent_lowat {
+            config.notsent_lowat = u32::try_from(bytes).unwrap_or(u32::MAX);
+        }
+        if let Some(algorithm) = self.congestion_control.as_ref().and_then(|n| n.parse().ok()) {
+            config.congestion = algorithm;
         }
         let bytes = |value: u64| value.clamp(2048, 1 << 30) as u32;
         if let Some([_, _, most]) = self.rmem {

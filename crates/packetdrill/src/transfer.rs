@@ -11,8 +11,10 @@ use crate::shared::Outcome;
 use crate::socket::Kind;
 use crate::world::World;
 
-/// Flags of `send` that change nothing here: no signal is ever sent.
-const SEND_IGNORED: i32 = libc::MSG_NOSIGNAL | libc::MSG_DONTWAIT | libc::MSG_CONFIRM;
+/// Flags of `send` that change nothing about what is sent: no signal is ever raised, and what is
+/// written is copied whether the caller asks for it or not.
+const SEND_IGNORED: i32 =
+    libc::MSG_NOSIGNAL | libc::MSG_DONTWAIT | libc::MSG_CONFIRM | libc::MSG_ZEROCOPY;
 
 /// Flags of `recv` that are understood.
 const RECEIVE_KNOWN: i32 = libc::MSG_PEEK
@@ -64,9 +66,9 @@ impl World {
             return Ok(Some(Outcome { value: bytes.len() as i64, bytes, ..Outcome::default() }));
         }
         if flags & libc::MSG_ERRQUEUE != 0 {
-            // Nothing here fills an error queue.
-            self.descriptors.socket(number)?;
-            return Err(Errno(libc::EAGAIN));
+            let socket = self.descriptors.socket_mut(number)?;
+            // Never waits (recv(2)).
+            return socket.errors.take(socket.v6).map(Some).ok_or(Errno(libc::EAGAIN));
         }
         let (stack, socket) = self.parts(number)?;
         let inq = socket.options.inq;
@@ -113,6 +115,9 @@ impl World {
         match self.try_send(number, &data[*sent..], flags) {
             Ok(taken) => {
                 *sent += taken;
+                if *sent == data.len() || last {
+                    self.note_written(number, *sent, flags);
+                }
                 if *sent == data.len() {
                     return Some(Ok(Outcome::value(*sent as i64)));
                 }
@@ -124,6 +129,17 @@ impl World {
             (false, _) => None,
             (true, 0) => Some(Err(Errno(libc::EAGAIN))),
             (true, sent) => Some(Ok(Outcome::value(sent as i64))),
+        }
+    }
+
+    /// A write is over; some of its bytes may be reported on later.
+    fn note_written(&mut self, number: RawFd, sent: usize, flags: i32) {
+        if sent > 0
+            && let Ok(socket) = self.descriptors.socket_mut(number)
+            && let Kind::Stream(stream) = &socket.kind
+        {
+            let zero_copy = flags & libc::MSG_ZEROCOPY != 0 && socket.options.zero_copy;
+            socket.errors.written(stream.written, zero_copy);
         }
     }
 
@@ -152,7 +168,9 @@ impl World {
             _ => return Err(Errno(libc::EPIPE)),
         }
         let room = limit.saturating_sub(info.send_queue as usize).min(data.len());
-        Ok(stack.write(stream.id, &data[..room])?)
+        let taken = stack.write(stream.id, &data[..room])?;
+        stream.written += taken as u64;
+        Ok(taken)
     }
 
     /// `splice` between a socket and a pipe, one attempt.

@@ -132,6 +132,10 @@ impl World {
                 config.addresses.push(own);
             }
         }
+        // Linux paces only what asks for it, such as BBR, or what goes through the qdisc fq, and
+        // has no RTO restart.
+        config.tcp.pacing = false;
+        config.tcp.rto_restart = false;
         self.sysctl.configure(&mut config);
         self.route.configure(&mut config);
         let arena = Arena::new(ArenaConfig {
@@ -178,7 +182,7 @@ impl World {
 
     /// Lets everything happen that is due now, until nothing more does.
     pub(crate) fn settle(&mut self) {
-        while self.collect_events() | self.try_blocked() | self.transmit() {}
+        while self.collect_events() | self.try_blocked() | self.transmit() | self.report() {}
     }
 
     fn collect_events(&mut self) -> bool {
@@ -278,6 +282,29 @@ impl World {
             let _ = self.receive(&bytes);
         }
         moved
+    }
+
+    /// Fills error queues.
+    fn report(&mut self) -> bool {
+        let World { stack: Some(stack), descriptors, now, .. } = self else { return false };
+        let mut some = Vec::new();
+        for (number, object) in descriptors.iter_mut() {
+            if let Object::Socket(socket) = object
+                && let Kind::Stream(stream) = &socket.kind
+                && let Ok(info) = stack.info(stream.id)
+            {
+                let acknowledged = stream.written.saturating_sub(info.send_queue.into());
+                let unsent = info.send_queue.saturating_sub(info.in_flight);
+                let sent = stream.written.saturating_sub(unsent.into());
+                if socket.errors.progress(sent, acknowledged, *now) {
+                    some.push(number);
+                }
+            }
+        }
+        for &number in &some {
+            self.note_edge(number, libc::EPOLLERR as u32);
+        }
+        !some.is_empty()
     }
 
     /// When something happens next on its own.

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use millrace_channel::{Address, Config, Wake};
+use millrace_channel::{Address, Config, DhcpConfig, Wake};
 use millrace_frames::Hugepages;
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
@@ -32,7 +32,8 @@ const SIGNAL_CHECK: Duration = Duration::from_millis(50);
 ///
 /// `port` is KIND:NAME with a kind of PORT_KINDS, or an interface's name alone for the best kind
 /// that it allows. `address` is the channel's own, with the length of its network's prefix, or a
-/// sequence of such. `wait` says what to do while nothing happens: "sleep", "spin", or a number of
+/// sequence of such; "dhcp" asks a DHCP server for one, tells it `host_name`, and waits for at most
+/// `dhcp_timeout` seconds. `wait` says what to do while nothing happens: "sleep", "spin", or a number of
 /// microseconds to spin before sleeping. Further keywords set bounds of the stack (times in
 /// seconds): connections, send_buffer, receive_buffer, retries, syn_retries, time_wait and others.
 ///
@@ -47,7 +48,8 @@ impl Channel {
     #[new]
     #[pyo3(signature = (
         port, address, *, gateway=None, mac=None, mtu=None, wait=None, frames=16384,
-        frame_size=None, hugepages=None, write_queue=1048576, no_delay=true, **limits
+        frame_size=None, hugepages=None, write_queue=1048576, no_delay=true, host_name=None,
+        dhcp_timeout=30.0, **limits
     ))]
     #[allow(clippy::too_many_arguments, reason = "they are keywords in Python")]
     fn new(
@@ -63,16 +65,23 @@ impl Channel {
         hugepages: Option<bool>,
         write_queue: usize,
         no_delay: bool,
+        host_name: Option<&str>,
+        dhcp_timeout: f64,
         limits: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<Channel> {
-        let mut addresses = addresses(address)?.into_iter();
-        let Some(first) = addresses.next() else {
+        let (addresses, dhcp) = addresses(address)?;
+        if addresses.is_empty() && !dhcp {
             return Err(PyValueError::new_err(
-                "a channel needs an address of its own, such as 192.0.2.2/24",
+                "a channel needs an address of its own, such as 192.0.2.2/24, or \"dhcp\"",
             ));
-        };
-        let mut config = Config::new(first);
-        config.addresses.extend(addresses);
+        }
+        let dhcp_timeout = options::duration("dhcp_timeout", dhcp_timeout)?;
+        let host_name = host_name.map(str::to_owned);
+        let mut config = Config::by_dhcp(DhcpConfig { host_name, ..DhcpConfig::default() });
+        config.addresses = addresses;
+        if !dhcp {
+            config.dhcp = None;
+        }
         config.gateway = gateway.map(options::ip).transpose()?;
         config.mac = mac
             .map(|mac| {
@@ -93,8 +102,11 @@ impl Channel {
         config.write_queue = write_queue;
         config.no_delay = no_delay;
         options::limits(&mut config, limits)?;
-        let channel =
+        let mut channel =
             py.detach(|| millrace_channel::Channel::open(port, config)).map_err(to_python)?;
+        if dhcp {
+            wait_for_lease(py, &mut channel, port, dhcp_timeout)?;
+        }
         Ok(Channel { shared: Arc::new(Shared::new(py, channel)?) })
     }
 
@@ -274,6 +286,37 @@ impl Channel {
         Ok(facts)
     }
 
+    /// What a DHCP server gave, by name, or None: address (with prefix), server, routes as
+    /// (network, gateway or None), name_servers, domain, mtu; renewal and expires are seconds from
+    /// now, None without an end.
+    #[getter]
+    fn lease<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyDict>>> {
+        let core = self.shared.core()?;
+        let Some(lease) = core.channel.lease() else { return Ok(None) };
+        let now = millrace_channel::now();
+        let left = |at: Option<millrace_frames::Instant>| at.map(|at| (at - now).as_secs_f64());
+        let routes: Vec<(String, Option<String>)> = lease
+            .routes
+            .iter()
+            .map(|route| {
+                let network = format!("{}/{}", route.destination, route.prefix);
+                (network, route.gateway.map(|gateway| gateway.to_string()))
+            })
+            .collect();
+        let servers: Vec<String> = lease.name_servers.iter().map(ToString::to_string).collect();
+        let told = PyDict::new(py);
+        let own = &lease.address;
+        told.set_item("address", format!("{}/{}", own.address, own.prefix))?;
+        told.set_item("server", lease.server.to_string())?;
+        told.set_item("routes", routes)?;
+        told.set_item("name_servers", servers)?;
+        told.set_item("domain", lease.domain.as_deref())?;
+        told.set_item("mtu", lease.mtu)?;
+        told.set_item("renewal", left(lease.renew_at))?;
+        told.set_item("expires", left(lease.expires))?;
+        Ok(Some(told))
+    }
+
     /// Connections in any state, TIME-WAIT included.
     #[getter]
     fn connections(&self) -> PyResult<usize> {
@@ -389,13 +432,47 @@ impl Drop for Channel {
     }
 }
 
-fn addresses(value: &Bound<'_, PyAny>) -> PyResult<Vec<Address>> {
-    let parse = |text: &str| text.parse::<Address>().map_err(to_python);
-    if let Ok(text) = value.extract::<String>() {
-        return Ok(vec![parse(&text)?]);
+/// The addresses, and whether one is to come from a DHCP server.
+fn addresses(value: &Bound<'_, PyAny>) -> PyResult<(Vec<Address>, bool)> {
+    let mut texts: Vec<String> = match value.extract::<String>() {
+        Ok(text) => vec![text],
+        Err(_) => value.extract().map_err(|_| {
+            PyTypeError::new_err(
+                "address is a text such as 192.0.2.2/24, \"dhcp\", or a sequence of such",
+            )
+        })?,
+    };
+    let given = texts.len();
+    texts.retain(|text| text != "dhcp");
+    let addresses: PyResult<_> =
+        texts.iter().map(|text| text.parse::<Address>().map_err(to_python)).collect();
+    Ok((addresses?, texts.len() < given))
+}
+
+/// Waits for a DHCP server, with a look for signals now and then.
+fn wait_for_lease(
+    py: Python<'_>,
+    channel: &mut millrace_channel::Channel,
+    port: &str,
+    timeout: Duration,
+) -> PyResult<()> {
+    let end = Instant::now() + timeout;
+    loop {
+        let left = end.saturating_duration_since(Instant::now());
+        if py.detach(|| channel.wait_for_lease(left.min(SIGNAL_CHECK))).map_err(to_python)? {
+            return Ok(());
+        }
+        py.check_signals()?;
+        if left.is_zero() {
+            let counters = channel.stack().counters();
+            return Err(to_python(std::io::Error::new(
+                std::io::ErrorKind::TimedOut,
+                format!(
+                    "no DHCP server on {port} gave an address within {timeout:?} (sent {}, \
+                     refused {}, answers that made no sense {}); is there one on this network?",
+                    counters.dhcp_messages_out, counters.dhcp_naks, counters.drop_dhcp_malformed
+                ),
+            )));
+        }
     }
-    let texts: Vec<String> = value.extract().map_err(|_| {
-        PyTypeError::new_err("address is a text such as 192.0.2.2/24, or a sequence of such")
-    })?;
-    texts.iter().map(|text| parse(text)).collect()
 }

@@ -4,6 +4,8 @@ use std::io;
 
 use millrace_frames::Duration;
 
+use millrace_stack::Algorithm;
+
 use crate::topology::HostSpec;
 
 /// A value of an option. Times are seconds.
@@ -51,6 +53,15 @@ impl OptionValue {
         };
         Duration::try_from_secs_f64(seconds)
             .map_err(|_| self.wrong(name, "a number of seconds from 0 on"))
+    }
+
+    fn algorithm(&self, name: &str) -> io::Result<Algorithm> {
+        match self {
+            OptionValue::Text(value) => {
+                value.parse().map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))
+            }
+            _ => Err(self.wrong(name, "a name such as \"cubic\"")),
+        }
     }
 
     fn flag(&self, name: &str) -> io::Result<bool> {
@@ -111,6 +122,9 @@ pub fn set_option(host: &mut HostSpec, name: &str, value: &OptionValue) -> io::R
             fin_wait_2 => config.fin_wait_2,
             neighbour_reachable => config.neighbour_reachable,
             neighbour_retry => config.neighbour_retry,
+        }
+        algorithm: {
+            congestion => config.congestion,
         }
         flag: {
             window_scaling => config.tcp.window_scaling,

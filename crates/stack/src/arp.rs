@@ -24,6 +24,7 @@ impl Stack {
             self.counters.drop_arp_malformed += 1;
             return;
         }
+        self.dhcp_hears_arp(sender_mac, sender, target);
         if self.addresses.find(word_v4(sender)).is_some() {
             if sender_mac != self.config.mac {
                 self.counters.address_conflicts += 1;
@@ -84,7 +85,7 @@ impl Stack {
         }
     }
 
-    fn arp_send(
+    pub(crate) fn arp_send(
         &mut self,
         operation: arp::Operation,
         source: Ipv4Addr,

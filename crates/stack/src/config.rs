@@ -203,6 +203,8 @@ pub struct Config {
     /// Time between two answers of one connection to segments that cannot be right and carry no
     /// data: outside the window, or challenged (Linux's `tcp_invalid_ratelimit`).
     pub invalid_ack_interval: Duration,
+    /// Get an IPv4 address, and what goes with it, from a DHCP server.
+    pub dhcp: Option<crate::DhcpConfig>,
     /// Bounds and timers of multicast.
     pub multicast: crate::MulticastConfig,
     /// Bounds of reassembly.
@@ -265,6 +267,7 @@ impl Default for Config {
             icmp_per_second: 1_000,
             challenge_acks_per_second: 1_000,
             invalid_ack_interval: Duration::from_millis(500),
+            dhcp: None,
             multicast: crate::MulticastConfig::default(),
             reassembly: crate::ReassemblyConfig::default(),
             neighbour_reachable: Duration::from_secs(60),

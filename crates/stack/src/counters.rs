@@ -104,6 +104,14 @@ counters! {
     multicast_queries,
     /// Multicast reports sent.
     multicast_reports,
+    /// DHCP messages sent.
+    dhcp_messages_out,
+    /// Addresses taken into use from DHCP servers.
+    dhcp_leases,
+    /// Addresses lost because a lease ended or a server said so.
+    dhcp_leases_lost,
+    /// Refusals of DHCP servers.
+    dhcp_naks,
     /// Echo requests answered.
     echo_replies,
     /// ICMP errors sent.
@@ -176,6 +184,10 @@ counters! {
     drop_udp_queue_full,
     /// A datagram came while the arena was down to half of the reserve.
     drop_udp_no_frame,
+    /// DHCP message malformed, or what it gives makes no sense.
+    drop_dhcp_malformed,
+    /// DHCP message that is not for us, or that nobody asked for.
+    drop_dhcp_ignored,
     /// TCP header malformed.
     drop_tcp_malformed,
     /// TCP options malformed.

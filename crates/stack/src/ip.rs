@@ -4,10 +4,13 @@ use core::net::Ipv6Addr;
 
 use millrace_frames::{ChecksumState, Frame};
 use millrace_wire::mac::Mac;
-use millrace_wire::{checksum, ether, ipv4, protocol};
+use millrace_wire::{checksum, dhcpv4, ether, ipv4, protocol};
 
 use crate::Stack;
 use crate::address::{ANY_V4, Word, word_v4};
+
+/// Source and destination port of what a DHCP server sends to a client.
+const DHCP_PORTS: [u8; 4] = [0, dhcpv4::SERVER_PORT as u8, 0, dhcpv4::CLIENT_PORT as u8];
 
 /// What the layers above need to know of an IP packet of either family.
 #[derive(Clone, Copy, Debug)]
@@ -129,7 +132,12 @@ impl Stack {
             many: many || broadcast,
         };
         let (fragment, protocol) = (packet.is_fragment(), packet.protocol());
-        if local.is_none() && !broadcast {
+        // A server may send its answer to the address that it gives.
+        let to_client = self.dhcp_waits()
+            && protocol == protocol::UDP
+            && !fragment
+            && packet.payload().get(..4) == Some(&DHCP_PORTS[..]);
+        if local.is_none() && !broadcast && !to_client {
             match destination.is_multicast() {
                 true => self.counters.drop_multicast_not_joined += 1,
                 false => self.counters.drop_ip_not_ours += 1,

@@ -7,6 +7,7 @@ use millrace_frames::{Arena, BURST, Frame, Instant, Owners, RxBatch, TxBatch};
 
 use crate::address::{Addresses, Word};
 use crate::control::Waiting;
+use crate::dhcp::Dhcp;
 use crate::group::Listening;
 use crate::hash::Keys;
 use crate::neighbour::{Action, NeighbourRef, Neighbours};
@@ -95,6 +96,7 @@ pub struct Stack {
     pub(crate) default_settings: Settings,
 
     pub(crate) reassembly: Reassembly,
+    pub(crate) dhcp: Option<Box<Dhcp>>,
     /// Groups of IPv4 and of IPv6.
     pub(crate) igmp: Listening,
     pub(crate) mld: Listening,
@@ -181,6 +183,10 @@ impl Stack {
             },
             default_settings: Settings::new(&config),
             delayed_ack_ticks: crate::tcp::timers::ticks(config.delayed_ack),
+            dhcp: config
+                .dhcp
+                .clone()
+                .map(|dhcp| Box::new(Dhcp::new(dhcp, &Keys::new(config.seed), now, config.mtu))),
             igmp: Listening::new(&config.multicast),
             mld: Listening::new(&config.multicast),
             reassembly: Reassembly::new(&config.reassembly, arena.frame_size()),
@@ -259,6 +265,7 @@ impl Stack {
         }
         self.advance_reassembly();
         self.advance_multicast();
+        self.advance_dhcp();
         while let Some(action) = self.neighbours.act(self.now) {
             match action {
                 Action::Ask { address, known } => self.arp_request(address, known),
@@ -288,6 +295,7 @@ impl Stack {
             self.neighbours.next_deadline(),
             self.reassembly.next_deadline(),
             self.igmp.next_deadline(),
+            self.dhcp.as_ref().and_then(|dhcp| dhcp.next_deadline()),
         ]
         .into_iter()
         .flatten()
@@ -397,6 +405,11 @@ fn check(config: &Config, arena: &Arena) -> io::Result<()> {
     if config.reassembly.datagrams == 0 || config.reassembly.datagrams > 4096 {
         let datagrams = config.reassembly.datagrams;
         return refuse(format!("reassembly.datagrams must be 1 to 4096, not {datagrams}"));
+    }
+    if let Some(name) = config.dhcp.as_ref().and_then(|dhcp| dhcp.host_name.as_ref())
+        && (name.is_empty() || name.len() > 63 || !name.bytes().all(|byte| byte.is_ascii_graphic()))
+    {
+        return refuse(format!("dhcp.host_name {name:?} is no name of 1 to 63 plain characters"));
     }
     if !(1..=7).contains(&config.multicast.robustness) {
         let robustness = config.multicast.robustness;

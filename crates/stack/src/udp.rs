@@ -5,7 +5,7 @@ use std::io;
 
 use millrace_frames::{Frame, Owners};
 use millrace_wire::mac::Mac;
-use millrace_wire::{checksum, icmpv4, ipv4, protocol, udp};
+use millrace_wire::{checksum, dhcpv4, icmpv4, ipv4, protocol, udp};
 
 use crate::Stack;
 use crate::address::{Path, Word, address, word, word_v4};
@@ -79,6 +79,10 @@ impl Stack {
         if field != 0 && !self.checksum_holds(frame, ip.payload, len, field, pseudo) {
             self.counters.drop_udp_checksum += 1;
             return self.drop_chain(frame);
+        }
+        if port == dhcpv4::CLIENT_PORT && source_port == dhcpv4::SERVER_PORT && self.dhcp.is_some()
+        {
+            return self.dhcp_packet(frame, ip, len);
         }
         if ip.many && self.addresses.find(ip.destination).is_none() {
             return self.udp_to_many(frame, ip, (source_port, port), len);

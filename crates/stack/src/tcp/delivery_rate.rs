@@ -4,7 +4,7 @@
 //! Each transmission remembers what had been delivered when it left. Its acknowledgement then tells
 //! the rate over the time in between, be that the sender's or the receiver's, whichever was longer.
 
-use super::congestion::RateSample;
+use super::congestion::{LostSegment, RateSample};
 
 /// What a transmission remembers.
 #[derive(Clone, Copy, Debug, Default)]
@@ -61,6 +61,21 @@ impl Delivery {
         if newer {
             self.newest = Some((*snapshot, sent_at));
             self.first_sent_at = sent_at;
+        }
+    }
+
+    /// A transmission of `len` bytes that remembers this is lost: what congestion control is told
+    /// of it. Counts it.
+    pub(crate) fn lose(&mut self, len: u32, snapshot: &Snapshot, now_us: u32) -> LostSegment {
+        self.lost = self.lost.wrapping_add(len);
+        LostSegment {
+            now_us,
+            len,
+            in_flight_at_send: snapshot.in_flight,
+            lost_since_send: self.lost.wrapping_sub(snapshot.lost),
+            delivered_total: self.delivered,
+            app_limited: snapshot.app_limited,
+            no_sack: false,
         }
     }
 

@@ -428,7 +428,8 @@ impl Stack {
             return false;
         }
         let window = u32::from(segment.window) << connection.snd_shift;
-        if ack.ge(connection.snd_una) && connection.snd_una != connection.snd_nxt {
+        let tells = ack.ge(connection.snd_una) || !segment.options.sack().is_empty();
+        if tells && connection.snd_una != connection.snd_nxt {
             let duplicate = ack == connection.snd_una
                 && segment.sequence_len() == 0
                 && window == connection.snd_wnd;

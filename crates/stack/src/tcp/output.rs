@@ -12,6 +12,7 @@ use millrace_wire::{checksum, ipv4};
 use super::congestion::Private;
 use super::connection::{Connection, Flags, State};
 use super::headers::{self, Headers};
+use super::push::Train;
 use crate::address::address;
 use crate::control::L4;
 use crate::neighbour::{NeighbourRef, Resolution};
@@ -34,6 +35,17 @@ struct Outgoing<'a> {
     seq: Seq,
     bits: Bits,
     options: &'a [u8],
+}
+
+/// What a transmission of payload may be besides the payload.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Shape {
+    /// The FIN stands behind the last byte, if the segment has that.
+    pub(crate) fin: bool,
+    /// Several frames may leave as one super-segment.
+    pub(crate) super_: bool,
+    /// PSH, whether or not more is there to be sent.
+    pub(crate) push: bool,
 }
 
 /// Why a connection stopped sending.
@@ -175,6 +187,7 @@ impl Stack {
 
     #[inline]
     fn send_data(&mut self, index: usize, out: &mut TxBatch) -> Stop {
+        let mut train = Train::default();
         loop {
             let connection = &mut self.connections[index];
             if !connection.sends_data() {
@@ -237,20 +250,26 @@ impl Stack {
                     }
                     return Stop::Done;
                 }
-            } else if unsent < mss
-                && flight > 0
-                && !connection.flags.has(Flags::NO_DELAY.with(Flags::FIN_QUEUED))
-            {
-                // Nagle (RFC 9293 §3.7.4).
+            } else if unsent < mss && flight > 0 && self.nagle_holds(index) {
                 return Stop::Done;
             }
             if !self.may_leave(index) {
                 return Stop::Done;
             }
-            if !self.send_segment(index, usable, true, out) {
+            let mut shape = Shape { super_: true, ..Shape::default() };
+            if self.config.tx_gso == 0 && unsent > mss {
+                let left = by_congestion.min(by_peer).saturating_sub(mss);
+                shape.push = train.push(self, index, left < mss.min(unsent - mss));
+            }
+            if !self.send_segment(index, usable, shape, out) {
                 return Stop::Again;
             }
-            self.connections[index].flags.clear(Flags::FORCE);
+            let connection = &mut self.connections[index];
+            connection.flags.clear(Flags::FORCE);
+            let end = connection.snd_nxt;
+            if usable == unsent && !unsent.is_multiple_of(mss) && end.ge(connection.snd_end) {
+                self.note_small(index, end);
+            }
         }
     }
 
@@ -316,21 +335,20 @@ impl Stack {
         true
     }
 
-    /// Sends one segment (or super-segment) of at most `most` bytes from `snd_nxt` on. `super_`
-    /// allows several frames. Returns false if no frame was free for a copy.
+    /// Sends one segment (or super-segment) of at most `most` bytes from `snd_nxt` on. Returns false
+    /// if no frame was free for a copy.
     #[inline]
     pub(crate) fn send_segment(
         &mut self,
         index: usize,
         most: u32,
-        super_: bool,
+        shape: Shape,
         out: &mut TxBatch,
     ) -> bool {
         let connection = &self.connections[index];
         let (cursor, seq) = (connection.cursor, connection.snd_nxt);
-        let fin = connection.flags.has(Flags::FIN_QUEUED);
-        let Some((end, next)) = self.transmit_piece(index, cursor, seq, most, fin, super_, out)
-        else {
+        let shape = Shape { fin: connection.flags.has(Flags::FIN_QUEUED), ..shape };
+        let Some((end, next)) = self.transmit_piece(index, cursor, seq, most, shape, out) else {
             return false;
         };
         self.note_sent(index, seq, end, cursor);
@@ -339,10 +357,8 @@ impl Stack {
         true
     }
 
-    /// Sends at most `most` bytes that begin at `seq` in the frame `cursor`, with the FIN behind
-    /// them if `fin` and all of the data before it is in the segment. Returns the sequence number
-    /// after them, and the frame that holds it; `None`: no frame was free.
-    #[expect(clippy::too_many_arguments, reason = "what a transmission is made of")]
+    /// Sends at most `most` bytes that begin at `seq` in the frame `cursor`. Returns the sequence
+    /// number after them, and the frame that holds it; `None`: no frame was free.
     #[inline]
     pub(crate) fn transmit_piece(
         &mut self,
@@ -350,10 +366,10 @@ impl Stack {
         cursor: Frame,
         seq: Seq,
         most: u32,
-        fin: bool,
-        super_: bool,
+        shape: Shape,
         out: &mut TxBatch,
     ) -> Option<(Seq, Frame)> {
+        let Shape { fin, super_, push } = shape;
         if most == 0 {
             return self
                 .send_empty(index, seq, Bits::FIN | Bits::ACK, out)
@@ -413,6 +429,9 @@ impl Stack {
         let connection = &self.connections[index];
         let end = seq + len;
         let mut bits = Bits::ACK;
+        if push || len > mss {
+            bits |= Bits::PSH;
+        }
         let mut next_seq = end;
         if end == connection.snd_end {
             bits |= Bits::PSH;

@@ -6,7 +6,7 @@
 
 use millrace_wire::seq::Seq;
 
-use super::congestion::{AckSample, CaState, Congestion, Signal};
+use super::congestion::{AckSample, CaState, Congestion, LostSegment, Signal};
 use super::connection::{Features, Flags};
 use super::frto::{Decision, Frto, Seen};
 use super::input::Segment;
@@ -74,8 +74,7 @@ impl Stack {
         }
     }
 
-    /// An acknowledgement between `snd_una` and `snd_nxt`, both included. Returns whether it
-    /// advanced. `duplicate`: it carries nothing, and leaves the window as it was.
+    /// An acknowledgement of nothing beyond `snd_nxt`. Returns whether it advanced. `duplicate`: it carries nothing, and leaves the window as it was.
     #[inline]
     pub(crate) fn acknowledged(
         &mut self,
@@ -84,7 +83,8 @@ impl Stack {
         duplicate: bool,
     ) -> bool {
         let connection = &mut self.connections[index];
-        let ack = segment.ack;
+        // An acknowledgement that was overtaken still has SACK blocks worth reading.
+        let ack = segment.ack.max(connection.snd_una);
         let mut told = Told { acked: (ack - connection.snd_una) as u32, ..Told::default() };
         if connection.transfer == super::connection::NO_LINK {
             // Nothing is in flight, or only a SYN or FIN that is not on a scoreboard.
@@ -110,7 +110,8 @@ impl Stack {
         let connection = &mut self.connections[index];
         let Some(transfer) = self.transfers.get_mut(connection.transfer) else { return };
         let Transfer { sent, rack, delivery, recovery, undo, .. } = transfer;
-        let (ack, una, nxt) = (segment.ack, connection.snd_una, connection.snd_nxt);
+        let (una, nxt) = (connection.snd_una, connection.snd_nxt);
+        let ack = segment.ack.max(una);
         let least = connection.rtt.least();
         let high = recovery.high;
         let timestamps = connection.features.has(Features::TIMESTAMPS);
@@ -230,7 +231,8 @@ impl Stack {
         let (by_time, now_us) = (self.config.tcp.rack, self.now_us);
         let connection = &self.connections[index];
         let Some(transfer) = self.transfers.get_mut(connection.transfer) else { return };
-        let Transfer { sent, rack, recovery, delivery, .. } = transfer;
+        let Transfer { sent, rack, recovery, congestion, .. } = transfer;
+        sent.keeps_losses = congestion.owns_window();
         let mss = u32::from(connection.mss);
         let recovering = matches!(recovery.state, CaState::Recovery | CaState::Loss);
         if connection.features.has(Features::SACK) {
@@ -287,7 +289,24 @@ impl Stack {
                 recovery.duplicate_bytes = recovery.duplicate_bytes.min(most);
             }
         }
-        delivery.lost = delivery.lost.wrapping_add(told.lost);
+        self.count_losses(index, told.lost);
+    }
+
+    /// So many bytes were marked lost.
+    fn count_losses(&mut self, index: usize, bytes: u32) {
+        let now_us = self.now_us;
+        let connection = &mut self.connections[index];
+        let Some(transfer) = self.transfers.get_mut(connection.transfer) else { return };
+        let Transfer { sent, delivery, congestion, .. } = transfer;
+        if !sent.keeps_losses {
+            delivery.lost = delivery.lost.wrapping_add(bytes);
+            return;
+        }
+        let no_sack = !connection.features.has(Features::SACK);
+        for (len, snapshot) in sent.losses.drain(..) {
+            let lost = LostSegment { no_sack, ..delivery.lose(len, &snapshot, now_us) };
+            connection.congestion.on_segment_lost(congestion, &lost);
+        }
     }
 
     fn change_state(&mut self, index: usize, segment: &Segment, told: &Told) {
@@ -452,7 +471,7 @@ impl Stack {
     fn end_recovery(&mut self, index: usize) {
         let connection = &mut self.connections[index];
         let Some(transfer) = self.transfers.get_mut(connection.transfer) else { return };
-        if transfer.recovery.state == CaState::Recovery {
+        if transfer.recovery.state == CaState::Recovery || transfer.congestion.owns_window() {
             connection.congestion.on_recovery_done(&mut transfer.congestion);
         }
         transfer.rack.recovered();
@@ -523,6 +542,9 @@ impl Stack {
             ece: segment.has(millrace_wire::tcp::Flags::ECE),
         };
         connection.congestion.on_ack(&mut transfer.congestion, &sample);
+        if transfer.congestion.holds_back() {
+            transfer.delivery.app_limited(in_flight);
+        }
     }
 
     /// Timers, and what there is to send now.
@@ -588,7 +610,8 @@ impl Stack {
         let mss = u32::from(connection.mss);
         let rtt = connection.rtt.smoothed();
         let Some(transfer) = self.transfers.get_mut(connection.transfer) else { return };
-        let Transfer { sent, recovery, undo, probe, delivery, prr, .. } = transfer;
+        let Transfer { sent, recovery, undo, probe, prr, congestion, .. } = &mut *transfer;
+        sent.keeps_losses = congestion.owns_window();
         if sent.first().is_some_and(|first| first.mark.has(Mark::SACKED)) {
             // The peer has the first segment and does not acknowledge it: it threw it away.
             sent.renege();
@@ -609,7 +632,6 @@ impl Stack {
             }
             sent.mark_lost(at);
         }
-        delivery.lost = delivery.lost.wrapping_add(lost);
         if first_time {
             undo.end();
             undo.begin(connection.snd_una, connection.congestion, 0);
@@ -631,6 +653,7 @@ impl Stack {
         prr.begin(before);
         let left = in_flight(transfer, connection.flight(), true);
         connection.congestion.on_timeout(&mut transfer.congestion, left, mss, now_us, first_time);
+        self.count_losses(index, lost);
         self.push_out(index);
     }
 }

@@ -6,7 +6,7 @@ use super::congestion::CaState;
 use super::connection::{Features, Flags};
 use super::delivery_rate::Snapshot;
 use super::frto::Frto;
-use super::output::Stop;
+use super::output::{Shape, Stop};
 use super::scoreboard::{Mark, Sent};
 use super::transfer::Transfer;
 use crate::stack::Stack;
@@ -98,7 +98,7 @@ impl Stack {
         }
         let sent = if !transfer.probe.repeats() && unsent > 0 {
             let most = unsent.min(mss);
-            self.send_segment(index, most, false, out)
+            self.send_segment(index, most, Shape::default(), out)
         } else {
             let Transfer { sent, .. } = transfer;
             let Some(&last) = sent.last() else {
@@ -129,9 +129,9 @@ impl Stack {
         let Some(transfer) = self.transfers.get_mut(connection.transfer) else { return true };
         let Some(&piece) = transfer.sent.get(at) else { return true };
         let data = ((connection.snd_end - piece.start).max(0) as u32).min(piece.len());
-        let fin = piece.end.gt(connection.snd_end);
+        let shape = Shape { fin: piece.end.gt(connection.snd_end), super_: true, push: false };
         let Some((end, _)) =
-            self.transmit_piece(index, piece.frame, piece.start, data.min(most), fin, true, out)
+            self.transmit_piece(index, piece.frame, piece.start, data.min(most), shape, out)
         else {
             return false;
         };

@@ -87,6 +87,9 @@ pub(crate) struct Scoreboard {
     pub(crate) undecided: Seq,
     /// What was sent again, in the order of time; may name records that are gone.
     pub(crate) retransmissions: VecDeque<(Seq, u32)>,
+    /// Congestion control looks at each loss: they are kept until it has.
+    pub(crate) keeps_losses: bool,
+    pub(crate) losses: Vec<(u32, Snapshot)>,
 }
 
 /// Memory that an empty scoreboard keeps for its next use, in records.
@@ -104,6 +107,8 @@ impl Scoreboard {
     pub(crate) fn clear(&mut self) {
         self.records.clear();
         self.retransmissions.clear();
+        self.losses.clear();
+        self.losses.shrink_to(KEPT);
         self.records.shrink_to(KEPT);
         self.retransmissions.shrink_to(KEPT);
         (self.sacked, self.lost, self.retransmitted) = (0, 0, 0);
@@ -278,6 +283,9 @@ impl Scoreboard {
     pub(crate) fn mark_lost(&mut self, at: usize) -> u32 {
         let sent = &mut self.records[at];
         let len = sent.len();
+        if self.keeps_losses && (!sent.mark.has(Mark::LOST) || sent.mark.has(Mark::RETRANSMITTED)) {
+            self.losses.push((len, sent.snapshot));
+        }
         if sent.mark.has(Mark::RETRANSMITTED) {
             sent.mark.clear(Mark::RETRANSMITTED);
             self.retransmitted -= len;

@@ -74,6 +74,7 @@ impl Stack {
             || !connection.features.has(Features::SACK)
             || !matches!(transfer.recovery.state, CaState::Open | CaState::Cwr)
             || transfer.sent.sacked > 0
+            || !transfer.probe.is_idle()
             || connection.state < State::Established
         {
             return None;

@@ -67,8 +67,8 @@ impl Stack {
     pub(crate) fn arm_retransmission(&mut self, index: usize) {
         let timeout = self.connections[index].rtt.backed_off(self.rtt_bounds);
         match self.probe_timeout(index) {
-            Some(probe) if probe < timeout => self.arm(index, probe, Timer::Probe),
-            _ => self.arm_timeout(index),
+            Some(probe) => self.arm(index, probe.min(timeout), Timer::Probe),
+            None => self.arm_timeout(index),
         }
     }
 

@@ -4,6 +4,8 @@
 //! Records come from a pool and go back to it, so that an idle connection costs its entry and no
 //! more. There are never more of them than connections.
 
+use millrace_wire::seq::Seq;
+
 use super::congestion::{CaState, Private};
 use super::connection::NO_LINK;
 use super::delivery_rate::Delivery;
@@ -36,6 +38,8 @@ pub(crate) struct Transfer {
     pub(crate) undo: Undo,
     pub(crate) delivery: Delivery,
     pub(crate) pacing: Pacing,
+    /// Where the last small segment ended (Nagle's algorithm).
+    pub(crate) small_until: Option<Seq>,
     /// What congestion control has learned.
     pub(crate) congestion: Private,
     /// Settings that differ from the stack's.
@@ -81,6 +85,7 @@ impl Transfer {
             && self.sent.is_empty()
             && self.recovery.state == CaState::Open
             && !self.undo.armed()
+            && self.probe.is_idle()
             && self.rack.is_plain()
             && self.pacing.most == 0
             && self.congestion.is_plain()

@@ -12,10 +12,11 @@ use millrace_frames::{
     TxBatch,
 };
 use millrace_stack::{
-    Config, ConnectionId, Event, InterfaceAddress, ListenerId, MulticastConfig, ReassemblyConfig,
-    SocketId, Stack,
+    Config, ConnectionId, DhcpConfig, Event, InterfaceAddress, ListenerId, MulticastConfig,
+    ReassemblyConfig, SocketId, Stack,
 };
 use millrace_wire::arp::Operation;
+use millrace_wire::dhcpv4;
 use millrace_wire::mac::Mac;
 use millrace_wire::tcp::{Flags, OptionWriter};
 
@@ -83,6 +84,8 @@ struct Target {
     connections: Vec<ConnectionId>,
     in_flight: Vec<Transmit>,
     hoard: Vec<Frame>,
+    /// Of the stack's last DHCP message.
+    transaction: u32,
 }
 
 /// Runs a script.
@@ -101,6 +104,7 @@ impl Target {
     fn new(variant: u8) -> Target {
         let gso = variant & 1 != 0;
         let config = Config {
+            dhcp: (variant & 4 != 0).then(DhcpConfig::default),
             mac: STACK_MAC,
             addresses: vec![InterfaceAddress { address: STACK_IP.into(), prefix: 24 }],
             gateway: Some(Ipv4Addr::new(192, 0, 2, 254).into()),
@@ -156,6 +160,7 @@ impl Target {
             connections: Vec::new(),
             in_flight: Vec::new(),
             hoard: Vec::new(),
+            transaction: 0,
         }
     }
 
@@ -218,6 +223,7 @@ impl Target {
             7 if script.one_in(2) => self.fragments(script),
             7 => self.datagram(script),
             8 if script.one_in(3) => self.igmp(script),
+            8 if script.one_in(3) => self.dhcp(script),
             8 => self.icmp_error(script),
             9 => self.arp(script),
             10 => {
@@ -403,6 +409,37 @@ impl Target {
         };
         let bytes = craft::udp_datagram((PEER_IP, script.word()), (to, port), &payload);
         self.inject(&bytes, ChecksumState::Unknown);
+    }
+
+    /// A server that knows the exchange's number and lies about the rest.
+    fn dhcp(&mut self, script: &mut Script<'_>) {
+        let mut bytes = vec![0; dhcpv4::MAX_LEN];
+        let header = dhcpv4::Header {
+            reply: !script.one_in(8),
+            transaction: self.transaction,
+            seconds: 0,
+            broadcast: false,
+            client_address: Ipv4Addr::UNSPECIFIED,
+            your_address: Ipv4Addr::new(192, 0, 2, 60 + script.byte() % 4),
+            hardware_address: STACK_MAC,
+        };
+        use dhcpv4::MessageType::{Ack, Nak, Offer};
+        let kind = [Offer, Ack, Ack, Nak][usize::from(script.byte()) % 4];
+        let mut writer = dhcpv4::Writer::new(&mut bytes, header, kind);
+        writer.option(dhcpv4::option::SERVER_IDENTIFIER, &PEER_IP.octets());
+        writer.option(dhcpv4::option::SUBNET_MASK, &[255, 255, 255, script.byte()]);
+        let seconds = [0, 1, 100, u32::MAX][usize::from(script.byte()) % 4];
+        writer.option(dhcpv4::option::LEASE_TIME, &seconds.to_be_bytes());
+        for _ in 0..script.byte() % 4 {
+            let code = [1, 3, 6, 26, 51, 58, 59, 121][usize::from(script.byte()) % 8];
+            let len = usize::from(script.byte()) % 12;
+            let mut data = script.bytes(len);
+            data.resize(len, 192);
+            writer.option(code, &data);
+        }
+        let len = writer.finish();
+        let packet = craft::udp_datagram((PEER_IP, 67), (Ipv4Addr::BROADCAST, 68), &bytes[..len]);
+        self.inject(&packet, ChecksumState::Unknown);
     }
 
     /// Queries and reports of every version, with lists that may lie about their length.
@@ -649,6 +686,12 @@ impl Target {
         }
         assert_eq!(bytes.len(), packet.total as usize);
         // Parsing verifies lengths and checksums.
+        if let craft::Packet::Udp { source: (_, 68), payload, .. } =
+            craft::parse(&bytes, packet.checksum_start != 0)
+            && let Ok(message) = dhcpv4::Packet::parse(&payload)
+        {
+            self.transaction = message.transaction();
+        }
         let craft::Packet::Tcp(segment) = craft::parse(&bytes, packet.checksum_start != 0) else {
             return;
         };
@@ -686,6 +729,7 @@ impl Target {
 
     fn finish(mut self) {
         self.events();
+        self.stack.dhcp_release();
         for frame in self.hoard.drain(..) {
             self.stack.arena_mut().release(frame, Owners::RECEIVED);
         }

@@ -431,12 +431,18 @@ impl Peer {
 
     /// A connection that the peer opened, with SACK, and with timestamps if one is set.
     pub fn accepted_sack(&mut self) -> ConnectionId {
+        self.accepted_sack_over(0)
+    }
+
+    /// The same over a path whose round trip takes so many milliseconds.
+    pub fn accepted_sack_over(&mut self, round_trip: u64) -> ConnectionId {
         let listener = match self.listeners.first() {
             Some(&listener) => listener,
             None => self.listen(self.flow.stack_port, 16),
         };
         self.send_syn_sack(SYN);
         self.expect(SYN | ACK);
+        self.advance_ms(round_trip);
         self.send(ACK, 1, 1, &[]);
         self.expect_silence();
         let id = self.accept(listener).expect("a connection to accept");

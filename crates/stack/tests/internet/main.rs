@@ -6,6 +6,7 @@ mod common;
 mod arp;
 mod checksum;
 mod configuration;
+mod dhcp;
 mod fragmentation;
 mod icmp;
 mod igmp;

@@ -28,9 +28,24 @@ fn full_segments_do_not_wait() {
     peer.expect_data(1011, 1000);
     peer.expect_silence();
     peer.send(ACK, 1, 11, &[]);
-    peer.expect_silence();
-    peer.send(ACK, 1, 2011, &[]);
     peer.expect_data(2011, 500);
+}
+
+#[test]
+fn the_tail_of_a_large_write_does_not_wait() {
+    // RFC 9293 appendix A.3: only small segments keep a small one back.
+    let mut peer = Peer::new();
+    let id = peer.accepted();
+    peer.write(id, 0, 2500);
+    peer.expect_data(1, 1000);
+    peer.expect_data(1001, 1000);
+    peer.expect_data(2001, 500);
+    peer.write(id, 2500, 10);
+    peer.expect_silence();
+    peer.send(ACK, 1, 2001, &[]);
+    peer.expect_silence();
+    peer.send(ACK, 1, 2501, &[]);
+    peer.expect_data(2501, 10);
 }
 
 #[test]

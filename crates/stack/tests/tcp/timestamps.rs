@@ -68,7 +68,7 @@ fn every_segment_has_one_and_the_payload_leaves_room() {
     let mut peer = with_clock(100);
     let id = peer.accepted_sack();
     assert_eq!(peer.stack.info(id).unwrap().mss, MSS - 12);
-    peer.write(id, 0, 2000);
+    peer.write(id, 0, 988);
     let first = peer.expect_data(1, 988);
     assert_eq!(first.options_bytes.len(), 12);
     assert_eq!(first.options_bytes[..4], [1, 1, 8, 10]);

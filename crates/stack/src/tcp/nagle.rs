@@ -1,0 +1,27 @@
+//! When a small segment waits (RFC 9293 §3.7.4), with Minshall's modification (appendix A.3 there):
+//! only while another small segment is unacknowledged. A large write then does not wait for a
+//! delayed acknowledgement with its last bytes, and a run of tiny writes is still gathered.
+
+use millrace_wire::seq::Seq;
+
+use super::connection::Flags;
+use crate::stack::Stack;
+
+impl Stack {
+    /// Whether less than a whole segment has to wait.
+    #[inline]
+    pub(crate) fn nagle_holds(&self, index: usize) -> bool {
+        let connection = &self.connections[index];
+        if connection.flags.has(Flags::NO_DELAY.with(Flags::FIN_QUEUED)) {
+            return false;
+        }
+        let small = self.transfer(index).and_then(|transfer| transfer.small_until);
+        small.is_some_and(|end| connection.snd_una.lt(end))
+    }
+
+    /// Remembers a segment that is less than a whole one, up to `end`.
+    #[inline]
+    pub(crate) fn note_small(&mut self, index: usize, end: Seq) {
+        self.transfer_mut(index).small_until = Some(end);
+    }
+}

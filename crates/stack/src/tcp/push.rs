@@ -1,0 +1,57 @@
+//! Which segments carry the PSH flag. The last one that is there to be sent must (RFC 9293
+//! §3.9.1.2); so does the last one of each train of segments that leave together, because the peer's
+//! receive offload and its application need not wait for more then. A train is what a host with
+//! segmentation offload would hand to its adapter at once: about a millisecond's worth, and at
+//! least two segments.
+
+use crate::stack::Stack;
+
+/// Segments of which a train has at least.
+const LEAST: u32 = 2;
+
+/// Bytes of which it has at most.
+const MOST_BYTES: u32 = 65_535;
+
+/// Segments that leave in one turn of a connection.
+#[derive(Default)]
+pub(crate) struct Train {
+    /// Those since the last PSH.
+    segments: u32,
+    /// How many a train has; 0: not known yet.
+    goal: u32,
+}
+
+impl Train {
+    /// Counts one more whole segment. `last`: no other follows in this turn. Returns whether it
+    /// carries the flag.
+    #[inline]
+    pub(crate) fn push(&mut self, stack: &Stack, index: usize, last: bool) -> bool {
+        self.segments += 1;
+        if self.segments < LEAST {
+            return false;
+        }
+        if self.goal == 0 {
+            self.goal = stack.train_goal(index);
+        }
+        if !last && self.segments < self.goal {
+            return false;
+        }
+        self.segments = 0;
+        true
+    }
+}
+
+impl Stack {
+    /// Segments of a train: what leaves in a millisecond at twice the rate of a window in each
+    /// round trip.
+    fn train_goal(&self, index: usize) -> u32 {
+        let connection = &self.connections[index];
+        let mss = u32::from(connection.mss).max(1);
+        let window = u64::from(connection.congestion.window);
+        let bytes = match u64::from(connection.rtt.smoothed()) {
+            0 => MOST_BYTES,
+            smoothed => (2 * window * 1000 / smoothed).min(MOST_BYTES.into()) as u32,
+        };
+        (bytes / mss).max(LEAST)
+    }
+}

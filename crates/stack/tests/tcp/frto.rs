@@ -1,0 +1,105 @@
+//! Spurious timeouts (RFC 5682), and reductions taken back (RFC 4015, RFC 3708).
+
+use crate::common::peer::{ACK, Peer};
+use millrace_stack::ConnectionId;
+
+/// Five segments of ten written, in flight when the timer runs out.
+fn timed_out(change: impl FnOnce(&mut millrace_stack::Config)) -> (Peer, ConnectionId, u32) {
+    let mut peer = Peer::with(|config| {
+        config.tcp.pacing = false;
+        config.tcp.tail_loss_probe = false;
+        change(config);
+    });
+    let id = peer.accepted_sack_over(50);
+    peer.write(id, 0, 5000);
+    assert_eq!(peer.take().len(), 5);
+    let window = peer.stack.info(id).unwrap().congestion_window;
+    peer.wait();
+    peer.expect_data(1, 1000);
+    assert!(peer.stack.info(id).unwrap().congestion_window < window);
+    (peer, id, window)
+}
+
+#[test]
+fn originals_that_arrive_late_give_the_window_back() {
+    let (mut peer, id, window) = timed_out(|_| ());
+    peer.write(id, 5000, 5000);
+    peer.send(ACK, 1, 2001, &[]);
+    let info = peer.stack.info(id).unwrap();
+    assert!(info.congestion_window >= window, "{info:?}");
+    peer.send(ACK, 1, 5001, &[]);
+    assert_eq!(peer.stack.counters().spurious_timeouts, 1);
+    let again = peer.take().iter().filter(|segment| segment.seq <= 5000).count();
+    assert_eq!(again, 0, "nothing else was sent again");
+}
+
+#[test]
+fn switched_off_the_window_stays_small() {
+    let (mut peer, id, window) = timed_out(|config| {
+        config.tcp.frto = false;
+        config.tcp.undo = false;
+    });
+    peer.send(ACK, 1, 2001, &[]);
+    assert!(peer.stack.info(id).unwrap().congestion_window < window);
+    assert_eq!(peer.stack.counters().spurious_timeouts, 0);
+}
+
+#[test]
+fn a_real_loss_is_recovered_in_slow_start() {
+    let (mut peer, id, window) = timed_out(|_| ());
+    // Only the retransmission is acknowledged: new data is tried, and its duplicate decides.
+    peer.write(id, 5000, 5000);
+    peer.send(ACK, 1, 1001, &[]);
+    let sent: Vec<u32> = peer.take().iter().map(|segment| segment.seq).collect();
+    assert_eq!(sent, [5001, 6001], "new data and nothing old");
+    peer.send_sack(1, 1001, &[(5001, 6001)]);
+    let sent: Vec<u32> = peer.take().iter().map(|segment| segment.seq).collect();
+    assert!(sent.contains(&1001), "{sent:?}");
+    assert_eq!(peer.stack.counters().spurious_timeouts, 0);
+    assert!(peer.stack.info(id).unwrap().congestion_window < window);
+}
+
+#[test]
+fn reports_of_all_copies_as_duplicates_take_a_recovery_back() {
+    let mut peer = Peer::with(|config| {
+        config.tcp.pacing = false;
+        config.tcp.limited_transmit = false;
+    });
+    let id = peer.accepted_sack_over(50);
+    peer.write(id, 0, 10_000);
+    assert_eq!(peer.take().len(), 10);
+    peer.advance_ms(50);
+    let window = peer.stack.info(id).unwrap().congestion_window;
+    peer.send_sack(1, 1, &[(1001, 4001)]);
+    peer.expect_data(1, 1000);
+    assert!(peer.stack.info(id).unwrap().slow_start_threshold < window);
+    // The original was only late; then the copy comes.
+    peer.send(ACK, 1, 4001, &[]);
+    peer.send_sack(1, 4001, &[(1, 1001)]);
+    let info = peer.stack.info(id).unwrap();
+    assert!(info.congestion_window >= window, "{info:?}");
+    assert_eq!(peer.stack.counters().reductions_undone, 1);
+}
+
+#[test]
+fn an_echo_older_than_the_copy_takes_a_recovery_back() {
+    let mut peer = Peer::with(|config| config.tcp.pacing = false);
+    peer.timestamp = Some(1000);
+    let id = peer.accepted_sack_over(50);
+    peer.write(id, 0, 9 * 988);
+    peer.take();
+    peer.advance_ms(50);
+    peer.timestamp = Some(1050);
+    let window = peer.stack.info(id).unwrap().congestion_window;
+    let first = peer.echo;
+    peer.send_sack(1, 1, &[(1 + 2 * 988, 1 + 6 * 988)]);
+    peer.take();
+    assert!(peer.stack.info(id).unwrap().slow_start_threshold < window);
+    // The original of what was sent again arrives; the peer echoes its timestamp.
+    peer.advance_ms(5);
+    peer.echo = first;
+    peer.send(ACK, 1, 1 + 9 * 988, &[]);
+    let info = peer.stack.info(id).unwrap();
+    assert!(info.congestion_window >= window, "{info:?}");
+    assert_eq!(peer.stack.counters().reductions_undone, 1);
+}

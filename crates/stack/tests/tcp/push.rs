@@ -1,0 +1,59 @@
+//! Where the PSH flag stands (RFC 9293 section 3.9.1.2, and the ends of trains).
+
+use crate::common::peer::{ACK, PSH, Peer};
+
+/// Lengths of the trains that leave: each ends with a PSH, or with what was sent last.
+fn trains(peer: &mut Peer) -> Vec<usize> {
+    let segments = peer.take();
+    segments.split_inclusive(|segment| segment.flags.intersects(PSH)).map(<[_]>::len).collect()
+}
+
+#[test]
+fn the_last_segment_that_is_there_pushes() {
+    let mut peer = Peer::new();
+    let id = peer.accepted();
+    peer.write(id, 0, 1500);
+    assert_eq!(trains(&mut peer), [2]);
+}
+
+#[test]
+fn a_window_full_of_segments_pushes_at_its_end() {
+    // Without a measured round trip, all of the initial window is one train.
+    let mut peer = Peer::new();
+    let id = peer.accepted();
+    peer.write(id, 0, 20_000);
+    assert_eq!(trains(&mut peer), [10]);
+    peer.expect_silence();
+}
+
+#[test]
+fn later_trains_are_a_millisecond_long_at_twice_the_rate() {
+    let mut peer = Peer::with(|config| config.tcp.pacing = false);
+    let id = peer.accepted();
+    peer.write(id, 0, 10_000);
+    trains(&mut peer);
+    peer.advance_ms(100);
+    peer.send(ACK, 1, 10_001, &[]);
+    peer.write(id, 10_000, 50_000);
+    // The handshake took no time, so the mean is an eighth of 100 ms: 3.2 segments in a
+    // millisecond. The twenty of the window end in the middle of a train.
+    assert_eq!(peer.stack.info(id).unwrap().round_trip.as_micros(), 12_500);
+    assert_eq!(trains(&mut peer), [3, 3, 3, 3, 3, 3, 2]);
+}
+
+#[test]
+fn a_single_segment_with_more_behind_it_does_not_push() {
+    let mut peer = Peer::new();
+    let id = peer.accepted();
+    peer.window = 10_000;
+    peer.write(id, 0, 20_000);
+    trains(&mut peer);
+    peer.window = 9_000;
+    // One segment is acknowledged, the window stays where it was: nothing; then one more fits.
+    peer.send(ACK, 1, 1001, &[]);
+    peer.expect_silence();
+    peer.window = 10_000;
+    peer.send(ACK, 1, 1001, &[]);
+    let segment = peer.expect_data(10_001, 1000);
+    assert!(!segment.flags.intersects(PSH));
+}

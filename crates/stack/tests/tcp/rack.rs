@@ -1,0 +1,71 @@
+//! Loss detection by time (RFC 8985 §6).
+
+use crate::common::peer::{ACK, Peer};
+use millrace_stack::ConnectionId;
+
+fn ten() -> (Peer, ConnectionId) {
+    let mut peer = Peer::with(|config| {
+        config.tcp.pacing = false;
+        config.tcp.tail_loss_probe = false;
+    });
+    let id = peer.accepted_sack_over(40);
+    peer.write(id, 0, 1000);
+    peer.take();
+    peer.advance_ms(40);
+    peer.send(ACK, 1, 1001, &[]);
+    peer.write(id, 1000, 30_000);
+    assert!(peer.take().len() >= 10);
+    peer.advance_ms(40);
+    (peer, id)
+}
+
+fn contains(peer: &mut Peer, seq: u32) -> bool {
+    peer.take().iter().any(|segment| segment.seq == seq)
+}
+
+#[test]
+fn one_segment_that_overtook_waits_for_a_quarter_of_the_round_trip() {
+    let (mut peer, _) = ten();
+    peer.send_sack(1, 1001, &[(2001, 3001)]);
+    assert!(!contains(&mut peer, 1001), "it may be reordering");
+    peer.advance_ms(4);
+    assert!(!contains(&mut peer, 1001));
+    peer.advance_ms(10);
+    assert!(contains(&mut peer, 1001), "no other acknowledgement is needed");
+    assert_eq!(peer.stack.counters().retransmission_timeouts, 0);
+}
+
+#[test]
+fn reordering_within_the_window_sends_nothing_again() {
+    let (mut peer, id) = ten();
+    peer.send_sack(1, 1001, &[(2001, 3001)]);
+    peer.advance_ms(5);
+    peer.send(ACK, 1, 3001, &[]);
+    peer.take();
+    // From now on the path is known to reorder, and three segments above a hole mean nothing yet.
+    peer.send_sack(1, 3001, &[(4001, 8001)]);
+    assert!(!contains(&mut peer, 3001));
+    peer.advance_ms(4);
+    peer.send(ACK, 1, 8001, &[]);
+    assert_eq!(peer.stack.counters().segments_retransmitted, 0);
+    assert!(peer.stack.info(id).unwrap().slow_start_threshold > 1 << 30);
+}
+
+#[test]
+fn duplicates_widen_the_window() {
+    let (mut peer, _) = ten();
+    peer.send_sack(1, 1001, &[(2001, 3001)]);
+    peer.advance_ms(20);
+    assert!(contains(&mut peer, 1001));
+    // The original arrives after all, and the copy is reported as a duplicate.
+    peer.send(ACK, 1, 3001, &[]);
+    peer.advance_ms(40);
+    peer.send_sack(1, 3001, &[(1001, 2001)]);
+    assert_eq!(peer.stack.counters().dsacks_received, 1);
+    peer.take();
+    peer.send_sack(1, 3001, &[(4001, 5001)]);
+    peer.advance_ms(12);
+    assert!(!contains(&mut peer, 3001), "a quarter of the round trip is no longer enough");
+    peer.advance_ms(20);
+    assert!(contains(&mut peer, 3001));
+}
