@@ -40,7 +40,7 @@ class Wired:
             self.channel = Channel("af_packet:eth0", address, hugepages=False, **options)
         return self.channel
 
-    def socket(self, port: int = 0) -> socket.socket:
+    def udp(self, port: int = 0) -> socket.socket:
         """A UDP socket of the kernel's."""
         with self.kernel.enter():
             bound = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
@@ -105,20 +105,23 @@ def test_the_kernel_pings_with_fragments(wired: Wired, size: int) -> None:
     )
     wired.until(lambda _: ping.poll() is not None, 20.0)
     text = ping.communicate()[0]
-    assert ping.returncode == 0 and "3 received" in text, text
+    assert ping.returncode == 0, text
+    assert "3 received" in text, text
     assert wired.channel.counters()["datagrams_reassembled"] == 3
 
 
 @pytest.mark.parametrize("size", [1473, LONG, 65_507])
 def test_long_datagrams_pass_both_ways(wired: Wired, size: int) -> None:
-    ours, theirs = wired.channel.datagram(53), wired.socket(4000)
+    ours, theirs = wired.channel.datagram(53), wired.udp(4000)
     data = os.urandom(size)
     ours.send(data, (KERNEL, 4000))
     got, source = wired.kernel_received(theirs)
-    assert got == data and source == (OURS, 53)
+    assert got == data
+    assert source == (OURS, 53)
     theirs.sendto(data[::-1], (OURS, 53))
     told = wired.received(ours)
-    assert told.tobytes() == data[::-1] and told.source == (KERNEL, 4000)
+    assert told.tobytes() == data[::-1]
+    assert told.source == (KERNEL, 4000)
 
 
 def test_the_kernel_is_told_of_fragments_that_never_came(wired: Wired) -> None:
@@ -142,7 +145,7 @@ def joined(host: Host, group: str) -> bool:
 
 
 def test_groups_pass_both_ways(wired: Wired) -> None:
-    ours, theirs = wired.channel.datagram(5000), wired.socket(5000)
+    ours, theirs = wired.channel.datagram(5000), wired.udp(5000)
     ours.join_group(GROUP)
     member = struct.pack("4s4s", socket.inet_aton(GROUP), socket.inet_aton(KERNEL))
     theirs.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, member)
@@ -151,13 +154,15 @@ def test_groups_pass_both_ways(wired: Wired) -> None:
     for data in (b"from ours", os.urandom(LONG)):
         ours.send(data, (GROUP, 5000))
         got, source = wired.kernel_received(theirs)
-        assert got == data and source == (OURS, 5000)
+        assert got == data
+        assert source == (OURS, 5000)
     theirs.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_LOOP, 0)
     theirs.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, socket.inet_aton(KERNEL))
     for data in (b"from the kernel", os.urandom(LONG)):
         theirs.sendto(data, (GROUP, 5000))
         told = wired.received(ours)
-        assert told.tobytes() == data and told.source == (KERNEL, 5000)
+        assert told.tobytes() == data
+        assert told.source == (KERNEL, 5000)
     # What the kernel sends to a group that nobody here joined is dropped and counted.
     theirs.sendto(b"other", ("239.9.9.9", 5000))
     wired.until(lambda _: wired.channel.counters()["drop_multicast_not_joined"] > 0)
@@ -179,11 +184,9 @@ def test_the_kernels_bridge_knows_our_groups(lab: Lab, version: int) -> None:
     if not has_bridge(wired.kernel):
         pytest.skip("no bridges here")
     run = wired.kernel.run
-    run(
-        ["ip", "link", "set", "br0", "type", "bridge", "mcast_snooping", "1", "mcast_querier", "1"]
-        + ["mcast_igmp_version", str(version), "mcast_startup_query_interval", "100"]
-        + ["mcast_query_response_interval", "100"]
-    )
+    run(["ip", "link", "set", "br0", "type", "bridge", "mcast_snooping", "1", "mcast_querier", "1"])
+    timing = "mcast_startup_query_interval 100 mcast_query_response_interval 100"
+    run(f"ip link set br0 type bridge mcast_igmp_version {version} {timing}".split())
     run(["ip", "address", "flush", "dev", "eth0"])
     run(["ip", "link", "set", "eth0", "master", "br0"])
     run(["ip", "address", "add", f"{KERNEL}/24", "dev", "br0"])
@@ -198,7 +201,8 @@ def test_the_kernels_bridge_knows_our_groups(lab: Lab, version: int) -> None:
         wired.until(lambda _: f"grp {GROUP}" in members(wired.kernel))
         if version == 3:
             shown = members(wired.kernel)
-            assert "grp 232.1.1.1" in shown and "198.51.100.1" in shown, shown
+            assert "grp 232.1.1.1" in shown, shown
+            assert "198.51.100.1" in shown, shown
         ours.leave_group(GROUP)
         # The bridge asks whether anybody else listens, and forgets the group.
         wired.until(lambda _: f"grp {GROUP}" not in members(wired.kernel), 20.0)
@@ -213,17 +217,23 @@ def serve(tmp_path: Path) -> Iterator[Callable[..., Path]]:
         pytest.skip("needs dnsmasq; apt-get install dnsmasq-base")
 
     def start(host: Host, *options: str) -> Path:
-        leases = tmp_path / "leases"
+        leases, pid = tmp_path / "leases", tmp_path / "pid"
+        quiet = [
+            "--keep-in-foreground",
+            "--no-resolv",
+            "--no-hosts",
+            "--port=0",
+            "--conf-file=/dev/null",
+        ]
+        quiet += ["--user=root", "--interface=eth0", "--no-ping"]
         host.popen(
-            ["dnsmasq", "--keep-in-foreground", "--no-resolv", "--no-hosts", "--port=0"]
-            + ["--conf-file=/dev/null", "--user=root", f"--dhcp-leasefile={leases}"]
-            + [f"--pid-file={tmp_path / 'pid'}", "--interface=eth0", "--no-ping", *options],
+            ["dnsmasq", *quiet, f"--dhcp-leasefile={leases}", f"--pid-file={pid}", *options],
             env={"PATH": os.environ["PATH"] + ":/usr/sbin"},
             stderr=subprocess.DEVNULL,
         )
         return leases
 
-    yield start
+    return start
 
 
 def test_a_real_server_gives_an_address(lab: Lab, serve: Callable[..., Path]) -> None:
@@ -242,19 +252,22 @@ def test_a_real_server_gives_an_address(lab: Lab, serve: Callable[..., Path]) ->
         lease = channel.lease
         assert lease is not None
         address, _, prefix = lease["address"].partition("/")
-        assert address.startswith("192.0.2.1") and prefix == "24"
+        assert address.startswith("192.0.2.1")
+        assert prefix == "24"
         assert lease["server"] == KERNEL
         assert lease["routes"] == [("10.0.0.0/8", "192.0.2.9"), ("0.0.0.0/0", KERNEL)]
         assert lease["name_servers"] == ["192.0.2.53"]
         assert (lease["domain"], lease["mtu"]) == ("example.org", 1400)
-        assert 3500 < lease["expires"] <= 3600 and 1700 < lease["renewal"] <= 1800
+        assert 3500 < lease["expires"] <= 3600
+        assert 1700 < lease["renewal"] <= 1800
         assert f" {address} mill " in leases.read_text()
         # The address works.
         ping = wired.kernel.popen(
             ["ping", "-c", "1", "-W", "3", address], stdout=subprocess.PIPE, text=True
         )
         wired.until(lambda _: ping.poll() is not None)
-        assert ping.communicate()[0] and ping.returncode == 0
+        assert ping.communicate()[0]
+        assert ping.returncode == 0
     finally:
         channel.close(0)
     assert channel.closed
