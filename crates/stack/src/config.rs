@@ -66,6 +66,39 @@ impl Default for TcpFeatures {
     }
 }
 
+/// Fast Open (RFC 7413): data in SYNs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FastOpenConfig {
+    /// [`crate::Stack::connect_with_data`] asks for cookies and sends data in SYNs; without it
+    /// the data waits for the handshake.
+    pub client: bool,
+    /// Listeners that ask for it open connections early.
+    pub server: bool,
+    /// Our SYNs carry data without a cookie (Linux's `tcp_fastopen` 0x4).
+    pub client_without_cookie: bool,
+    /// Data in SYNs is taken without a cookie: only where nobody can invent addresses (Linux's
+    /// `tcp_fastopen` 0x200).
+    pub server_without_cookie: bool,
+    /// Keys of our cookies, at most two: the first makes them, both are believed. None: the seed
+    /// gives one. Servers behind one address need the same.
+    pub keys: Vec<[u8; 16]>,
+    /// Most servers whose cookies are kept.
+    pub cache: u32,
+}
+
+impl Default for FastOpenConfig {
+    fn default() -> Self {
+        FastOpenConfig {
+            client: true,
+            server: true,
+            client_without_cookie: false,
+            server_without_cookie: false,
+            keys: Vec::new(),
+            cache: 1024,
+        }
+    }
+}
+
 /// When a SYN is answered with a cookie, and nothing about it is kept (RFC 4987 §3.6).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum SynCookies {
@@ -124,6 +157,8 @@ pub struct Config {
     pub syn_cookies: SynCookies,
     /// What happens when the accept queue is full at the end of a handshake.
     pub accept_overflow: AcceptOverflow,
+    /// Data in SYNs.
+    pub fast_open: FastOpenConfig,
     /// Most datagram sockets.
     pub datagram_sockets: u16,
     /// Most entries of the neighbour cache.
@@ -234,6 +269,7 @@ impl Default for Config {
             syn_queue: 1024,
             syn_cookies: SynCookies::WhenFull,
             accept_overflow: AcceptOverflow::Drop,
+            fast_open: FastOpenConfig::default(),
             datagram_sockets: 64,
             neighbours: 256,
             neighbour_queue: 8,

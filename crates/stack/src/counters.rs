@@ -82,6 +82,20 @@ counters! {
     syn_cookies_accepted,
     /// Acknowledgements with a wrong or outdated cookie.
     syn_cookies_wrong,
+    /// Connections opened from here whose SYN carried data that the server took (RFC 7413)...
+    fast_open_active,
+    /// ...and whose data it did not take.
+    fast_open_active_failed,
+    /// SYNs without data, for such with data were lost on the way to that server.
+    fast_open_black_holes,
+    /// Connections that a SYN opened at once.
+    fast_open_passive,
+    /// SYNs that asked for a cookie.
+    fast_open_cookies_asked,
+    /// SYNs with a wrong cookie.
+    fast_open_cookies_wrong,
+    /// SYNs that would have opened a connection, but the listener had its most early ones.
+    fast_open_overflow,
     /// Half-open connections that made way for a new one.
     half_open_evicted,
     /// TIME-WAIT entries that made way before their time.
@@ -116,6 +130,9 @@ counters! {
     echo_replies,
     /// ICMP errors sent.
     icmp_errors_sent,
+    /// ICMP errors about a connection that is open, which goes on until its own timers end it
+    /// (RFC 5461).
+    icmp_errors_soft,
     /// ICMP errors that belonged to a live connection.
     icmp_errors_taken,
     /// ARP requests sent.

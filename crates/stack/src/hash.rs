@@ -1,6 +1,9 @@
 //! Keyed hashes: a quick one for the flow table, and SipHash where a peer must not foresee the
 //! result.
 
+/// Sets the keys of Fast Open apart from other uses of the stack's.
+const FAST_OPEN_DOMAIN: u64 = 0x6661_7374_6f70_656e;
+
 /// The stack's secrets.
 #[derive(Clone, Debug)]
 pub(crate) struct Keys {
@@ -39,7 +42,17 @@ impl Keys {
 
     /// A pseudo-random function of a few words, for sequence numbers and ports.
     pub(crate) fn prf(&self, words: &[u64]) -> u64 {
-        siphash13(self.sip, words)
+        siphash::<1, 3>(self.sip, words)
+    }
+
+    /// A key for cookies of Fast Open, where the configuration has none.
+    pub(crate) fn fast_open(&self) -> [u8; 16] {
+        let halves = [self.prf(&[FAST_OPEN_DOMAIN, 0]), self.prf(&[FAST_OPEN_DOMAIN, 1])];
+        let mut key = [0; 16];
+        for (to, half) in key.chunks_exact_mut(8).zip(halves) {
+            to.copy_from_slice(&half.to_le_bytes());
+        }
+        key
     }
 }
 
@@ -49,8 +62,14 @@ fn fold(a: u64, b: u64) -> u64 {
     product as u64 ^ (product >> 64) as u64
 }
 
-/// SipHash-1-3 (Aumasson and Bernstein, 2012) of whole 64-bit words.
-fn siphash13(key: [u64; 2], words: &[u64]) -> u64 {
+/// SipHash-2-4 of whole 64-bit words.
+pub(crate) fn siphash24(key: [u64; 2], words: &[u64]) -> u64 {
+    siphash::<2, 4>(key, words)
+}
+
+/// SipHash (Aumasson and Bernstein, 2012) of whole 64-bit words, with so many rounds for each and
+/// so many at the end.
+fn siphash<const EACH: usize, const LAST: usize>(key: [u64; 2], words: &[u64]) -> u64 {
     let mut v = [
         key[0] ^ 0x736f_6d65_7073_6575,
         key[1] ^ 0x646f_7261_6e64_6f6d,
@@ -59,11 +78,13 @@ fn siphash13(key: [u64; 2], words: &[u64]) -> u64 {
     ];
     for &word in words.iter().chain(core::iter::once(&((words.len() as u64 * 8) << 56))) {
         v[3] ^= word;
-        sip_round(&mut v);
+        for _ in 0..EACH {
+            sip_round(&mut v);
+        }
         v[0] ^= word;
     }
     v[2] ^= 0xff;
-    for _ in 0..3 {
+    for _ in 0..LAST {
         sip_round(&mut v);
     }
     v[0] ^ v[1] ^ v[2] ^ v[3]
@@ -95,8 +116,10 @@ mod tests {
         let mut default = std::collections::hash_map::DefaultHasher::new();
         default.write_u64(7);
         default.write_u64(u64::MAX);
-        assert_eq!(siphash13([0, 0], &[7, u64::MAX]), default.finish());
-        assert_ne!(SipHasher::new_with_keys(0, 0).finish(), siphash13([0, 0], &[]));
+        assert_eq!(siphash::<1, 3>([0, 0], &[7, u64::MAX]), default.finish());
+        let mut older = SipHasher::new_with_keys(5, 6);
+        older.write_u64(u64::MAX);
+        assert_eq!(siphash24([5, 6], &[u64::MAX]), older.finish());
     }
 
     #[test]

@@ -4,7 +4,7 @@ use millrace_frames::{Frame, Owners};
 use millrace_wire::seq::Seq;
 
 use crate::stack::{List, Stack};
-use crate::tcp::connection::{Connection, Flags, NO_LINK, State};
+use crate::tcp::connection::{Connection, Features, Flags, NO_LINK, State};
 use crate::tcp::output::ROUNDING;
 
 impl Stack {
@@ -235,6 +235,10 @@ impl Stack {
             }
             assert_eq!(before, listener.half_open_list.tail, "the end of a half-open list");
             assert_eq!((listed, young), (listener.half_open, listener.young), "half-open list");
+            let early = self.connections.iter().filter(|one| {
+                one.features.has(Features::EARLY) && usize::from(one.listener) == number
+            });
+            assert_eq!(early.count(), listener.fast_open.count as usize, "early connections");
             let half_open = self
                 .connections
                 .iter()

@@ -37,7 +37,9 @@ mod udp;
 mod wheel;
 
 pub use address::{AddressInfo, AddressOrigin, AddressState};
-pub use config::{AcceptOverflow, Config, InterfaceAddress, SynCookies, TcpFeatures};
+pub use config::{
+    AcceptOverflow, Config, FastOpenConfig, InterfaceAddress, SynCookies, TcpFeatures,
+};
 pub use counters::Counters;
 pub use dhcp::{DhcpConfig, DhcpState, Lease, ProbeConfig};
 pub use group::{FilterMode, MulticastConfig};

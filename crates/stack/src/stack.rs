@@ -17,6 +17,7 @@ use crate::table::FlowTable;
 use crate::tcp::api::{ConnectionId, ListenerId};
 use crate::tcp::challenge_ack::Answers;
 use crate::tcp::connection::{Connection, Flags, NO_LINK, Ready};
+use crate::tcp::fast_open::cache::Cache;
 use crate::tcp::listen::Listener;
 use crate::tcp::rtt::Bounds;
 use crate::tcp::settings::Settings;
@@ -77,6 +78,7 @@ pub struct Stack {
     pub(crate) out_of_order_total: u32,
     pub(crate) out_of_order_most: u32,
 
+    pub(crate) fast_open_cache: Cache,
     /// Half-open connections of all listeners.
     pub(crate) half_open_total: u32,
     pub(crate) listeners: Vec<Listener>,
@@ -169,6 +171,7 @@ impl Stack {
                 0 => arena.frames() as u32 / 4,
                 most => most,
             },
+            fast_open_cache: Cache::default(),
             half_open_total: 0,
             listeners: Vec::with_capacity(config.listeners.into()),
             tcp_ports: vec![NO_SOCKET; 1 << 16].into_boxed_slice(),
@@ -414,6 +417,12 @@ fn check(config: &Config, arena: &Arena) -> io::Result<()> {
     if !(1..=7).contains(&config.multicast.robustness) {
         let robustness = config.multicast.robustness;
         return refuse(format!("multicast.robustness must be 1 to 7, not {robustness}"));
+    }
+    if config.fast_open.keys.len() > 2 {
+        return refuse(format!(
+            "{} keys for Fast Open are more than 2",
+            config.fast_open.keys.len()
+        ));
     }
     if config.control_queue == 0 {
         return refuse("control_queue 0 would answer nobody; it must be at least 1".into());

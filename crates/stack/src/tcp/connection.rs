@@ -173,10 +173,16 @@ bits! {
         ECN = 1 << 2;
         /// Accurate ECN (RFC 9768).
         ACCURATE_ECN = 1 << 3;
-        /// Fast Open was used (RFC 7413).
+        /// Data of a SYN was taken (RFC 7413).
         FAST_OPEN = 1 << 4;
         /// Half-open, and the peer has acknowledged the SYN, but the listener wants data first.
         DEFERRED = 1 << 5;
+        /// In SYN-RECEIVED, and open already (RFC 7413).
+        EARLY = 1 << 6;
+        /// The SYN-ACK has a Fast Open cookie...
+        COOKIE_DUE = 1 << 7;
+        /// ...in the experimental form.
+        EXPERIMENT = 1 << 8;
     }
 }
 
@@ -462,6 +468,6 @@ impl Connection {
                 | State::FinWait1
                 | State::Closing
                 | State::LastAck
-        )
+        ) || self.features.has(Features::EARLY)
     }
 }

@@ -11,15 +11,17 @@ use crate::stack::Stack;
 impl Stack {
     /// SYN-SENT (RFC 9293 §3.10.7.3).
     pub(crate) fn syn_sent(&mut self, index: usize, segment: &Segment, frame: Frame) {
-        let connection = &mut self.connections[index];
         let acked = segment.has(Bits::ACK);
-        if acked && (segment.ack.le(connection.snd_una) || segment.ack.gt(connection.snd_nxt)) {
+        let most = self.syn_end(index);
+        let late = segment.ack.le(self.connections[index].iss) || segment.ack.gt(most);
+        if acked && (late || self.echoes_wrong(index, segment)) {
             self.counters.drop_tcp_bad_ack += 1;
             if !segment.has(Bits::RST) {
                 self.send_reset(segment, None);
             }
             return self.drop_chain(frame);
         }
+        let connection = &mut self.connections[index];
         if segment.has(Bits::RST) {
             if acked {
                 self.counters.connections_reset += 1;
@@ -37,15 +39,23 @@ impl Stack {
         self.take_syn(index, segment);
         let connection = &mut self.connections[index];
         if acked {
+            let retries = connection.retries;
             connection.snd_una = segment.ack;
+            // Data that went with our SYN.
+            connection.acknowledge_data(&mut self.arena, segment.ack);
+            let connection = &mut self.connections[index];
             // A SYN-ACK's window is not scaled (RFC 7323 §2.2).
             connection.snd_wnd = u32::from(segment.window);
             connection.snd_wl1 = segment.seq;
             self.established(index);
+            self.fast_open_answered(index, segment, retries);
             self.acknowledge_now(index);
             self.tell(index, Ready::CONNECTED);
             self.counters.connections_opened += 1;
-            // Data on a SYN-ACK is legal; it comes again once we have acknowledged the SYN.
+            let fin = segment.has(Bits::FIN);
+            if segment.len > 0 || fin {
+                return self.text(index, segment.seq + 1, segment.len, fin, frame);
+            }
         } else {
             // Simultaneous open (RFC 9293 §3.5).
             connection.state = State::SynReceived;
@@ -132,13 +142,30 @@ impl Stack {
         }
     }
 
+    /// What sending begins with where the handshake has not ended.
+    pub(crate) fn start_sending(&mut self, index: usize) {
+        let initial = self.config.initial_window;
+        let connection = &mut self.connections[index];
+        connection.congestion = super::congestion::Congestion::new(connection.mss.into(), initial);
+    }
+
     /// SYN-RECEIVED got its ACK. Returns whether the connection is established now.
     pub(crate) fn handshake_done(&mut self, index: usize, segment: &Segment) -> bool {
         let connection = &mut self.connections[index];
-        if segment.ack.le(connection.snd_una) || segment.ack.gt(connection.snd_nxt) {
+        let most = match connection.flags.has(Flags::ACTIVE) {
+            true => self.syn_end(index),
+            false => connection.snd_nxt,
+        };
+        let connection = &mut self.connections[index];
+        if segment.ack.le(connection.iss) || segment.ack.gt(most) {
             self.counters.drop_tcp_bad_ack += 1;
             self.send_reset(segment, None);
             return false;
+        }
+        if connection.features.has(Features::EARLY) {
+            self.early_established(index);
+            self.counters.connections_accepted += 1;
+            return self.acknowledgement(index, segment);
         }
         let active = connection.flags.has(Flags::ACTIVE);
         if !active {
@@ -153,13 +180,16 @@ impl Stack {
             }
         }
         let connection = &mut self.connections[index];
+        let retries = connection.retries;
         connection.snd_una = segment.ack;
+        connection.acknowledge_data(&mut self.arena, segment.ack);
         // A SYN's window is not scaled (RFC 7323 §2.2); simultaneous opens end with one.
         let shift = if segment.has(Bits::SYN) { 0 } else { connection.snd_shift };
         connection.snd_wnd = u32::from(segment.window) << shift;
         connection.snd_wl1 = segment.seq;
         self.established(index);
         if active {
+            self.fast_open_answered(index, segment, retries);
             self.counters.connections_opened += 1;
             self.tell(index, Ready::CONNECTED);
         } else {

@@ -24,7 +24,12 @@ impl Stack {
         };
         let index = self.find_connection(self.flow_hash(&tuple), &tuple)?;
         let connection = &self.connections[index];
-        let live = quoted.sequence.ge(connection.snd_una) && quoted.sequence.lt(connection.snd_nxt);
+        // An early connection's SYN-ACK is in flight, too (RFC 7413).
+        let first = match connection.state {
+            State::SynReceived => connection.iss,
+            _ => connection.snd_una,
+        };
+        let live = quoted.sequence.ge(first) && quoted.sequence.lt(connection.snd_nxt);
         live.then_some(index)
     }
 
@@ -44,10 +49,13 @@ impl Stack {
         let connection = &mut self.connections[index];
         // RFC 1122 §4.2.3.9 and RFC 5461: hard errors end an attempt, and only that; an
         // established connection goes on until its own timers say otherwise.
-        if matches!(connection.state, State::SynSent) {
-            connection.failure =
-                Some(if hard { Failure::Refused } else { Failure::HostUnreachable });
-            self.end_connection(index);
+        match connection.state {
+            State::SynSent | State::SynReceived => {
+                connection.failure =
+                    Some(if hard { Failure::Refused } else { Failure::HostUnreachable });
+                self.end_connection(index);
+            }
+            _ => self.counters.icmp_errors_soft += 1,
         }
     }
 }

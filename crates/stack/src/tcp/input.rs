@@ -7,7 +7,7 @@ use millrace_wire::protocol;
 use millrace_wire::seq::Seq;
 use millrace_wire::tcp::{self, Flags as Bits, Options};
 
-use super::connection::{Failure, Flags, Ready, State};
+use super::connection::{Failure, Features, Flags, Ready, State};
 use super::out_of_order::Kept;
 use super::table::FourTuple;
 use crate::ip::IpInfo;
@@ -134,7 +134,7 @@ impl Stack {
         let mut syn = segment.has(Bits::SYN);
 
         let connection = &mut self.connections[index];
-        if connection.state == State::SynReceived && syn && (seq + 1) == connection.rcv_nxt {
+        if connection.state == State::SynReceived && syn && seq == connection.irs {
             // The peer's SYN once more: it missed our SYN-ACK. With an ACK it is its own
             // SYN-ACK, the other half of a simultaneous open (RFC 9293 §3.5, figure 8).
             if !segment.has(Bits::ACK) {
@@ -233,7 +233,14 @@ impl Stack {
     }
 
     /// The segment's payload and FIN, of which at least a part is in the window.
-    fn text(&mut self, index: usize, mut seq: Seq, mut len: u32, mut fin: bool, frame: Frame) {
+    pub(crate) fn text(
+        &mut self,
+        index: usize,
+        mut seq: Seq,
+        mut len: u32,
+        mut fin: bool,
+        frame: Frame,
+    ) {
         let connection = &mut self.connections[index];
         if connection.flags.has(Flags::FIN_SEEN) && (seq + len).gt(connection.fin_seq) {
             self.counters.drop_tcp_after_fin += 1;
@@ -394,6 +401,11 @@ impl Stack {
         self.counters.connections_reset += 1;
         match connection.state {
             // A passive open goes back to LISTEN without a word (RFC 9293 §3.10.7.4).
+            State::SynReceived if connection.features.has(Features::EARLY) => {
+                connection.failure = Some(Failure::Reset);
+                self.punish_early_reset(index);
+                self.end_connection(index);
+            }
             State::SynReceived if !connection.flags.has(Flags::ACTIVE) => {
                 self.free_connection(index);
             }
@@ -413,7 +425,7 @@ impl Stack {
     /// An acknowledgement in a synchronised state. Returns whether the segment is to be looked at
     /// any further.
     #[inline]
-    fn acknowledgement(&mut self, index: usize, segment: &Segment) -> bool {
+    pub(crate) fn acknowledgement(&mut self, index: usize, segment: &Segment) -> bool {
         let connection = &mut self.connections[index];
         let ack = segment.ack;
         if ack.gt(connection.snd_nxt) {

@@ -10,7 +10,8 @@ use millrace_wire::seq::Seq;
 use millrace_wire::tcp::Flags as Bits;
 
 use super::api::{ConnectionId, ListenerId};
-use super::connection::{Failure, Flags, NO_LINK, State};
+use super::connection::{Failure, Features, Flags, NO_LINK, State};
+use super::fast_open::server::Pending;
 use super::input::Segment;
 use super::settings::Settings;
 use super::syn_queue::Admission;
@@ -39,6 +40,7 @@ pub(crate) struct Listener {
     pub(crate) cookie_at: Option<u32>,
     /// SYN-ACKs sent again before a connection without data is handed over.
     pub(crate) defer: u8,
+    pub(crate) fast_open: Pending,
     /// Established and not accepted.
     pub(crate) queued: u32,
     pub(crate) head: u32,
@@ -58,12 +60,15 @@ pub struct ListenOptions {
     /// Connections are handed over when their first data has come, or after this time without
     /// any (`TCP_DEFER_ACCEPT`). It is rounded to the SYN-ACK's retransmissions.
     pub defer_accept: Option<Duration>,
+    /// Most connections that are handed over, with the data of their SYN, before their handshake
+    /// has ended (Fast Open, RFC 7413; `TCP_FASTOPEN`); 0: none are.
+    pub fast_open: u32,
 }
 
 impl ListenOptions {
     /// With everything but the backlog as usual.
     pub fn new(backlog: u32) -> Self {
-        ListenOptions { backlog, syn_queue: None, defer_accept: None }
+        ListenOptions { backlog, syn_queue: None, defer_accept: None, fast_open: 0 }
     }
 }
 
@@ -146,6 +151,7 @@ impl Stack {
                     half_open_list: List::EMPTY,
                     cookie_at: None,
                     defer: 0,
+                    fast_open: Pending::default(),
                     queued: 0,
                     head: NO_LINK,
                     tail: NO_LINK,
@@ -176,6 +182,7 @@ impl Stack {
             half_open_list: List::EMPTY,
             cookie_at: None,
             defer,
+            fast_open: Pending::new(options.fast_open),
             queued: 0,
             head: NO_LINK,
             tail: NO_LINK,
@@ -204,6 +211,33 @@ impl Stack {
             local => address(local),
         };
         Ok(SocketAddr::new(ip, listener.port))
+    }
+
+    /// How many connections may be handed over before their handshake has ended, from now on
+    /// (`TCP_FASTOPEN`).
+    ///
+    /// # Errors
+    /// `NotConnected` if the listener is closed.
+    pub fn set_fast_open(&mut self, id: ListenerId, most: u32) -> io::Result<()> {
+        self.listener(id)?;
+        self.listeners[usize::from(id.index)].fast_open.most = most;
+        Ok(())
+    }
+
+    /// Gives a listener keys of its own for Fast Open cookies: the first makes them, both are
+    /// believed (`TCP_FASTOPEN_KEY`).
+    ///
+    /// # Errors
+    /// `NotConnected` if the listener is closed.
+    pub fn set_fast_open_keys(
+        &mut self,
+        id: ListenerId,
+        key: [u8; 16],
+        older: Option<[u8; 16]>,
+    ) -> io::Result<()> {
+        self.listener(id)?;
+        self.listeners[usize::from(id.index)].fast_open.keys = Some((key, older));
+        Ok(())
     }
 
     /// A look at a listener.
@@ -360,28 +394,45 @@ impl Stack {
         before: Option<Seq>,
         frame: Frame,
     ) {
-        self.drop_chain(frame);
         if !self.may_queue(listener) {
             // A full accept queue must not take on more: the SYN comes again (and no reset is
             // sent, for the client can do nothing about it).
             self.counters.drop_listen_accept_queue_full += 1;
-            return;
+            return self.drop_chain(frame);
         }
         // Whoever takes over a TIME-WAIT has had a connection already, and needs a sequence number
         // that no cookie can promise.
         if before.is_none() {
             match self.admit(listener) {
                 Admission::Entry => {}
-                Admission::Cookie => return self.send_cookie(listener, segment, mac),
-                Admission::None => return,
+                Admission::Cookie => {
+                    self.send_cookie(listener, segment, mac);
+                    return self.drop_chain(frame);
+                }
+                Admission::None => return self.drop_chain(frame),
             }
         }
+        let verdict = self.fast_open_verdict(listener, segment);
         let iss = self.initial_sequence(&segment.tuple, before);
-        let Some(index) = self.open_passive(listener, hash, segment, mac, iss) else { return };
+        let Some(index) = self.open_passive(listener, hash, segment, mac, iss) else {
+            return self.drop_chain(frame);
+        };
         self.counters.segments_in += 1;
-        self.enter_half_open(index);
-        self.connections[index].flags.set(Flags::SEND_SYN);
+        let connection = &mut self.connections[index];
+        connection.flags.set(Flags::SEND_SYN);
+        if verdict.cookie {
+            connection.features.set(Features::COOKIE_DUE);
+            if segment.options.fast_open_experiment {
+                connection.features.set(Features::EXPERIMENT);
+            }
+        }
         self.push_out(index);
+        if verdict.early {
+            self.open_early(index, segment, frame);
+        } else {
+            self.enter_half_open(index);
+            self.drop_chain(frame);
+        }
     }
 
     /// An entry in SYN-RECEIVED for a SYN, with `iss` as our first number.

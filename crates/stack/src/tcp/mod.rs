@@ -14,6 +14,7 @@ pub(crate) mod challenge_ack;
 pub(crate) mod congestion;
 pub(crate) mod connection;
 pub(crate) mod delivery_rate;
+pub(crate) mod fast_open;
 pub(crate) mod fast_path;
 pub(crate) mod frto;
 pub(crate) mod handshake;

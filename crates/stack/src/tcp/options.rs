@@ -36,6 +36,7 @@ impl Stack {
             sack,
             scaling.then(|| self.receive_shift()),
         );
+        self.fast_open_option(index, &mut options);
         options
     }
 

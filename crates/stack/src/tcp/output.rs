@@ -10,7 +10,7 @@ use millrace_wire::tcp::{self, Flags as Bits, OptionWriter};
 use millrace_wire::{checksum, ipv4};
 
 use super::congestion::Private;
-use super::connection::{Connection, Flags, State};
+use super::connection::{Connection, Features, Flags, State};
 use super::headers::{self, Headers};
 use super::push::Train;
 use crate::address::address;
@@ -46,6 +46,13 @@ pub(crate) struct Shape {
     pub(crate) super_: bool,
     /// PSH, whether or not more is there to be sent.
     pub(crate) push: bool,
+}
+
+/// Payload of a SYN.
+pub(crate) struct Payload {
+    pub(crate) frame: Frame,
+    pub(crate) len: u32,
+    pub(crate) sum: u16,
 }
 
 /// Why a connection stopped sending.
@@ -101,6 +108,7 @@ impl Stack {
             State::SynSent => self.send_syn(index, out) == Stop::Done,
             State::SynReceived => {
                 self.send_syn(index, out) == Stop::Done
+                    && self.send_early(index, out) == Stop::Done
                     && self.send_acknowledgements(index, out) == Stop::Done
             }
             _ => {
@@ -120,16 +128,22 @@ impl Stack {
         let passive = connection.state == State::SynReceived;
         let options = self.syn_options(index, passive);
         let bits = if passive { Bits::SYN | Bits::ACK } else { Bits::SYN };
-        let seq = connection.snd_una;
-        let Some(frame) = self.arena.allocate(Owners::TRANSMIT) else {
-            self.counters.drop_no_frame += 1;
-            return Stop::Again;
+        let seq = connection.iss;
+        let payload = match self.syn_payload(index) {
+            Some(payload) => payload,
+            None => match self.arena.allocate(Owners::TRANSMIT) {
+                Some(frame) => Payload { frame, len: 0, sum: 0 },
+                None => {
+                    self.counters.drop_no_frame += 1;
+                    return Stop::Again;
+                }
+            },
         };
         let segment = Outgoing {
-            head: frame,
+            head: payload.frame,
             frames: 1,
-            len: 0,
-            sum: 0,
+            len: payload.len,
+            sum: payload.sum,
             seq,
             bits,
             options: options.padded(),
@@ -138,17 +152,35 @@ impl Stack {
         let now_us = self.now_us;
         let connection = &mut self.connections[index];
         connection.flags.clear(Flags::SEND_SYN);
-        connection.last_sent = now_us;
         if connection.snd_nxt == seq {
+            connection.last_sent = now_us;
             connection.snd_nxt = seq + 1;
+            if connection.features.has(Features::EARLY) {
+                // Data may follow at once; that the SYN-ACK is not acknowledged, the state says.
+                connection.snd_una = seq + 1;
+            }
         } else {
+            connection.last_sent = now_us;
             self.count_retransmission(index, 0);
         }
-        let connection = &self.connections[index];
+        let connection = &mut self.connections[index];
+        // Only the first SYN-ACK has it.
+        connection.features.clear(Features::COOKIE_DUE);
         if !connection.flags.has(Flags::REXMIT_ARMED) {
             self.arm_retransmission(index);
         }
         Stop::Done
+    }
+
+    /// What an early connection has to send before its handshake has ended (RFC 7413 §4.2.2).
+    fn send_early(&mut self, index: usize, out: &mut TxBatch) -> Stop {
+        if !self.connections[index].features.has(Features::EARLY) {
+            return Stop::Done;
+        }
+        match self.send_window_probe(index, out) {
+            Stop::Done => self.send_data(index, out),
+            again => again,
+        }
     }
 
     /// A window probe that the persist timer asked for.

@@ -2,7 +2,7 @@
 
 use millrace_frames::{Frame, Owners};
 
-use super::connection::{Connection, Flags, NO_LINK, Ready, State};
+use super::connection::{Connection, Features, Flags, NO_LINK, Ready, State};
 use super::traffic::Traffic;
 use crate::address::Word;
 use crate::ip::pseudo;
@@ -133,6 +133,7 @@ impl Stack {
             self.leave_time_wait(index);
         }
         self.leave_half_open(index);
+        self.leave_early(index);
         self.leave_accept_queue(index);
         self.discard_out_of_order(index);
         self.release_transfer(index);
@@ -166,7 +167,11 @@ impl Stack {
             self.leave_time_wait(index);
         }
         self.leave_half_open(index);
-        if !self.connections[index].flags.has(Flags::ATTACHED) {
+        // What an early connection has received is its application's, who may not know of it yet.
+        let early = self.connections[index].features.has(Features::EARLY);
+        self.leave_early(index);
+        let queued = early && self.connections[index].flags.has(Flags::IN_ACCEPT);
+        if !queued && !self.connections[index].flags.has(Flags::ATTACHED) {
             return self.free_connection(index);
         }
         self.discard_out_of_order(index);

@@ -6,7 +6,7 @@
 
 use core::time::Duration;
 
-use super::connection::{Failure, Flags, State};
+use super::connection::{Failure, Features, Flags, State};
 use crate::neighbour::NeighbourRef;
 use crate::stack::Stack;
 use crate::wheel;
@@ -239,7 +239,10 @@ impl Stack {
         self.counters.connections_timed_out += 1;
         let connection = &mut self.connections[index];
         match connection.state {
-            State::SynReceived if !connection.flags.has(Flags::ACTIVE) => {
+            State::SynReceived
+                if !connection.flags.has(Flags::ACTIVE)
+                    && !connection.features.has(Features::EARLY) =>
+            {
                 self.free_connection(index);
             }
             State::SynSent => {

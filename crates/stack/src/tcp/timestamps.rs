@@ -78,6 +78,18 @@ impl Stack {
         (age >= 0).then_some(age as u32)
     }
 
+    /// Whether a SYN-ACK echoes a timestamp that none of our SYNs had. In SYN-SENT `ts_recent`
+    /// is the first one's.
+    pub(crate) fn echoes_wrong(&self, index: usize, segment: &Segment) -> bool {
+        let connection = &self.connections[index];
+        match segment.options.timestamps {
+            Some((_, echo)) if self.config.tcp.timestamps && echo != 0 => {
+                newer(echo, connection.ts_recent) < 0 || newer(self.timestamp(index), echo) < 0
+            }
+            _ => false,
+        }
+    }
+
     /// Whether the segment is to be dropped because its timestamp is older than what came before
     /// (PAWS, RFC 7323 §5.3, R1). Resets pass: §5.2.
     #[inline]

@@ -9,6 +9,7 @@ use millrace_wire::seq::Seq;
 use super::congestion::{CaState, Private};
 use super::connection::NO_LINK;
 use super::delivery_rate::Delivery;
+use super::fast_open::client::Attempt;
 use super::keepalive::Probes;
 use super::out_of_order::Blocks;
 use super::pacing::Pacing;
@@ -28,6 +29,8 @@ use crate::stack::Stack;
 pub(crate) struct Transfer {
     /// What came beyond a gap.
     pub(crate) blocks: Blocks,
+    /// What our SYN tries.
+    pub(crate) fast_open: Option<Attempt>,
     /// What selective acknowledgements are to say.
     pub(crate) reports: Reports,
     pub(crate) sent: Scoreboard,
@@ -82,6 +85,7 @@ impl Transfer {
     pub(crate) fn is_plain(&self) -> bool {
         self.blocks.is_empty()
             && self.reports.is_empty()
+            && self.fast_open.is_none()
             && self.sent.is_empty()
             && self.recovery.state == CaState::Open
             && !self.undo.armed()

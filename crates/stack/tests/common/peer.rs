@@ -410,6 +410,18 @@ impl Peer {
         id
     }
 
+    /// Starts to connect to the peer's port of the flow, with data for the SYN (RFC 7413).
+    pub fn connect_with_data(&mut self, data: &[u8]) -> ConnectionId {
+        let remote = SocketAddr::new(PEER_IP.into(), self.flow.peer_port);
+        let (id, written) =
+            self.stack.connect_with_data(remote, None, data).expect("connect_with_data");
+        assert_eq!(written, data.len());
+        self.connections.push(id);
+        self.flow.stack_port = self.stack.info(id).expect("a new connection").local.port();
+        self.collect();
+        id
+    }
+
     /// A connection that the peer opened: MSS 1000, no window scaling.
     pub fn accepted(&mut self) -> ConnectionId {
         self.accepted_with(Some(MSS), None)

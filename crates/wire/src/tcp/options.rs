@@ -24,7 +24,7 @@ pub(super) mod kind {
 }
 
 /// Experiment identifier of Fast Open before it had a number (RFC 7413 §4.1.1, RFC 6994).
-const FAST_OPEN_EXPERIMENT: [u8; 2] = [0xf9, 0x89];
+pub(super) const FAST_OPEN_EXPERIMENT: [u8; 2] = [0xf9, 0x89];
 
 /// The options of one segment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -41,6 +41,9 @@ pub struct Options {
     pub timestamps: Option<(u32, u32)>,
     /// TCP Fast Open (RFC 7413). Means something on SYN only.
     pub fast_open: Option<FastOpen>,
+    /// `fast_open` came in the form that it had before it got a number of its own (RFC 7413 §4.1.1,
+    /// RFC 6994).
+    pub fast_open_experiment: bool,
     /// The peer's user timeout (RFC 5482).
     pub user_timeout: Option<UserTimeout>,
     sack: [(Seq, Seq); MAX_SACK_BLOCKS],
@@ -109,10 +112,10 @@ impl Options {
             (kind::USER_TIMEOUT, &[a, b]) => {
                 self.user_timeout = Some(UserTimeout(u16::from_be_bytes([a, b])));
             }
-            (kind::FAST_OPEN, cookie) => self.read_fast_open(cookie),
+            (kind::FAST_OPEN, cookie) => self.read_fast_open(cookie, false),
             (kind::EXPERIMENT, data) => {
                 if let Some(cookie) = data.strip_prefix(&FAST_OPEN_EXPERIMENT) {
-                    self.read_fast_open(cookie);
+                    self.read_fast_open(cookie, true);
                 }
             }
             (kind::MSS | kind::WINDOW_SCALE | kind::SACK_PERMITTED, _)
@@ -140,9 +143,10 @@ impl Options {
     ///
     /// (RFC 7413 §4.1.1)
     #[inline]
-    fn read_fast_open(&mut self, cookie: &[u8]) {
+    fn read_fast_open(&mut self, cookie: &[u8], experiment: bool) {
         if let Some(fast_open) = FastOpen::new(cookie) {
             self.fast_open = Some(fast_open);
+            self.fast_open_experiment = experiment;
         }
     }
 }

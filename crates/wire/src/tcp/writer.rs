@@ -1,7 +1,7 @@
 //! Writing of TCP options, aligned as RFC 7323 appendix A advises and peers' fast paths expect.
 
 use super::MAX_OPTIONS_LEN;
-use super::options::{FastOpen, MAX_SACK_BLOCKS, kind};
+use super::options::{FAST_OPEN_EXPERIMENT, FastOpen, MAX_SACK_BLOCKS, kind};
 use crate::Seq;
 
 /// The options of nearly every segment of an established connection: two no-operations and
@@ -94,6 +94,14 @@ impl OptionWriter {
     pub fn fast_open(&mut self, fast_open: &FastOpen) -> &mut Self {
         let cookie = fast_open.cookie();
         self.push(&[kind::FAST_OPEN, 2 + cookie.len() as u8]).push(cookie)
+    }
+
+    /// The same in the form that it had before it got a number of its own (RFC 7413 §4.1.1).
+    #[inline]
+    pub fn fast_open_experiment(&mut self, fast_open: &FastOpen) -> &mut Self {
+        let cookie = fast_open.cookie();
+        self.push(&[kind::EXPERIMENT, 4 + cookie.len() as u8]);
+        self.push(&FAST_OPEN_EXPERIMENT).push(cookie)
     }
 
     /// The options, filled up to a multiple of four bytes with no-operations.
