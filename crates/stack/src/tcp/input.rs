@@ -440,6 +440,7 @@ impl Stack {
             return false;
         }
         let window = u32::from(segment.window) << connection.snd_shift;
+        // One that was overtaken may still tell of what arrived out of order.
         let tells = ack.ge(connection.snd_una) || !segment.options.sack().is_empty();
         if tells && connection.snd_una != connection.snd_nxt {
             let duplicate = ack == connection.snd_una

@@ -14,9 +14,10 @@ const PERSISTENCE: u8 = 16;
 /// State of RFC 8985 §5.3.
 #[derive(Debug)]
 pub(crate) struct Rack {
-    /// The transmission that left last among those that have arrived, and its round trip.
+    /// The transmission that left last among those that have arrived.
     sent_at: u32,
     end: Seq,
+    /// Round trip of the one that arrived last.
     rtt: u32,
     valid: bool,
     /// Highest sequence number that has arrived.
@@ -88,9 +89,9 @@ impl Rack {
         if !self.valid || sent_after((sent.sent_at, sent.end), (self.sent_at, self.end)) {
             self.sent_at = sent.sent_at;
             self.end = sent.end;
-            self.rtt = rtt;
             self.valid = true;
         }
+        self.rtt = rtt;
     }
 
     /// A duplicate was reported: the window was too narrow (step 4).

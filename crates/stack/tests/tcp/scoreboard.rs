@@ -114,9 +114,9 @@ fn blocks_that_cut_segments_make_no_more_records_than_segments() {
 #[test]
 fn an_acknowledgement_that_was_overtaken_still_tells_of_its_blocks() {
     let (mut peer, _) = ten(|_| ());
-    peer.send(ACK, 1, 2001, &[]);
+    peer.send(ACK, 1, 3001, &[]);
     sequences(&mut peer);
-    peer.send_sack(1, 1, &[(3001, 10_001)]);
+    peer.send_sack(1, 2001, &[(4001, 10_001)]);
     let sent = sequences(&mut peer);
-    assert!(sent.contains(&2001), "{sent:?}");
+    assert!(sent.contains(&3001), "{sent:?}");
 }

@@ -113,3 +113,13 @@ fn switched_off_only_the_timeout_is_left() {
     peer.expect_data(1, 1000);
     assert_eq!(peer.stack.counters().tail_loss_probes, 0);
 }
+
+#[test]
+fn a_duplicate_that_tells_nothing_does_not_put_it_off() {
+    let (mut peer, _) = three();
+    peer.advance_ms(50);
+    peer.send_sack(1, 1001, &[(4000, 4001)]);
+    let waited = peer.wait();
+    assert!(waited < Duration::from_millis(80), "{waited:?}");
+    peer.expect_data(3001, 1000);
+}
