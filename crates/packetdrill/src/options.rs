@@ -65,6 +65,8 @@ pub(crate) struct Options {
     pub(crate) zero_copy: bool,
     reuse_address: bool,
     reuse_port: bool,
+    free_bind: bool,
+    mark: i32,
 }
 
 impl Options {
@@ -98,6 +100,14 @@ fn integer(value: &[u8]) -> Result<i32> {
     value.first_chunk().map(|bytes| i32::from_ne_bytes(*bytes)).ok_or(Errno(libc::EINVAL))
 }
 
+/// ip(7)'s options may be a single byte.
+fn byte_or_integer(value: &[u8]) -> Result<i32> {
+    match value {
+        [byte, rest @ ..] if rest.len() < 3 => Ok((*byte).into()),
+        value => integer(value),
+    }
+}
+
 /// The option that C's value means.
 fn parse(name: OptionName, value: &[u8]) -> Result<SocketOption> {
     match name {
@@ -120,6 +130,9 @@ fn parse(name: OptionName, value: &[u8]) -> Result<SocketOption> {
         }
         OptionName::NotSentLowat => {
             Ok(SocketOption::from_number(name, i64::from(integer(value)? as u32))?)
+        }
+        OptionName::TypeOfService | OptionName::TimeToLive => {
+            Ok(SocketOption::from_number(name, byte_or_integer(value)?.into())?)
         }
         _ => Ok(SocketOption::from_number(name, integer(value)?.into())?),
     }
@@ -167,6 +180,10 @@ impl World {
         match (level, name) {
             (libc::SOL_SOCKET, libc::SO_REUSEADDR) => options.reuse_address = integer(value)? != 0,
             (libc::SOL_SOCKET, libc::SO_REUSEPORT) => options.reuse_port = integer(value)? != 0,
+            // For routing and filters, of which there are none here.
+            (libc::SOL_SOCKET, libc::SO_MARK) => options.mark = integer(value)?,
+            // Nothing is checked when a socket is bound; the listener's address is.
+            (libc::IPPROTO_IP, libc::IP_FREEBIND) => options.free_bind = integer(value)? != 0,
             (libc::SOL_SOCKET, libc::SO_ZEROCOPY) => match integer(value)? {
                 0 => options.zero_copy = false,
                 1 => options.zero_copy = true,
@@ -241,6 +258,8 @@ impl World {
         Ok(Some(match (level, name) {
             (libc::SOL_SOCKET, libc::SO_REUSEADDR) => options.reuse_address.into(),
             (libc::SOL_SOCKET, libc::SO_REUSEPORT) => options.reuse_port.into(),
+            (libc::SOL_SOCKET, libc::SO_MARK) => options.mark,
+            (libc::IPPROTO_IP, libc::IP_FREEBIND) => options.free_bind.into(),
             (libc::SOL_SOCKET, libc::SO_ZEROCOPY) => options.zero_copy.into(),
             (libc::SOL_SOCKET, libc::SO_SNDBUF) => self.send_buffer(number)? as i32,
             (libc::SOL_SOCKET, libc::SO_RCVBUF) => self.receive_buffer(number)? as i32,

@@ -22,6 +22,7 @@ pub(crate) struct Sysctl {
     synack_retries: Option<u64>,
     retries2: Option<u64>,
     fin_timeout: Option<u64>,
+    min_tso_segs: Option<u64>,
     keepalive_time: Option<u64>,
     keepalive_intvl: Option<u64>,
     keepalive_probes: Option<u64>,
@@ -72,6 +73,7 @@ impl Sysctl {
             synack_retries: number("tcp_synack_retries")?,
             retries2: number("tcp_retries2")?,
             fin_timeout: number("tcp_fin_timeout")?,
+            min_tso_segs: number("tcp_min_tso_segs")?,
             keepalive_time: number("tcp_keepalive_time")?,
             keepalive_intvl: number("tcp_keepalive_intvl")?,
             keepalive_probes: number("tcp_keepalive_probes")?,
@@ -105,6 +107,7 @@ impl Sysctl {
         config.syn_retries = small(self.syn_retries, config.syn_retries);
         config.syn_ack_retries = small(self.synack_retries, config.syn_ack_retries);
         config.retries = small(self.retries2, config.retries);
+        config.least_train = small(self.min_tso_segs, config.least_train);
         let seconds = |value: Option<u64>, default| value.map_or(default, Duration::from_secs);
         config.fin_wait_2 = seconds(self.fin_timeout, config.fin_wait_2);
         config.keepalive_idle = seconds(self.keepalive_time, config.keepalive_idle);

@@ -193,6 +193,9 @@ pub struct Config {
     pub ephemeral_ports: RangeInclusive<u16>,
     /// Initial congestion window in segments (RFC 6928).
     pub initial_window: u8,
+    /// Segments of which a train, at whose end PSH stands, has at least (Linux's
+    /// `tcp_min_tso_segs`).
+    pub least_train: u8,
     /// First retransmission timeout (RFC 6298 §2.1).
     pub initial_rto: Duration,
     /// Least retransmission timeout.
@@ -284,6 +287,7 @@ impl Default for Config {
             ephemeral_ports: 32_768..=65_535,
             congestion: Algorithm::default(),
             initial_window: 10,
+            least_train: 2,
             initial_rto: Duration::from_secs(1),
             min_rto: Duration::from_millis(200),
             max_rto: Duration::from_secs(120),

@@ -1,13 +1,10 @@
 //! Which segments carry the PSH flag. The last one that is there to be sent must (RFC 9293
 //! §3.9.1.2); so does the last one of each train of segments that leave together, because the peer's
 //! receive offload and its application need not wait for more then. A train is what a host with
-//! segmentation offload would hand to its adapter at once: about a millisecond's worth, and at
-//! least two segments.
+//! segmentation offload would hand to its adapter at once: about a millisecond's worth, at least
+//! [`crate::Config::least_train`] segments, and never more than half of the congestion window.
 
 use crate::stack::Stack;
-
-/// Segments of which a train has at least.
-const LEAST: u32 = 2;
 
 /// Bytes of which it has at most.
 const MOST_BYTES: u32 = 65_535;
@@ -27,7 +24,7 @@ impl Train {
     #[inline]
     pub(crate) fn push(&mut self, stack: &Stack, index: usize, last: bool) -> bool {
         self.segments += 1;
-        if self.segments < LEAST {
+        if self.segments == 1 {
             return false;
         }
         if self.goal == 0 {
@@ -52,6 +49,7 @@ impl Stack {
             0 => MOST_BYTES,
             smoothed => (2 * window * 1000 / smoothed).min(MOST_BYTES.into()) as u32,
         };
-        (bytes / mss).max(LEAST)
+        let half = connection.congestion.window / mss / 2;
+        (bytes / mss).max(self.config.least_train.into()).min(half).max(1)
     }
 }

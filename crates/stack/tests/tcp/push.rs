@@ -17,12 +17,12 @@ fn the_last_segment_that_is_there_pushes() {
 }
 
 #[test]
-fn a_window_full_of_segments_pushes_at_its_end() {
-    // Without a measured round trip, all of the initial window is one train.
+fn a_window_full_of_segments_pushes_at_its_half_and_its_end() {
+    // Without a measured round trip, only half of the window limits a train.
     let mut peer = Peer::new();
     let id = peer.accepted();
     peer.write(id, 0, 20_000);
-    assert_eq!(trains(&mut peer), [10]);
+    assert_eq!(trains(&mut peer), [5, 5]);
     peer.expect_silence();
 }
 
