@@ -25,6 +25,7 @@ mod options;
 mod pipe;
 mod poll;
 mod route;
+mod send_buffer;
 mod shared;
 mod socket;
 mod sysctl;

@@ -8,6 +8,7 @@ use millrace_stack::{Algorithm, ConnectionId, ListenerId, OptionName, SocketOpti
 
 use crate::errno::{Errno, Result};
 use crate::info;
+use crate::send_buffer::Limits;
 use crate::socket::Kind;
 use crate::sysctl::Sysctl;
 use crate::world::World;
@@ -72,7 +73,7 @@ pub(crate) struct Options {
 impl Options {
     /// Gives a new connection what its socket was told before there was one.
     pub(crate) fn apply(&self, stack: &mut Stack, id: ConnectionId) -> Result<()> {
-        for &option in &self.set {
+        for &option in self.set.iter().filter(|option| is_the_stacks(option.name())) {
             stack.set_option(id, option)?;
         }
         Ok(())
@@ -87,13 +88,25 @@ impl Options {
         self.set.push(option);
     }
 
-    /// Most bytes that may be written and not acknowledged.
-    pub(crate) fn send_limit(&self, sysctl: &Sysctl) -> usize {
-        match self.get(OptionName::SendBuffer) {
-            Some(SocketOption::SendBuffer(bytes)) => bytes as usize,
-            _ => sysctl.wmem.map_or(usize::MAX, |[_, _, most]| most as usize),
+    /// What bounds the socket's writes.
+    pub(crate) fn limits(&self, sysctl: &Sysctl) -> Limits {
+        let number = |name| self.get(name).and_then(SocketOption::number).map(|n| n as u32);
+        let [_, first, most] = sysctl.wmem.unwrap_or([0, 16_384, 4_194_304]);
+        // 0 leaves the stack's in force.
+        let lowat = number(OptionName::NotSentLowat).filter(|&bytes| bytes > 0);
+        Limits {
+            fixed: number(OptionName::SendBuffer),
+            tuned: [first, most],
+            lowat: lowat.unwrap_or(sysctl.lowat()),
+            least_segments: sysctl.least_segments(),
         }
     }
+}
+
+/// Whether the stack is told. It is not about the size of what is written: a socket counts that
+/// as Linux does ([`crate::send_buffer`]).
+fn is_the_stacks(name: OptionName) -> bool {
+    !matches!(name, OptionName::SendBuffer | OptionName::NotSentLowat)
 }
 
 fn integer(value: &[u8]) -> Result<i32> {
@@ -211,6 +224,7 @@ impl World {
     fn set_stack_option(&mut self, number: RawFd, name: OptionName, value: &[u8]) -> Result<()> {
         let option = parse(name, value)?;
         match self.descriptors.socket(number)?.kind {
+            _ if !is_the_stacks(name) => {}
             Kind::Fresh => {}
             Kind::Listener { id, .. } => self.stack()?.set_listener_option(id, option)?,
             Kind::Stream(ref stream) => {
@@ -339,7 +353,7 @@ impl World {
     /// Gives a new listener what its socket was told.
     pub(crate) fn configure_listener(&mut self, number: RawFd, id: ListenerId) -> Result<()> {
         let set = self.descriptors.socket(number)?.options.set.clone();
-        for option in set {
+        for option in set.into_iter().filter(|option| is_the_stacks(option.name())) {
             self.stack()?.set_listener_option(id, option)?;
         }
         Ok(())

@@ -7,6 +7,7 @@ use millrace_stack::{Ready, Stack, State};
 
 use crate::descriptor::Object;
 use crate::errno::{Errno, Result};
+use crate::send_buffer::Limits;
 use crate::shared::Outcome;
 use crate::socket::{Kind, Socket};
 use crate::world::World;
@@ -65,7 +66,7 @@ impl Epoll {
 }
 
 /// What `poll` would say of a socket (the order of Linux's `tcp_poll`, from its manual pages).
-fn mask(socket: &Socket, stack: Option<&Stack>, limit: usize) -> u32 {
+fn mask(socket: &Socket, stack: Option<&Stack>, limits: &Limits) -> u32 {
     let stream = match &socket.kind {
         Kind::Fresh => return HUP | OUT,
         Kind::Listener { acceptable, .. } => return if *acceptable { IN } else { 0 },
@@ -86,9 +87,11 @@ fn mask(socket: &Socket, stack: Option<&Stack>, limit: usize) -> u32 {
         if stream.readable(stack) > 0 {
             mask |= IN;
         }
-        let queued = stack.info(stream.id).map_or(0, |info| info.send_queue as usize);
-        // Linux wants a third of the buffer free before it says so.
-        if stream.write_shut || over || queued < limit - limit / 3 {
+        let writable = || {
+            let info = stack.tcp_info(stream.id).unwrap_or_default();
+            stream.buffer.is_writable(limits, &info, stream.progress(stack))
+        };
+        if stream.write_shut || over || writable() {
             mask |= OUT;
         }
     }
@@ -102,7 +105,7 @@ impl World {
     fn mask(&self, number: RawFd) -> Result<u32> {
         Ok(match self.descriptors.get(number)? {
             Object::Socket(socket) => {
-                mask(socket, self.stack_ref(), socket.options.send_limit(&self.sysctl))
+                mask(socket, self.stack_ref(), &socket.options.limits(&self.sysctl))
             }
             Object::Pipe(end) if end.writes => {
                 if end.room() > 0 {

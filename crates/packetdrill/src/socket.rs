@@ -12,6 +12,7 @@ use crate::descriptor::Object;
 use crate::errno::{Errno, Result, of_failure};
 use crate::error_queue::ErrorQueue;
 use crate::options::Options;
+use crate::send_buffer::{Progress, SendBuffer};
 use crate::shared::Outcome;
 use crate::world::World;
 
@@ -51,6 +52,7 @@ pub(crate) struct Stream {
     pub(crate) write_shut: bool,
     /// Bytes that the stack has taken.
     pub(crate) written: u64,
+    pub(crate) buffer: SendBuffer,
 }
 
 impl Stream {
@@ -64,6 +66,7 @@ impl Stream {
             read_shut: false,
             write_shut: false,
             written: 0,
+            buffer: SendBuffer::default(),
         }
     }
 
@@ -81,6 +84,18 @@ impl Stream {
     pub(crate) fn readable(&self, stack: &Stack) -> usize {
         let queued = stack.info(self.id).map_or(0, |info| info.receive_queue as usize);
         self.unread.len() + queued
+    }
+
+    /// How far what was written has come.
+    pub(crate) fn progress(&self, stack: &Stack) -> Progress {
+        let (queued, unsent) = stack.info(self.id).map_or((0, 0), |info| {
+            (info.send_queue, info.send_queue.saturating_sub(info.in_flight))
+        });
+        Progress {
+            written: self.written,
+            sent: self.written.saturating_sub(unsent.into()),
+            acknowledged: self.written.saturating_sub(queued.into()),
+        }
     }
 
     /// The error that is still to be told.

@@ -84,6 +84,16 @@ impl Sysctl {
         })
     }
 
+    /// `tcp_notsent_lowat`.
+    pub(crate) fn lowat(&self) -> u32 {
+        self.notsent_lowat.map_or(u32::MAX, |bytes| u32::try_from(bytes).unwrap_or(u32::MAX))
+    }
+
+    /// `tcp_min_tso_segs`.
+    pub(crate) fn least_segments(&self) -> u64 {
+        self.min_tso_segs.unwrap_or(2)
+    }
+
     /// Carries over what has a meaning for the stack.
     pub(crate) fn configure(&self, config: &mut Config) {
         let on = |value: Option<u64>, default: bool| value.map_or(default, |value| value != 0);
@@ -113,9 +123,6 @@ impl Sysctl {
         config.keepalive_idle = seconds(self.keepalive_time, config.keepalive_idle);
         config.keepalive_interval = seconds(self.keepalive_intvl, config.keepalive_interval);
         config.keepalive_count = small(self.keepalive_probes, config.keepalive_count);
-        if let Some(bytes) = self.notsent_lowat {
-            config.notsent_lowat = u32::try_from(bytes).unwrap_or(u32::MAX);
-        }
         if let Some(algorithm) = self.congestion_control.as_ref().and_then(|n| n.parse().ok()) {
             config.congestion = algorithm;
         }
@@ -123,9 +130,8 @@ impl Sysctl {
         if let Some([_, _, most]) = self.rmem {
             config.receive_buffer = bytes(most);
         }
-        if let Some([_, _, most]) = self.wmem {
-            config.send_buffer = bytes(most);
-        }
+        // What a socket takes is counted as Linux counts it, before the stack is asked.
+        config.send_buffer = 1 << 30;
     }
 }
 
@@ -188,9 +194,10 @@ mod tests {
         let folder = Folder::new("none", &[]);
         let sysctl = Sysctl::read(&folder.0).unwrap();
         assert_eq!(sysctl, Sysctl::default());
-        let mut config = Config::default();
+        let mut config = Config { send_buffer: 1 << 30, ..Config::default() };
         sysctl.configure(&mut config);
-        assert_eq!(format!("{config:?}"), format!("{:?}", Config::default()));
+        let whole = Config { send_buffer: 1 << 30, ..Config::default() };
+        assert_eq!(format!("{config:?}"), format!("{whole:?}"));
     }
 
     #[test]

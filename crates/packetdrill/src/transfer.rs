@@ -112,18 +112,25 @@ impl World {
         flags: i32,
         last: bool,
     ) -> Option<Result<Outcome>> {
-        match self.try_send(number, &data[*sent..], flags) {
-            Ok(taken) => {
-                *sent += taken;
-                if *sent == data.len() || last {
-                    self.note_written(number, *sent, flags);
+        loop {
+            match self.try_send(number, &data[*sent..], flags) {
+                Ok(taken) => {
+                    *sent += taken;
+                    if *sent == data.len() || (last && taken == 0) {
+                        self.note_written(number, *sent, flags);
+                    }
+                    if *sent == data.len() {
+                        return Some(Ok(Outcome::value(*sent as i64)));
+                    }
+                    if taken == 0 {
+                        break;
+                    }
+                    // A packet that is full leaves, if it may, before the next one is begun.
+                    self.transmit();
                 }
-                if *sent == data.len() {
-                    return Some(Ok(Outcome::value(*sent as i64)));
-                }
+                Err(error) if *sent == 0 => return Some(Err(error)),
+                Err(_) => return Some(Ok(Outcome::value(*sent as i64))),
             }
-            Err(error) if *sent == 0 => return Some(Err(error)),
-            Err(_) => return Some(Ok(Outcome::value(*sent as i64))),
         }
         match (last, *sent) {
             (false, _) => None,
@@ -152,7 +159,7 @@ impl World {
         }
         let sysctl = self.sysctl.clone();
         let (stack, socket) = self.parts(number)?;
-        let limit = socket.options.send_limit(&sysctl);
+        let limits = socket.options.limits(&sysctl);
         // A socket that never had a connection has a broken pipe, says Linux, not a missing one.
         let Kind::Stream(stream) = &mut socket.kind else { return Err(Errno(libc::EPIPE)) };
         if let Some(error) = stream.take_error(stack) {
@@ -167,7 +174,13 @@ impl World {
             State::Established | State::CloseWait => {}
             _ => return Err(Errno(libc::EPIPE)),
         }
-        let room = limit.saturating_sub(info.send_queue as usize).min(data.len());
+        let progress = stream.progress(stack);
+        let room = stream.buffer.room(&limits, &stack.tcp_info(stream.id)?, progress);
+        if room == 0 && !data.is_empty() {
+            stream.buffer.wait();
+            return Ok(0);
+        }
+        let room = room.min(data.len());
         let taken = stack.write(stream.id, &data[..room])?;
         stream.written += taken as u64;
         Ok(taken)

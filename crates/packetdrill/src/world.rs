@@ -254,7 +254,8 @@ impl World {
         false
     }
 
-    fn transmit(&mut self) -> bool {
+    /// Takes what the stack sends.
+    pub(crate) fn transmit(&mut self) -> bool {
         let now = self.now;
         let mut moved = false;
         let mut batch = TxBatch::new();
@@ -284,25 +285,28 @@ impl World {
         moved
     }
 
-    /// Fills error queues.
+    /// Fills error queues, and tells who waits for room.
     fn report(&mut self) -> bool {
-        let World { stack: Some(stack), descriptors, now, .. } = self else { return false };
+        let World { stack: Some(stack), descriptors, sysctl, now, .. } = self else {
+            return false;
+        };
         let mut some = Vec::new();
         for (number, object) in descriptors.iter_mut() {
             if let Object::Socket(socket) = object
-                && let Kind::Stream(stream) = &socket.kind
-                && let Ok(info) = stack.info(stream.id)
+                && let Kind::Stream(stream) = &mut socket.kind
+                && let Ok(info) = stack.tcp_info(stream.id)
             {
-                let acknowledged = stream.written.saturating_sub(info.send_queue.into());
-                let unsent = info.send_queue.saturating_sub(info.in_flight);
-                let sent = stream.written.saturating_sub(unsent.into());
-                if socket.errors.progress(sent, acknowledged, *now) {
-                    some.push(number);
+                let progress = stream.progress(stack);
+                if socket.errors.progress(progress.sent, progress.acknowledged, *now) {
+                    some.push((number, libc::EPOLLERR as u32));
+                }
+                if stream.buffer.freed(&socket.options.limits(sysctl), &info, progress) {
+                    some.push((number, libc::EPOLLOUT as u32));
                 }
             }
         }
-        for &number in &some {
-            self.note_edge(number, libc::EPOLLERR as u32);
+        for &(number, edge) in &some {
+            self.note_edge(number, edge);
         }
         !some.is_empty()
     }
