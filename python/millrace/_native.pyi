@@ -368,10 +368,12 @@ class Channel:
         `write_queue`: a connection takes no more while so many bytes wait for room.
         `no_delay`: whether new connections send small segments at once.
         `limits`: bounds of the stack, in numbers: connections, time_wait_connections, listeners,
-        datagram_sockets, datagram_queue, neighbours, frame_reserve, send_buffer, receive_buffer,
+        syn_queue, challenge_acks_per_second, out_of_order_frames, datagram_sockets,
+        datagram_queue, neighbours, frame_reserve, send_buffer, receive_buffer,
         initial_window, retries, syn_retries, syn_ack_retries, neighbour_retries, ephemeral_ports
         (first, last); in seconds: initial_rto, min_rto, max_rto, delayed_ack, time_wait,
-        fin_wait_2, neighbour_retry.
+        fin_wait_2, neighbour_retry; and `syn_cookies` ("off", "when-full", "always") and
+        `abort_on_overflow` (whether a full backlog resets what would be accepted).
 
         Raises ValueError or TypeError for what makes no sense, OSError when the port cannot be
         opened: EADDRINUSE when Linux has the address, PermissionError without the capabilities,
@@ -410,20 +412,40 @@ class Channel:
 
     @wait.setter
     def wait(self, value: _Wait) -> None: ...
-    def listen(self, port: int, address: str = "", *, backlog: int = 1024) -> Handle:
+    def listen(
+        self,
+        port: int,
+        address: str = "",
+        *,
+        backlog: int = 1024,
+        syn_queue: int | None = None,
+        fast_open: int = 0,
+        defer_accept: float | None = None,
+    ) -> Handle:
         """Take TCP connections to `port`, at `address` or at any address of the channel's.
 
-        ACCEPTED tells of each. At most `backlog` of them wait between two turns, and as many
-        half-open ones. Raises OSError: EADDRINUSE, EADDRNOTAVAIL for an address that is not the
-        channel's.
+        ACCEPTED tells of each. At most `backlog` of them wait between two turns, and at most
+        `syn_queue` are half-open before SYNs are answered with cookies. With `fast_open` (RFC 7413)
+        as many as it says may be told of, with the data of their SYN, before their handshake has
+        ended; with `defer_accept`, a number of seconds, each is told of when its first data has
+        come, or this time is over. Raises OSError: EADDRINUSE, EADDRNOTAVAIL for an address that is
+        not the channel's.
         """
 
-    def connect(self, remote: _Address, *, local: _Address | None = None) -> Handle:
+    def connect(
+        self,
+        remote: _Address,
+        *,
+        local: _Address | None = None,
+        data: Buffer | None = None,
+    ) -> Handle:
         """Open a TCP connection to `remote`, a (host, port).
 
         CONNECTED or CLOSED tells what came of it; what is written before is sent after. `local` may
-        fix our end. Raises OSError: ENETUNREACH without a route, ENOBUFS when all connections are
-        in use.
+        fix our end. `data` is written at once and goes with the SYN where the server is known to
+        take it (Fast Open, RFC 7413): only for requests that may be repeated, for the server may
+        see them twice. Raises OSError: ENETUNREACH without a route, ENOBUFS when all connections
+        are in use.
         """
 
     def datagram(self, port: int = 0, address: str = "", *, peer: _Address | None = None) -> Handle:

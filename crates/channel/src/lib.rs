@@ -52,8 +52,8 @@ pub use millrace_frames::Held;
 pub use millrace_port::Wait;
 pub use millrace_port::clock::now;
 pub use millrace_stack::{
-    ConnectionInfo, DhcpConfig, DhcpState, Lease, OptionName, ProbeConfig, SocketOption, State,
-    TcpInfo,
+    AcceptOverflow, ConnectionInfo, DhcpConfig, DhcpState, FastOpenConfig, Lease, ListenOptions,
+    OptionName, ProbeConfig, SocketOption, State, SynCookies, TcpInfo,
 };
 pub use open::{KINDS, PortName};
 pub use operations::errno;

@@ -4,7 +4,9 @@ use core::net::{IpAddr, Ipv4Addr, SocketAddr};
 use core::time::Duration;
 use std::io;
 
-use millrace_stack::{ConnectionInfo, Failure, OptionName, SocketId, SocketOption, TcpInfo};
+use millrace_stack::{
+    ConnectionInfo, Failure, ListenOptions, OptionName, SocketId, SocketOption, TcpInfo,
+};
 
 use crate::handle::Inner;
 use crate::{Channel, Handle};
@@ -28,8 +30,17 @@ impl Channel {
     /// `InvalidInput` for port 0 or a backlog of 0, `AddrNotAvailable` when the address is not the
     /// channel's, `AddrInUse`, `QuotaExceeded` when all listeners are in use.
     pub fn listen(&mut self, local: SocketAddr, backlog: u32) -> io::Result<Handle> {
+        self.listen_with(local, ListenOptions::new(backlog))
+    }
+
+    /// As [`Channel::listen`], with a bound for half-open connections, Fast Open (RFC 7413) and
+    /// connections that are told of only when they have data.
+    ///
+    /// # Errors
+    /// As [`Channel::listen`].
+    pub fn listen_with(&mut self, local: SocketAddr, options: ListenOptions) -> io::Result<Handle> {
         self.check_open()?;
-        let id = self.stack.listen(local, backlog)?;
+        let id = self.stack.listen_with(local, options)?;
         self.listeners.push(id);
         Ok(Handle::listener(id))
     }
@@ -45,6 +56,30 @@ impl Channel {
         let id = self.stack.connect(remote, local)?;
         self.adopt(id);
         Ok(Handle::connection(id))
+    }
+
+    /// As [`Channel::connect`], by Fast Open (RFC 7413): what is written in this turn, beginning
+    /// with `data`, goes with the SYN as far as it fits and the server is known to take it; if it
+    /// is not known, it is asked for the next time, and the data waits for the handshake. Returns
+    /// how many bytes of `data` were taken, as [`Channel::write`] does.
+    ///
+    /// Data in a SYN may reach the server's application twice: use it for requests that may be
+    /// repeated (RFC 7413 §6.1).
+    ///
+    /// # Errors
+    /// As [`Channel::connect`].
+    pub fn connect_with_data(
+        &mut self,
+        remote: SocketAddr,
+        local: Option<SocketAddr>,
+        data: &[u8],
+    ) -> io::Result<(Handle, usize)> {
+        self.check_open()?;
+        let (id, _) = self.stack.connect_with_data(remote, local, &[])?;
+        self.adopt(id);
+        let handle = Handle::connection(id);
+        let written = if data.is_empty() { 0 } else { self.write(handle, data)? };
+        Ok((handle, written))
     }
 
     /// Opens a UDP socket. An unspecified address takes datagrams to any of the channel's, port 0

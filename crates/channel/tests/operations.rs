@@ -6,7 +6,7 @@ use std::io::ErrorKind;
 use std::time::Duration;
 
 use common::{CLIENT, Pair, SERVER, bytes, config, pattern};
-use millrace_channel::{Channel, Config, Handle, Kind, State};
+use millrace_channel::{Channel, Config, Handle, Kind, ListenOptions, State};
 use millrace_port::memory::WireConfig;
 
 fn find(told: &[millrace_channel::Completion], kind: Kind, handle: Handle) -> bool {
@@ -25,6 +25,40 @@ fn an_accepted_connection_knows_its_listener() {
     });
     assert_eq!(accepted.unwrap().listener, Some(listener));
     assert_eq!(pair.server.local_address(listener).unwrap().port(), 80);
+    pair.close();
+}
+
+#[test]
+fn fast_open_saves_a_round_trip_once_there_is_a_cookie() {
+    let mut pair = Pair::new();
+    let options = ListenOptions { fast_open: 8, ..ListenOptions::new(8) };
+    pair.server.listen_with(Channel::any(80), options).unwrap();
+    let remote = format!("{SERVER}:80").parse().unwrap();
+    for round in 0..2 {
+        let question = pattern(300);
+        let (client, written) =
+            pair.client.connect_with_data(remote, None, &question[..200]).unwrap();
+        // What is written in the same turn goes along.
+        assert_eq!((written, pair.client.write(client, &question[200..]).unwrap()), (200, 100));
+        let mut got = Vec::new();
+        let mut early = false;
+        pair.until("asked", |pair| {
+            for done in &pair.told_server {
+                match done.kind {
+                    Kind::Accepted => {
+                        let info = pair.server.info(done.handle).unwrap();
+                        early = info.state == State::SynReceived;
+                    }
+                    Kind::Read => got.extend(bytes(&pair.server, done)),
+                    _ => {}
+                }
+            }
+            got.len() == 300
+        });
+        assert_eq!((got, early), (question, round == 1));
+        pair.client.close_handle(client);
+    }
+    assert_eq!(pair.server.stack().counters().fast_open_passive, 1);
     pair.close();
 }
 

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use millrace_channel::{Address, Config, DhcpConfig, Wake};
+use millrace_channel::{Address, Config, DhcpConfig, ListenOptions, Wake};
 use millrace_frames::Hugepages;
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
@@ -111,35 +111,61 @@ impl Channel {
     }
 
     /// Take TCP connections to `port`, at `address` or at any address of the channel's. ACCEPTED
-    /// tells of each. At most `backlog` of them wait between two turns, and as many half-open ones.
+    /// tells of each. At most `backlog` of them wait between two turns, and at most `syn_queue`
+    /// are half-open before SYNs are answered with cookies. With `fast_open` (RFC 7413) as many
+    /// as it says may be told of, with the data of their SYN, before their handshake has ended;
+    /// with `defer_accept`, a number of seconds, each is told of when its first data has come, or
+    /// this time is over.
     ///
     /// Raises OSError: EADDRINUSE, EADDRNOTAVAIL for an address that is not the channel's.
-    #[pyo3(signature = (port, address="", *, backlog=1024))]
+    #[pyo3(signature = (
+        port, address="", *, backlog=1024, syn_queue=None, fast_open=0, defer_accept=None
+    ))]
+    #[expect(clippy::too_many_arguments, reason = "keywords of Python")]
     fn listen(
         &self,
         py: Python<'_>,
         port: u32,
         address: &str,
         backlog: u32,
+        syn_queue: Option<u32>,
+        fast_open: u32,
+        defer_accept: Option<f64>,
     ) -> PyResult<Py<Handle>> {
         let local = SocketAddr::new(options::ip(address)?, options::port(port)?);
-        self.open(py, |channel| channel.listen(local, backlog))
+        let defer_accept =
+            defer_accept.map(|time| options::duration("defer_accept", time)).transpose()?;
+        let options = ListenOptions { backlog, syn_queue, fast_open, defer_accept };
+        self.open(py, |channel| channel.listen_with(local, options))
     }
 
     /// Open a TCP connection to `remote`, a (host, port). CONNECTED or CLOSED tells what came of
-    /// it; what is written before is sent after. `local` may fix our end.
+    /// it; what is written before is sent after. `local` may fix our end. `data` is written at
+    /// once and goes with the SYN where the server is known to take it (Fast Open, RFC 7413): only
+    /// for requests that may be repeated, for the server may see them twice.
     ///
     /// Raises OSError: ENETUNREACH without a route, ENOBUFS when all connections are in use.
-    #[pyo3(signature = (remote, *, local=None))]
+    #[pyo3(signature = (remote, *, local=None, data=None))]
     fn connect(
         &self,
         py: Python<'_>,
         remote: &Bound<'_, PyTuple>,
         local: Option<&Bound<'_, PyTuple>>,
+        data: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Py<Handle>> {
         let remote = options::socket_address(remote)?;
         let local = local.map(options::socket_address).transpose()?;
-        self.open(py, |channel| channel.connect(remote, local))
+        let Some(data) = data else {
+            return self.open(py, |channel| channel.connect(remote, local));
+        };
+        let handle = self.open(py, |channel| {
+            channel.connect_with_data(remote, local, &[]).map(|(handle, _)| handle)
+        })?;
+        if let Err(error) = handle.get().write(data) {
+            handle.get().close()?;
+            return Err(error);
+        }
+        Ok(handle)
     }
 
     /// Open a UDP socket on `port` (0: one that is free). DATAGRAM tells of what comes in. With a

@@ -83,7 +83,7 @@ impl Handle {
     /// Raises BlockingIOError, and takes nothing, while `write_queue` bytes wait already; OSError
     /// (ENOTCONN) when the handle was closed before; BrokenPipeError after shutdown().
     #[inline]
-    fn write(&self, data: &Bound<'_, PyAny>) -> PyResult<usize> {
+    pub(crate) fn write(&self, data: &Bound<'_, PyAny>) -> PyResult<usize> {
         let mut core = self.shared.core()?;
         write::write(&mut core, self.inner, data)
     }
@@ -132,7 +132,7 @@ impl Handle {
 
     /// Close it; what was written is still delivered. Nothing more is told of it. Closing twice is
     /// no error.
-    fn close(&self) -> PyResult<()> {
+    pub(crate) fn close(&self) -> PyResult<()> {
         self.end(|channel| channel.close_handle(self.inner))
     }
 

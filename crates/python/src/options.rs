@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use millrace_channel::{Config, OptionName, SocketOption, Wait};
+use millrace_channel::{AcceptOverflow, Config, OptionName, SocketOption, SynCookies, Wait};
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString, PyTuple};
@@ -93,6 +93,29 @@ pub(crate) fn limits(config: &mut Config, limits: Option<&Bound<'_, PyDict>>) ->
             "send_buffer" => stack.send_buffer = number(&name, &value)?,
             "receive_buffer" => stack.receive_buffer = number(&name, &value)?,
             "initial_window" => stack.initial_window = number(&name, &value)?,
+            "syn_queue" => stack.syn_queue = number(&name, &value)?,
+            "syn_cookies" => {
+                stack.syn_cookies = match value.extract::<String>()?.as_str() {
+                    "off" => SynCookies::Off,
+                    "when-full" => SynCookies::WhenFull,
+                    "always" => SynCookies::Always,
+                    other => {
+                        return Err(PyValueError::new_err(format!(
+                            "syn_cookies is 'off', 'when-full' or 'always', not '{other}'"
+                        )));
+                    }
+                }
+            }
+            "abort_on_overflow" => {
+                stack.accept_overflow = match value.extract()? {
+                    true => AcceptOverflow::Reset,
+                    false => AcceptOverflow::Drop,
+                }
+            }
+            "challenge_acks_per_second" => {
+                stack.challenge_acks_per_second = number(&name, &value)?;
+            }
+            "out_of_order_frames" => stack.out_of_order_frames = number(&name, &value)?,
             "syn_retries" => stack.syn_retries = number(&name, &value)?,
             "syn_ack_retries" => stack.syn_ack_retries = number(&name, &value)?,
             "retries" => stack.retries = number(&name, &value)?,

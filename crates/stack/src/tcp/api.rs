@@ -185,7 +185,6 @@ impl Stack {
         };
         let iss = self.initial_sequence(&tuple, before);
         let ts_offset = self.timestamp_offset(&tuple);
-        let now_ms = self.now_ms;
         let mss = self.own_mss();
         let timeout = self.config.initial_rto.as_micros().min(1 << 31) as u32;
         let connection = &mut self.connections[index];
@@ -194,7 +193,6 @@ impl Stack {
         connection.rtt = Rtt::new(timeout);
         connection.mss = mss;
         connection.ts_offset = ts_offset;
-        connection.ts_recent = ts_offset.wrapping_add(now_ms);
         connection.iss = iss;
         connection.snd_una = iss;
         connection.snd_nxt = iss;

@@ -126,6 +126,11 @@ impl Stack {
             return Stop::Done;
         }
         let passive = connection.state == State::SynReceived;
+        if !passive && connection.snd_nxt == connection.iss {
+            // What a SYN-ACK may echo begins here.
+            self.connections[index].ts_recent = self.timestamp(index);
+        }
+        let connection = &self.connections[index];
         let options = self.syn_options(index, passive);
         let bits = if passive { Bits::SYN | Bits::ACK } else { Bits::SYN };
         let seq = connection.iss;
