@@ -45,6 +45,9 @@ pub struct TcpFeatures {
     pub rto_restart: bool,
     /// Segments are spread over the round trip.
     pub pacing: bool,
+    /// Acknowledgements go at once where a sender needs them, and are delayed for as long as was
+    /// learned; without it each second segment has one and the others wait for `delayed_ack`.
+    pub quick_ack: bool,
 }
 
 impl Default for TcpFeatures {
@@ -62,6 +65,7 @@ impl Default for TcpFeatures {
             undo: true,
             rto_restart: true,
             pacing: true,
+            quick_ack: true,
         }
     }
 }

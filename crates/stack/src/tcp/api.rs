@@ -261,6 +261,23 @@ impl Stack {
     #[inline]
     pub fn write(&mut self, id: ConnectionId, data: &[u8]) -> io::Result<usize> {
         let index = self.entry(id)?;
+        self.connections[index].flags.clear(Flags::MORE);
+        self.append(index, data)
+    }
+
+    /// As [`Stack::write`], and says that more follows: what does not fill a segment waits for it
+    /// (`MSG_MORE`), for at most as long as `TCP_CORK` lets it.
+    ///
+    /// # Errors
+    /// As [`Stack::write`].
+    pub fn write_more(&mut self, id: ConnectionId, data: &[u8]) -> io::Result<usize> {
+        let index = self.entry(id)?;
+        self.connections[index].flags.set(Flags::MORE);
+        self.append(index, data)
+    }
+
+    #[inline]
+    fn append(&mut self, index: usize, data: &[u8]) -> io::Result<usize> {
         let connection = &self.connections[index];
         if connection.flags.has(Flags::FIN_QUEUED)
             || matches!(connection.state, State::Closed | State::TimeWait)
@@ -304,6 +321,9 @@ impl Stack {
         let frame = self.connections[index].take_received(&mut self.arena);
         if frame.is_some() {
             self.window_update(index);
+            if self.connections[index].receive_bytes == 0 {
+                self.read_everything(index);
+            }
         }
         Ok(frame)
     }

@@ -40,6 +40,15 @@ impl Stack {
         room.min(lowat.saturating_sub(connection.unsent())) as usize
     }
 
+    /// Data has left: room may have come where what is unsent is bounded.
+    pub(crate) fn tell_unsent_room(&mut self, index: usize) {
+        if self.settings(index).notsent_lowat != u32::MAX
+            && !self.connections[index].flags.has(Flags::IN_STARVED)
+        {
+            self.tell_room(index);
+        }
+    }
+
     /// Tells who waits for room, if there is enough for it to be worth while: a third of the
     /// buffer, and half of the unsent bytes that are allowed (as Linux's `sk_stream_is_writeable`
     /// and `tcp_stream_memory_free` have it).

@@ -4,6 +4,7 @@ use millrace_frames::{Arena, Frame, Owners};
 use millrace_wire::seq::Seq;
 
 use super::congestion::{Algorithm, Congestion};
+use super::quickack::QuickAck;
 use super::rtt::Rtt;
 use super::traffic::Traffic;
 use crate::address::Word;
@@ -114,6 +115,8 @@ bits! {
         SEND_SYN = 1 << 6;
         /// The pacing deadline is set.
         PACING_ARMED = 1 << 7;
+        /// What was received and not acknowledged ends a write of the peer's.
+        PUSHED = 1 << 8;
         /// The rexmit timer is a persist timer (RFC 9293 §3.8.6.1).
         PERSIST = 1 << 9;
         /// Send a window probe.
@@ -153,7 +156,7 @@ bits! {
         REPORT_DUPLICATE = 1 << 26;
         /// Its settings differ from the stack's: see [`super::settings`].
         CUSTOM = 1 << 27;
-        /// Partial segments wait for more ([`super::cork`]).
+        /// Partial segments wait for more ([`super::nagle`]).
         CORK = 1 << 28;
         /// The last write said that more follows.
         MORE = 1 << 29;
@@ -365,6 +368,7 @@ pub(crate) struct Connection {
     /// How often `snd_una` and `rcv_nxt` have gone once around, for totals of 64 bits.
     pub(crate) acked_wraps: u8,
     pub(crate) received_wraps: u8,
+    pub(crate) quick_ack: QuickAck,
 }
 
 const _: () = assert!(core::mem::size_of::<Connection>() == 256);
@@ -426,6 +430,7 @@ impl Connection {
         algorithm: Algorithm::Cubic,
         acked_wraps: 0,
         received_wraps: 0,
+        quick_ack: QuickAck::EMPTY,
     };
 
     /// Bytes sent and not acknowledged (FIN included), by the sender's current position.

@@ -214,7 +214,7 @@ impl Stack {
             snd_wscale: connection.snd_shift,
             rcv_wscale: connection.rcv_shift,
             rto: connection.rtt.backed_off(self.rtt_bounds),
-            ato: self.delayed_ack_us(index),
+            ato: connection.quick_ack.between_us(),
             snd_mss: mss,
             rcv_mss: self.received_mss(index),
             unacked: segments(flight),

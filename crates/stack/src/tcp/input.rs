@@ -229,6 +229,9 @@ impl Stack {
             self.abort_connection(index, Failure::Aborted);
             return self.drop_chain(frame);
         }
+        if segment.has(Bits::PSH) {
+            connection.flags.set(Flags::PUSHED);
+        }
         self.text(index, seq, len, fin, frame);
     }
 
@@ -272,6 +275,7 @@ impl Stack {
             // A gap: the acknowledgement must go at once, one for each segment, so that the
             // peer counts them (RFC 5681 §4.2).
             connection.acks_owed = connection.acks_owed.saturating_add(1);
+            self.enter_quick_ack(index);
             self.push_out(index);
             if len > 0 {
                 match self.keep_out_of_order(index, frame) {
@@ -292,6 +296,10 @@ impl Stack {
                 self.counters.drop_tcp_receive_queue_full += 1;
                 return self.drop_chain(frame);
             }
+            let piece = match self.arena.meta(frame).gso_size {
+                0 => len,
+                size => size.into(),
+            };
             let wanted = !connection.flags.has(Flags::READ_SHUT);
             connection.append_received(&mut self.arena, frame);
             if wanted {
@@ -303,8 +311,9 @@ impl Stack {
             // something new, and the peer would take the rest of them for another loss.
             connection.acks_owed = connection.acks_owed.min(1);
             if connection.out_of_order.is_empty() {
-                self.acknowledge_text(index);
+                self.acknowledge_text(index, piece);
             } else {
+                self.data_came(index, piece);
                 self.fill_gap(index);
                 self.acknowledge_now(index);
             }
@@ -365,6 +374,7 @@ impl Stack {
             self.counters.drop_tcp_duplicate += 1;
             self.counters.duplicates += 1;
             self.report_duplicate(index, segment.seq, end);
+            self.enter_quick_ack(index);
             if self.connections[index].state == State::TimeWait {
                 // The peer's FIN again: our last acknowledgement was lost (RFC 9293 §3.10.7.4).
                 self.arm_expiry(index, self.config.time_wait);
@@ -384,12 +394,14 @@ impl Stack {
         self.push_out(index);
     }
 
-    /// Text came in order: at least every second full segment is acknowledged at once, the rest
-    /// may ride on data (RFC 9293 §3.8.6.3).
+    /// Text came in order, in segments of `piece` bytes: more than one full segment is acknowledged
+    /// at once, the rest may ride on data (RFC 9293 §3.8.6.3).
     #[inline]
-    pub(crate) fn acknowledge_text(&mut self, index: usize) {
+    pub(crate) fn acknowledge_text(&mut self, index: usize, piece: u32) {
+        self.data_came(index, piece);
         let connection = &self.connections[index];
-        if connection.unacknowledged >= 2 * u32::from(connection.mss) {
+        if connection.unacknowledged > connection.quick_ack.full_segment() || connection.is_quick()
+        {
             self.acknowledge_now(index);
         } else if !connection.flags.has(Flags::DELACK_ARMED) {
             self.arm_delayed_ack(index);

@@ -1,6 +1,8 @@
 //! When a small segment waits (RFC 9293 §3.7.4), with Minshall's modification (appendix A.3 there):
 //! only while another small segment is unacknowledged. A large write then does not wait for a
 //! delayed acknowledgement with its last bytes, and a run of tiny writes is still gathered.
+//!
+//! `TCP_CORK`, and a write that says that more follows, let it wait in any case, up to a ceiling.
 
 use millrace_wire::seq::Seq;
 
@@ -12,11 +14,27 @@ impl Stack {
     #[inline]
     pub(crate) fn nagle_holds(&self, index: usize) -> bool {
         let connection = &self.connections[index];
-        if connection.flags.has(Flags::NO_DELAY.with(Flags::FIN_QUEUED)) {
+        if connection.flags.has(Flags::FIN_QUEUED.with(Flags::FORCE)) {
+            return false;
+        }
+        if connection.flags.has(Flags::CORK.with(Flags::MORE)) {
+            return true;
+        }
+        if connection.flags.has(Flags::NO_DELAY) || connection.snd_una == connection.snd_nxt {
             return false;
         }
         let small = self.transfer(index).and_then(|transfer| transfer.small_until);
         small.is_some_and(|end| connection.snd_una.lt(end))
+    }
+
+    /// What the connection has waits for more, and nothing is under way whose acknowledgement would
+    /// set it going: it leaves when the persist timer runs out, as in Linux.
+    pub(crate) fn cork_ceiling(&mut self, index: usize) {
+        let connection = &mut self.connections[index];
+        if connection.snd_una == connection.snd_nxt && !connection.flags.has(Flags::REXMIT_ARMED) {
+            connection.flags.set(Flags::PERSIST);
+            self.arm_retransmission(index);
+        }
     }
 
     /// Remembers a segment that is less than a whole one, up to `end`.

@@ -19,7 +19,7 @@ use crate::neighbour::{NeighbourRef, Resolution};
 use crate::stack::Stack;
 
 /// Frames in one super-segment, at most: what a port can gather in one call.
-const MOST_FRAMES: u16 = 40;
+const MOST_FRAMES: u16 = 46;
 
 /// By so much of the receive buffer may the roundings of scaled windows exceed it.
 pub(crate) const ROUNDING: u32 = 16;
@@ -264,7 +264,7 @@ impl Stack {
             let connection = &mut self.connections[index];
             let by_congestion = connection.congestion.window.saturating_sub(in_flight);
             let by_peer = connection.snd_wnd.saturating_sub(flight);
-            let usable = by_congestion.min(by_peer).min(unsent);
+            let mut usable = by_congestion.min(by_peer).min(unsent);
             let mss = u32::from(connection.mss);
             if usable < mss.min(unsent) {
                 // The window takes less than a whole segment (or than all there is). Silly
@@ -287,8 +287,13 @@ impl Stack {
                     }
                     return Stop::Done;
                 }
-            } else if unsent < mss && flight > 0 && self.nagle_holds(index) {
-                return Stop::Done;
+            } else if !usable.is_multiple_of(mss) && (usable < unsent || self.nagle_holds(index)) {
+                // Whole segments only.
+                usable -= usable % mss;
+                if usable == 0 {
+                    self.cork_ceiling(index);
+                    return Stop::Done;
+                }
             }
             if !self.may_leave(index) {
                 return Stop::Done;
@@ -304,7 +309,11 @@ impl Stack {
             let connection = &mut self.connections[index];
             connection.flags.clear(Flags::FORCE);
             let end = connection.snd_nxt;
-            if usable == unsent && !unsent.is_multiple_of(mss) && end.ge(connection.snd_end) {
+            if usable == unsent
+                && !unsent.is_multiple_of(mss)
+                && end.ge(connection.snd_end)
+                && !connection.flags.has(Flags::NO_DELAY)
+            {
                 self.note_small(index, end);
             }
         }
@@ -416,7 +425,11 @@ impl Stack {
         let meta = *self.arena.meta(cursor);
         let into = (seq - Seq(meta.mark)).max(0) as u32;
         let gso = self.config.tx_gso;
-        let limit = if gso > 0 && super_ { most.min(gso) } else { most.min(mss) };
+        let limit = match gso > 0 && super_ {
+            true if most > gso => gso / mss * mss,
+            true => most,
+            false => most.min(mss),
+        };
         let whole = into == 0
             && u32::from(meta.len) <= limit
             && !self.arena.owners(cursor).intersects(Owners::TRANSMIT);
@@ -466,16 +479,15 @@ impl Stack {
         let connection = &self.connections[index];
         let end = seq + len;
         let mut bits = Bits::ACK;
-        if push || len > mss {
-            bits |= Bits::PSH;
-        }
+        let last = end == connection.snd_end && !connection.flags.has(Flags::MORE);
+        let push = push || last || len > mss;
         let mut next_seq = end;
-        if end == connection.snd_end {
+        if fin && end == connection.snd_end {
+            bits |= Bits::FIN;
+            next_seq += 1;
+        }
+        if self.pushes(index, push, end) {
             bits |= Bits::PSH;
-            if fin {
-                bits |= Bits::FIN;
-                next_seq += 1;
-            }
         }
         let mut options = OptionWriter::new();
         self.segment_options(index, len, &mut options);
@@ -492,6 +504,12 @@ impl Stack {
         let len = (next - connection.snd_nxt) as u32;
         connection.snd_nxt = next;
         connection.last_sent = now_us;
+        let since = (self.tick as u32).wrapping_sub(connection.traffic.last_data_recv);
+        connection.quick_ack.data_left(since);
+        if connection.flags.has(Flags::WANT_WRITE) {
+            self.tell_unsent_room(index);
+        }
+        let connection = &mut self.connections[index];
         if !connection.flags.has(Flags::REXMIT_ARMED) || connection.flags.has(Flags::PERSIST) {
             connection.flags.clear(Flags::PERSIST);
             self.arm_retransmission(index);
@@ -547,7 +565,8 @@ impl Stack {
                 connection.acks_owed = 0;
             }
             connection.unacknowledged = 0;
-            connection.flags.clear(Flags::DELACK_ARMED);
+            connection.flags.clear(Flags::DELACK_ARMED.with(Flags::PUSHED));
+            connection.quick_ack.acknowledged();
             ack = connection.rcv_nxt;
         }
         let transport_len = (tcp::HEADER_LEN + segment.options.len()) as u32 + segment.len;

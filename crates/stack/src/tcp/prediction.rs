@@ -55,23 +55,26 @@ impl Stack {
         let connection = &mut self.connections[index];
         connection.snd_wnd = u32::from(segment.window) << connection.snd_shift;
         connection.snd_wl1 = segment.seq;
-
         connection.max_window = connection.max_window.max(connection.snd_wnd);
 
         let meta = self.arena.meta_mut(frame);
         meta.mark = segment.seq.0;
+        let piece = if meta.gso_size == 0 { len } else { meta.gso_size.into() };
         connection.receive.head = frame;
         connection.receive.tail = frame;
         connection.receive_frames = 1;
         connection.receive_bytes = len;
         connection.advance_received(len);
         connection.unacknowledged += len;
+        if segment.has(Bits::PSH) {
+            connection.flags.set(Flags::PUSHED);
+        }
         debug_assert!(self.arena.owners(frame).contains(Owners::RECEIVED));
         if connection.unsent() > 0 {
             self.push_out(index);
         }
         self.tell(index, Ready::READABLE);
-        self.acknowledge_text(index);
+        self.acknowledge_text(index, piece);
         true
     }
 }

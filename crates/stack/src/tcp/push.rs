@@ -3,6 +3,9 @@
 //! receive offload and its application need not wait for more then. A train is what a host with
 //! segmentation offload would hand to its adapter at once: about a millisecond's worth, at least
 //! [`crate::Config::least_train`] segments, and never more than half of the congestion window.
+//! And half of the peer's window does not go without one.
+
+use millrace_wire::seq::Seq;
 
 use crate::stack::Stack;
 
@@ -39,6 +42,19 @@ impl Train {
 }
 
 impl Stack {
+    /// Whether the segment that ends at `end` carries the flag: for what is known of it already, or
+    /// because half of the peer's largest window has gone without one.
+    #[inline]
+    pub(crate) fn pushes(&mut self, index: usize, known: bool, end: Seq) -> bool {
+        let connection = &self.connections[index];
+        let Some(transfer) = self.transfers.get_mut(connection.transfer) else { return known };
+        if known || (end - transfer.pushed).max(0) as u32 > connection.max_window / 2 {
+            transfer.pushed = transfer.pushed.max(end);
+            return true;
+        }
+        false
+    }
+
     /// Segments of a train: what leaves in a millisecond at twice the rate of a window in each
     /// round trip.
     fn train_goal(&self, index: usize) -> u32 {

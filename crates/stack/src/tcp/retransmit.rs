@@ -22,6 +22,9 @@ impl Stack {
         let len = (end - start) as u32;
         let transfer = self.transfer_mut(index);
         let idle = transfer.sent.is_empty();
+        if idle {
+            transfer.pushed = start;
+        }
         let snapshot = transfer.delivery.sent(now_us, idle, before + len);
         transfer.sent.push(Sent {
             start,

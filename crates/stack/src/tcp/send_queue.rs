@@ -20,8 +20,10 @@ impl Connection {
     ) -> usize {
         let mut left = &data[..data.len().min(room)];
         let most = arena.frame_size() - Arena::HEADROOM;
-        // A frame is a segment, or is filled where the port cuts super-segments.
-        let fill = if config.tx_gso > 0 { most } else { most.min(usize::from(self.mss)) };
+        // A frame is a segment, or several where the port cuts super-segments, so that those can
+        // be cut without a remainder.
+        let mss = usize::from(self.mss);
+        let fill = if config.tx_gso > 0 && most > mss { most / mss * mss } else { most.min(mss) };
         let mut written = 0;
         while !left.is_empty() {
             let tail = self.send.tail;

@@ -98,7 +98,7 @@ impl Stack {
     }
 
     pub(crate) fn arm_delayed_ack(&mut self, index: usize) {
-        let delay = self.delayed_ack_ticks;
+        let delay = self.delayed_ack_ticks(index);
         let connection = &mut self.connections[index];
         connection.delack_at = (self.tick as u32).wrapping_add(delay);
         connection.flags.set(Flags::DELACK_ARMED);
@@ -123,6 +123,7 @@ impl Stack {
         if connection.flags.has(Flags::DELACK_ARMED) && due(connection.delack_at) {
             connection.flags.clear(Flags::DELACK_ARMED);
             self.counters.delayed_acks += 1;
+            self.delay_in_vain(index);
             self.acknowledge_now(index);
         }
         let connection = &mut self.connections[index];
@@ -200,11 +201,16 @@ impl Stack {
         if over.unwrap_or(connection.retries >= most) {
             return self.gave_up(index);
         }
+        if connection.flags.has(Flags::PERSIST) && connection.snd_wnd > 0 {
+            // Something may be sent, and then its own timer runs.
+            connection.flags.set(Flags::FORCE);
+            self.arm_retransmission(index);
+            return self.push_out(index);
+        }
         connection.retries += 1;
         connection.rtt.back_off();
         if connection.flags.has(Flags::PERSIST) {
-            let probe = if connection.snd_wnd == 0 { Flags::PROBE } else { Flags::FORCE };
-            connection.flags.set(probe);
+            connection.flags.set(Flags::PROBE);
             self.arm_retransmission(index);
             self.push_out(index);
             return;

@@ -15,7 +15,7 @@ pub(crate) struct Traffic {
     /// Those with payload.
     pub(crate) data_segs_in: u32,
     pub(crate) data_segs_out: u32,
-    /// When payload, and when anything, came last.
+    /// When payload in order, and when anything, came last.
     pub(crate) last_data_recv: u32,
     pub(crate) last_recv: u32,
 }
@@ -41,7 +41,6 @@ impl Traffic {
         self.last_recv = tick as u32;
         if payload > 0 {
             self.data_segs_in = self.data_segs_in.wrapping_add(segments);
-            self.last_data_recv = tick as u32;
         }
     }
 

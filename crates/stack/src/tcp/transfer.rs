@@ -45,6 +45,8 @@ pub(crate) struct Transfer {
     pub(crate) small_until: Option<Seq>,
     /// What congestion control has learned.
     pub(crate) congestion: Private,
+    /// End of the last segment with PSH.
+    pub(crate) pushed: Seq,
     /// Settings that differ from the stack's.
     pub(crate) settings: Option<Box<Settings>>,
     /// Keepalive probes that wait for an answer.

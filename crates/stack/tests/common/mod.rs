@@ -10,7 +10,7 @@ pub mod peer;
 
 use core::time::Duration;
 use millrace_frames::{Arena, ArenaConfig, Hugepages};
-use millrace_stack::{Algorithm, Config, InterfaceAddress};
+use millrace_stack::{Algorithm, Config, InterfaceAddress, TcpFeatures};
 
 /// An arena of small pages: tests make many.
 pub fn arena(frames: u32) -> Arena {
@@ -33,6 +33,8 @@ pub fn config() -> Config {
         neighbour_reachable: Duration::from_secs(1_000_000),
         // Halves are easier to follow than seven tenths; each algorithm has tests of its own.
         congestion: Algorithm::NewReno,
+        // One rule for all acknowledgements is easier to follow; heuristics have tests of their own.
+        tcp: TcpFeatures { quick_ack: false, ..TcpFeatures::default() },
         ..Config::default()
     }
 }

@@ -27,6 +27,7 @@ fn full_segments_do_not_wait() {
     peer.expect_data(11, 1000);
     peer.expect_data(1011, 1000);
     peer.expect_silence();
+    // Only the small segment held it back (Minshall), not the full ones behind it.
     peer.send(ACK, 1, 11, &[]);
     peer.expect_data(2011, 500);
 }
@@ -94,4 +95,34 @@ fn a_shutdown_sends_what_waits() {
     peer.shutdown_write(id);
     let last = peer.expect(FIN | ACK);
     assert_eq!((last.seq, last.payload.len()), (11, 10));
+}
+
+#[test]
+fn the_end_of_a_large_write_does_not_wait_for_its_beginning() {
+    let mut peer = Peer::new();
+    let id = peer.accepted();
+    peer.write(id, 0, 2500);
+    peer.expect_data(1, 1000);
+    peer.expect_data(1001, 1000);
+    peer.expect_data(2001, 500);
+    peer.write(id, 2500, 10);
+    peer.expect_silence();
+    peer.send(ACK, 1, 2501, &[]);
+    peer.expect_data(2501, 10);
+}
+
+#[test]
+fn a_super_segment_leaves_the_small_end_behind() {
+    let mut peer = Peer::with(|config| {
+        config.tx_gso = 65_535;
+        config.tx_checksum = true;
+    });
+    let id = peer.accepted();
+    peer.write(id, 0, 10);
+    peer.expect_data(1, 10);
+    peer.write(id, 10, 3300);
+    assert_eq!(peer.expect_data(11, 3000).gso_size, 1000);
+    peer.expect_silence();
+    peer.send(ACK, 1, 3011, &[]);
+    peer.expect_data(3011, 300);
 }

@@ -9,6 +9,28 @@ fn trains(peer: &mut Peer) -> Vec<usize> {
 }
 
 #[test]
+fn half_of_the_largest_window_does_not_go_without_it() {
+    let mut peer = Peer::with(|config| config.tcp.pacing = false);
+    peer.window = 8000;
+    let id = peer.accepted();
+    peer.write(id, 0, 20_000);
+    assert_eq!(trains(&mut peer), [5, 3]);
+}
+
+#[test]
+fn a_super_segment_has_it_always() {
+    let mut peer = Peer::with(|config| {
+        config.tx_gso = 65_535;
+        config.tx_checksum = true;
+        config.initial_window = 4;
+    });
+    let id = peer.accepted();
+    peer.write(id, 0, 50_000);
+    let first = peer.expect_data(1, 4000);
+    assert!(first.flags.contains(PSH) && first.gso_size == 1000);
+}
+
+#[test]
 fn the_last_segment_that_is_there_pushes() {
     let mut peer = Peer::new();
     let id = peer.accepted();

@@ -1,0 +1,46 @@
+//! `TCP_NOTSENT_LOWAT`: how much may wait unsent.
+
+use millrace_stack::{Ready, SocketOption};
+
+use crate::common::peer::{ACK, Peer, pattern};
+
+#[test]
+fn writes_take_what_may_wait_unsent() {
+    let mut peer = Peer::new();
+    let id = peer.accepted();
+    peer.stack.set_option(id, SocketOption::NotSentLowat(4000)).unwrap();
+    assert_eq!(peer.stack.write_room(id).unwrap(), 4000);
+    assert_eq!(peer.stack.write(id, &pattern(0, 10_000)).unwrap(), 4000);
+    assert_eq!(peer.stack.write_room(id).unwrap(), 0);
+    peer.take();
+    // All of it is on the way, and the window takes more.
+    assert_eq!(peer.ready(id), Ready::WRITABLE);
+    assert_eq!(peer.stack.write_room(id).unwrap(), 4000);
+}
+
+#[test]
+fn room_is_told_when_half_of_it_has_left() {
+    let mut peer = Peer::new();
+    let id = peer.accepted();
+    peer.stack.set_option(id, SocketOption::NotSentLowat(4000)).unwrap();
+    for at in [0, 4000, 8000] {
+        peer.stack.write(id, &pattern(at, 4000)).unwrap();
+        peer.take();
+    }
+    // The window took ten segments, two wait.
+    assert_eq!(peer.stack.tcp_info(id).unwrap().notsent_bytes, 2000);
+    peer.ready(id);
+    assert_eq!(peer.stack.write(id, &pattern(12_000, 4000)).unwrap(), 2000);
+    peer.take();
+    assert!(peer.ready(id).is_empty());
+    peer.send(ACK, 1, 1001, &[]);
+    peer.take();
+    assert_eq!(peer.ready(id), Ready::WRITABLE);
+}
+
+#[test]
+fn the_configuration_sets_it_for_all() {
+    let mut peer = Peer::with(|config| config.notsent_lowat = 3000);
+    let id = peer.accepted();
+    assert_eq!(peer.stack.write(id, &pattern(0, 10_000)).unwrap(), 3000);
+}
