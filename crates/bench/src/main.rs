@@ -4,6 +4,7 @@
 //! has no stable interface.
 #![forbid(unsafe_code)]
 
+mod attack;
 mod epoll;
 mod floor;
 mod flows;
@@ -13,9 +14,11 @@ mod options;
 mod ports;
 mod server;
 mod stack;
+mod visitors;
 
 use std::net::SocketAddr;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use millrace_channel::Channel;
 use options::{Failure, Options, Wait};
@@ -30,6 +33,12 @@ usage: millrace-bench COMMAND [--OPTION VALUE]...
           --port KIND:INTERFACE  --address A/N  [--listen PORT]  [--wait sleep|spin]
           [--body BYTES]
   http    serve HTTP on a channel, Millrace's native arm; options as for floor
+          [--report SECONDS]  (print counters so often)
+  visitors  well-behaved clients at a rate, over the kernel's TCP
+          --to IP:PORT  --seconds N  [--rate N]  [--new-rate N]  [--clients N]  [--body BYTES]
+  attack  a hostile peer
+          --kind NAME  --to IP:PORT  --seconds N  [--pps N]  [--connections N]  [--seed N]
+          [--port INTERFACE  --to-mac MAC  --from-mac MAC  --sources A/N  --client A]
   bulk    send as much as goes, by our stack or, without --port, by the kernel's
           [--port KIND:INTERFACE  --address A/N]  --to IP:PORT  --congestion NAME  --seconds N
           [--buffer BYTES]
@@ -56,6 +65,8 @@ fn main() -> ExitCode {
         Some("epoll") => epoll(arguments),
         Some("floor") => floor(arguments),
         Some("http") => http_server(arguments),
+        Some("attack") => attack::run(arguments),
+        Some("visitors") => visitors::run(arguments),
         Some("bulk") => flows::bulk(arguments),
         Some("short") => flows::short(arguments),
         Some("sink") => flows::sink(arguments),
@@ -109,7 +120,8 @@ fn floor(arguments: impl Iterator<Item = String>) -> Result<(), Failure> {
 }
 
 fn http_server(arguments: impl Iterator<Item = String>) -> Result<(), Failure> {
-    let options = Options::parse(arguments, &["port", "address", "listen", "wait", "body"])?;
+    let options =
+        Options::parse(arguments, &["port", "address", "listen", "wait", "body", "report"])?;
     let port: millrace_channel::PortName = options.required("port")?;
     let listen = options.value("listen", 80)?;
     let wait = options.value("wait", Wait::Sleep)?;
@@ -121,5 +133,11 @@ fn http_server(arguments: impl Iterator<Item = String>) -> Result<(), Failure> {
     let failed = |error| Failure::of(format!("http on {port}"), error);
     let channel = Channel::open_port(&port, config).map_err(failed)?;
     let mut server = server::Server::new(channel, listen, body).map_err(failed)?;
+    let report: f64 = options.value("report", 0.0)?;
+    if report > 0.0 {
+        let every = Duration::try_from_secs_f64(report)
+            .map_err(|error| Failure::Usage(format!("--report {report}: {error}")))?;
+        return server.serve_reporting(every).map_err(failed);
+    }
     server.serve().map_err(failed)
 }

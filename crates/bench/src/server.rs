@@ -5,7 +5,7 @@
 
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use millrace_channel::{Channel, Completion, Completions, Handle, Kind};
 
@@ -54,6 +54,45 @@ impl Server {
             self.channel.turn(&mut batch, None)?;
             self.answer(&batch)?;
         }
+    }
+
+    /// Serves for ever, and prints a line of JSON with all counters so often.
+    ///
+    /// # Errors
+    /// When the port is of no more use.
+    pub fn serve_reporting(&mut self, every: Duration) -> io::Result<()> {
+        let mut batch = Completions::new();
+        let mut next = Instant::now() + every;
+        loop {
+            let left = next.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                self.report();
+                next = Instant::now() + every;
+            }
+            self.channel.turn(&mut batch, Some(left))?;
+            self.answer(&batch)?;
+        }
+    }
+
+    fn report(&mut self) {
+        let port = self.channel.statistics();
+        let frame_size = self.channel.stack().arena().frame_size();
+        let mut figures = vec![
+            ("at_ns", millrace_port::clock::now().as_nanos()),
+            ("frames", self.channel.total_frames() as u64),
+            ("frames_free", self.channel.free_frames() as u64),
+            ("frame_size", frame_size as u64),
+            ("connections", self.channel.connections() as u64),
+            ("connections_most", self.channel.capacity() as u64),
+            ("partial_bytes", self.partial.iter().map(|part| part.capacity() as u64).sum()),
+            ("port_rx_packets", port.rx_packets),
+        ];
+        figures.extend(port.drops.iter().copied());
+        figures.extend(self.channel.counters().iter());
+        figures.extend(self.channel.stack().counters().iter());
+        let fields: Vec<String> =
+            figures.iter().map(|(name, value)| format!("\"{name}\": {value}")).collect();
+        println!("{{{}}}", fields.join(", "));
     }
 
     /// Serves until `stop` is set, which is looked at as often as every `look`.

@@ -84,7 +84,9 @@ def links(
     arm: Annotated[
         list[str] | None, typer.Option(metavar="NAME", help="millrace, linux; repeatable.")
     ] = None,
-    seconds: Annotated[float, typer.Option(help="Length of one flow.", min=0.5)] = 5.0,
+    seconds: Annotated[
+        float | None, typer.Option(help="Length of one flow: 5, with --fairness 20.", min=0.5)
+    ] = None,
     repeat: Annotated[int, typer.Option(help="Flows in each cell.", min=1)] = 3,
     seed: Annotated[int, typer.Option(help="The wires' dice.", min=0)] = 1,
     port: Annotated[str, typer.Option(help="Our stack's: af_packet or af_xdp.")] = "af_packet",
@@ -134,8 +136,9 @@ def links(
         )
         title = "Short flows: time from connecting to the peer's end"
     else:
+        length = seconds or (20.0 if fairness else 5.0)
         if quick:
-            seconds, repeat = min(seconds, 2.0), 1
+            length, repeat = min(length, 2.0), 1
         narrow = quick or fairness
         usual = (20.0,) if fairness else bench.ROUND_TRIPS_MS
         cells = bench.cells(
@@ -147,11 +150,11 @@ def links(
             rates_mbit=rates or ((100.0,) if narrow else bench.RATES_MBIT),
         )
         if fairness:
-            outcome = bench.fairness(cells, port=port, seconds=seconds, repeat=repeat, seed=seed)
+            outcome = bench.fairness(cells, port=port, seconds=length, repeat=repeat, seed=seed)
             title = "Ours and Linux's flow on one link"
         else:
             outcome = bench.measure(
-                cells, port=port, seconds=seconds, repeat=repeat, seed=seed, arms=arm or bench.ARMS
+                cells, port=port, seconds=length, repeat=repeat, seed=seed, arms=arm or bench.ARMS
             )
             title = "One flow over a bad link"
     show(outcome.rows, title=title, json_file=json_file)
@@ -160,5 +163,66 @@ def links(
     with aside:
         if outcome.compared:
             show(outcome.compared, title="Millrace beside Linux")
+        for note in outcome.notes:
+            print(note)
+
+
+@app.command()
+def attack(
+    json_file: JsonOption = None,
+    kind: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="syn, rst-near, slow-readers, ...; repeatable."),
+    ] = None,
+    arm: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="millrace, linux; repeatable.")
+    ] = None,
+    pps: Annotated[
+        int, typer.Option(help="Packets a second at most; 0: as many as go.", min=0)
+    ] = 0,
+    connections: Annotated[
+        int, typer.Option(help="Of attacks that hold connections.", min=1, max=50_000)
+    ] = 1000,
+    rate: Annotated[
+        float, typer.Option(help="Requests a second on connections that are kept.", min=1)
+    ] = 2000.0,
+    new_rate: Annotated[
+        float, typer.Option(help="Requests a second on new connections.", min=0)
+    ] = 300.0,
+    seconds: Annotated[float, typer.Option(help="Before, and during an attack.", min=1)] = 5.0,
+    port: Annotated[str, typer.Option(help="Our stack's: af_packet or af_xdp.")] = "af_packet",
+) -> None:
+    """Attack a server and see what its well-behaved clients see.
+
+    Floods of SYNs, ACKs, resets and FINs from random addresses and, near their windows, in the name
+    of the clients; slow readers and writers; peers that fill queues. Each on our server and, for
+    comparison, on a kernel's.
+    """
+    import contextlib
+    import sys
+
+    from millrace.bench import attack as bench
+    from millrace.cli.report import check_json_file, show
+
+    check_json_file(json_file)
+    for given, known, what in ((kind, bench.ATTACKS, "attack"), (arm, bench.ARMS, "arm")):
+        for name in given or ():
+            if name not in known:
+                raise ValueError(f"no {what} {name!r}; there is {', '.join(known)}")
+    outcome = bench.measure(
+        kind or list(bench.ATTACKS),
+        arms=arm or bench.ARMS,
+        port=port,
+        load=bench.Load(rate, new_rate),
+        seconds=seconds,
+        pps=pps,
+        connections=connections,
+    )
+    hidden = ("counted", "attacker", "missed_during", "memory_mib_after", "uncounted_packets")
+    columns = [name for name in outcome.rows[0] if name not in hidden]
+    show(outcome.rows, title="A server under attack", columns=columns, json_file=json_file)
+    # The JSON is the rows alone; with it on standard output, nothing else may be there.
+    aside = contextlib.redirect_stdout(sys.stderr) if json_file == "-" else contextlib.nullcontext()
+    with aside:
         for note in outcome.notes:
             print(note)
