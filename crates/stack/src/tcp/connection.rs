@@ -145,9 +145,6 @@ bits! {
         ACTIVE = 1 << 21;
         /// In the flow table.
         IN_TABLE = 1 << 22;
-        /// The congestion window is what holds the sender back, or most of it is in use: only
-        /// then may it grow (RFC 7661).
-        WINDOW_LIMITED = 1 << 23;
         /// Reading was shut down: data is acknowledged and thrown away.
         READ_SHUT = 1 << 24;
         /// On the list of connections that found no frame to write to.

@@ -234,7 +234,7 @@ impl Stack {
             },
             snd_cwnd: connection.congestion.window / mss,
             advmss: self.announced_mss(index).into(),
-            reordering: 3,
+            reordering: self.transfer(index).map_or(3, |at| at.rack.reordering.into()),
             total_retrans: totals.retransmitted,
             pacing_rate: self.pacing_rate(index, flight).unwrap_or(u64::MAX),
             max_pacing_rate: match self.transfer(index).map_or(0, |one| one.pacing.most) {

@@ -55,3 +55,4 @@ pub(crate) mod traffic;
 pub(crate) mod transfer;
 pub(crate) mod undo;
 pub(crate) mod user_timeout;
+pub(crate) mod window_validation;

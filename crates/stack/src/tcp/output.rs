@@ -225,6 +225,7 @@ impl Stack {
     #[inline]
     fn send_data(&mut self, index: usize, out: &mut TxBatch) -> Stop {
         let mut train = Train::default();
+        let before = self.connections[index].snd_nxt;
         loop {
             let connection = &mut self.connections[index];
             if !connection.sends_data() {
@@ -235,9 +236,10 @@ impl Stack {
                 let in_flight = self.in_flight(index);
                 let connection = &mut self.connections[index];
                 let window = connection.congestion.window;
-                if in_flight < window / 2 {
-                    connection.flags.clear(Flags::WINDOW_LIMITED);
+                if before != connection.snd_nxt {
+                    self.validate_window(index, false);
                 }
+                let connection = &mut self.connections[index];
                 if in_flight < window
                     && let Some(transfer) = self.transfers.get_mut(connection.transfer)
                     && !transfer.sent.is_empty()
@@ -270,11 +272,10 @@ impl Stack {
                 // The window takes less than a whole segment (or than all there is). Silly
                 // window avoidance (RFC 9293 §3.8.6.2.1): wait, unless it is half of the largest
                 // window the peer ever had, or the persist timer overrides.
-                if by_congestion <= by_peer {
-                    connection.flags.set(Flags::WINDOW_LIMITED);
-                } else {
-                    connection.flags.clear(Flags::WINDOW_LIMITED);
+                if by_congestion <= by_peer || before != connection.snd_nxt {
+                    self.validate_window(index, by_congestion <= by_peer);
                 }
+                let connection = &mut self.connections[index];
                 let worth_it = usable > 0
                     && flight == 0
                     && (usable >= connection.max_window / 2 || connection.flags.has(Flags::FORCE));
@@ -296,6 +297,7 @@ impl Stack {
                 }
             }
             if !self.may_leave(index) {
+                self.validate_window(index, false);
                 return Stop::Done;
             }
             let mut shape = Shape { super_: true, ..Shape::default() };

@@ -11,6 +11,11 @@ use super::scoreboard::{Mark, Scoreboard, Sent};
 /// Round trips that a larger reordering window lasts (RFC 8985 §6.2, step 4).
 const PERSISTENCE: u8 = 16;
 
+/// Segments that arrive above a hole before it is taken for a loss, on a path that is not known to
+/// reorder; and as many as it takes at most on one that does.
+const DUPLICATES: u16 = 3;
+const MOST_REORDERING: u32 = 300;
+
 /// State of RFC 8985 §5.3.
 #[derive(Debug)]
 pub(crate) struct Rack {
@@ -20,9 +25,9 @@ pub(crate) struct Rack {
     /// Round trip of the one that arrived last.
     rtt: u32,
     valid: bool,
-    /// Highest sequence number that has arrived.
-    highest: Seq,
     pub(crate) reordering_seen: bool,
+    /// By how many segments the path has reordered at most; three before it has.
+    pub(crate) reordering: u16,
     /// Reordering window in quarters of the least round-trip time, and how many recoveries it
     /// stays so wide.
     quarters: u8,
@@ -38,8 +43,8 @@ impl Default for Rack {
             end: Seq(0),
             rtt: 0,
             valid: false,
-            highest: Seq(0),
             reordering_seen: false,
+            reordering: DUPLICATES,
             quarters: 1,
             persist: 0,
             dsack_round: None,
@@ -70,18 +75,12 @@ fn sent_after((a, a_end): (u32, Seq), (b, b_end): (u32, Seq)) -> bool {
 impl Rack {
     /// Nothing was learned that is worth keeping.
     pub(crate) fn is_plain(&self) -> bool {
-        !self.reordering_seen && self.quarters == 1
+        !self.reordering_seen && self.quarters == 1 && self.reordering == DUPLICATES
     }
 
     /// A transmission has arrived (RFC 8985 §6.2, steps 2 and 3). `echo_older`: the timestamp that
     /// the peer echoes is of an earlier copy of it.
     pub(crate) fn arrived(&mut self, sent: &Sent, now_us: u32, min_rtt_us: u32, echo_older: bool) {
-        if self.valid && sent.end.lt(self.highest) && !sent.mark.has(Mark::EVER) {
-            self.reordering_seen = true;
-        }
-        if !self.valid || sent.end.gt(self.highest) {
-            self.highest = sent.end;
-        }
         let rtt = now_us.wrapping_sub(sent.sent_at);
         if sent.mark.has(Mark::EVER) && (rtt < min_rtt_us || echo_older) {
             return;
@@ -92,6 +91,14 @@ impl Rack {
             self.valid = true;
         }
         self.rtt = rtt;
+    }
+
+    /// What was sent once only, from `low` on, has arrived after something up to `highest` had: it
+    /// was not lost but overtaken (step 3).
+    pub(crate) fn reordered(&mut self, low: Seq, highest: Seq, mss: u32) {
+        let segments = ((highest - low).max(0) as u32).div_ceil(mss).min(MOST_REORDERING);
+        self.reordering = self.reordering.max(segments as u16);
+        self.reordering_seen = true;
     }
 
     /// A duplicate was reported: the window was too narrow (step 4).
@@ -115,8 +122,8 @@ impl Rack {
     }
 
     fn reordering_window(&self, board: &Scoreboard, with: &Circumstances) -> u32 {
-        const DUPLICATES: u32 = 3;
-        if !self.reordering_seen && (with.recovering || board.sacked >= DUPLICATES * with.mss) {
+        let threshold = u32::from(self.reordering) * with.mss;
+        if !self.reordering_seen && (with.recovering || board.sacked >= threshold) {
             return 0;
         }
         // Before the first sample the least round trip is without bound.

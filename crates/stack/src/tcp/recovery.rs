@@ -117,6 +117,10 @@ impl Stack {
         let timestamps = connection.features.has(Features::TIMESTAMPS);
         let echo = segment.options.timestamps.filter(|_| timestamps).map(|(_, echo)| echo);
         let older = undo.original_arrived(echo);
+        let mss = u32::from(connection.mss);
+        // The lowest piece that was sent once and arrived late, if any.
+        let highest = if sent.sacked > 0 { sent.highest_sacked } else { una };
+        let mut late = None;
 
         while let Some(piece) = sent.acknowledge(&self.arena, ack) {
             let ever = piece.mark.has(Mark::EVER);
@@ -128,6 +132,9 @@ impl Stack {
             delivery.delivered(piece.len(), piece.sent_at, &piece.snapshot, now_us);
             rack.arrived(&piece, now_us, least, older);
             if !ever {
+                if late.is_none() && piece.start.lt(highest) {
+                    late = Some(piece.start);
+                }
                 told.original |= piece.end.le(high);
                 if told.rtt_us == 0 {
                     told.rtt_us = now_us.wrapping_sub(piece.sent_at).max(1);
@@ -138,12 +145,19 @@ impl Stack {
             connection.advance_una(ack);
             connection.acknowledge_data(&mut self.arena, ack);
         }
+        if let Some(low) = late {
+            rack.reordered(low, highest, mss);
+            transfer.totals.reorderings += 1;
+        }
 
         let blocks = segment.options.sack();
         if blocks.is_empty() || !connection.features.has(Features::SACK) {
             return;
         }
-        let mss = u32::from(connection.mss);
+        // What is new, in the order of numbers: a block is not overtaken by another of the same
+        // acknowledgement.
+        let mut parts = [(ack, ack); 8];
+        let mut count = 0;
         for (number, &(start, end)) in blocks.iter().enumerate() {
             if start.ge(end) || end.gt(nxt) {
                 self.counters.sack_blocks_refused += 1;
@@ -166,25 +180,38 @@ impl Stack {
             if end.le(ack) {
                 continue;
             }
-            let block = (start.max(ack), end);
-            for part in sent.unknown_parts(block) {
-                if part.0.ge(part.1) {
-                    continue;
-                }
-                let mut newly = |piece: &Sent| {
-                    told.sacked = true;
-                    told.delivered += piece.len();
-                    delivery.delivered(piece.len(), piece.sent_at, &piece.snapshot, now_us);
-                    rack.arrived(piece, now_us, least, older);
-                    if !piece.mark.has(Mark::EVER) {
-                        told.original |= piece.end.le(high);
-                        if told.sack_rtt_us == 0 {
-                            told.sack_rtt_us = now_us.wrapping_sub(piece.sent_at).max(1);
-                        }
-                    }
-                };
-                sent.sack(&self.arena, part, mss, &mut newly);
+            let new = sent.unknown_parts((start.max(ack), end));
+            for part in new.into_iter().filter(|part| part.0.lt(part.1)) {
+                let at = parts[..count].partition_point(|other| other.0.lt(part.0));
+                parts.copy_within(at..count, at + 1);
+                parts[at] = part;
+                count += 1;
             }
+        }
+        let mut late: Option<Seq> = None;
+        let mut highest = if sent.sacked > 0 { sent.highest_sacked } else { ack };
+        for &part in &parts[..count] {
+            let mut newly = |piece: &Sent| {
+                told.sacked = true;
+                told.delivered += piece.len();
+                delivery.delivered(piece.len(), piece.sent_at, &piece.snapshot, now_us);
+                rack.arrived(piece, now_us, least, older);
+                if !piece.mark.has(Mark::EVER) {
+                    if piece.start.lt(highest) {
+                        late = Some(late.map_or(piece.start, |low| low.min(piece.start)));
+                    }
+                    told.original |= piece.end.le(high);
+                    if told.sack_rtt_us == 0 {
+                        told.sack_rtt_us = now_us.wrapping_sub(piece.sent_at).max(1);
+                    }
+                }
+                highest = highest.max(piece.end);
+            };
+            sent.sack(&self.arena, part, mss, &mut newly);
+        }
+        if let Some(low) = late {
+            rack.reordered(low, highest, mss);
+            transfer.totals.reorderings += 1;
         }
         sent.know(blocks);
     }
@@ -259,6 +286,8 @@ impl Stack {
                 recovery.duplicate_bytes = (recovery.duplicate_bytes + mss).min(most);
                 told.delivered += mss;
             } else if told.acked > 0 {
+                let known = recovery.duplicate_bytes;
+                told.delivered = told.delivered.saturating_sub(known).max(mss.min(told.acked));
                 // One segment of what was acknowledged had been lost, the others were duplicates'.
                 recovery.duplicate_bytes = match recovery.state {
                     CaState::Recovery => {
@@ -532,7 +561,7 @@ impl Stack {
             smoothed_us: connection.rtt.smoothed(),
             mss,
             no_sack: !connection.features.has(Features::SACK),
-            window_limited: connection.flags.has(Flags::WINDOW_LIMITED),
+            window_limited: transfer.usage.limits(&connection.congestion),
             reorders: transfer.rack.reordering_seen,
             state,
             ack: connection.snd_una,

@@ -22,6 +22,7 @@ use super::settings::Settings;
 use super::tail_loss_probe::TailLossProbe;
 use super::undo::Undo;
 use super::user_timeout::Silence;
+use super::window_validation::WindowUsage;
 use crate::stack::Stack;
 
 /// A pooled record. [`Transfer::is_plain`] says whether it may be given back.
@@ -41,6 +42,7 @@ pub(crate) struct Transfer {
     pub(crate) undo: Undo,
     pub(crate) delivery: Delivery,
     pub(crate) pacing: Pacing,
+    pub(crate) usage: WindowUsage,
     /// Where the last small segment ended (Nagle's algorithm).
     pub(crate) small_until: Option<Seq>,
     /// What congestion control has learned.
