@@ -209,15 +209,19 @@ def packetdrill_command(
     if (own := script_option(text, "local_ip")) is not None and own not in local:
         local.append(own)
     remote = script_option(text, "remote_ip") or family.remote
-    flags = [f"local={address}" for address in local]
-    flags += [f"remote={remote}", f"mtu={family.mtu}", *extra]
-    return [
-        str(packetdrill),
+    options = [
         f"--ip_version={family.name}",
         f"--local_ip={family.local}",
         f"--gateway_ip={family.gateway}",
         f"--remote_ip={family.remote}",
         *family.options,
+    ]
+    flags = [f"local={address}" for address in local]
+    flags += [f"remote={remote}", f"mtu={family.mtu}", *extra]
+    return [
+        str(packetdrill),
+        # What the command line says would override what the script says.
+        *(option for option in options if script_option(text, option[2:].split("=")[0]) is None),
         *(f"-D{name}={value}" for name, value in family.definitions),
         f"--so_filename={plugin}",
         f"--so_flags={','.join(flags)}",

@@ -143,6 +143,7 @@ def test_a_scripts_own_addresses_reach_the_plugin(
     path = script(tmp_path, "x.pkt", "--local_ip=192.168.0.7\n--remote_ip=10.0.0.9\nshows")
     result = runner.run(path, run.FAMILIES["ipv4"], "x.pkt")  # type: ignore[attr-defined]
     flags = next(line for line in result.output.splitlines() if line.startswith("--so_flags="))
+    assert "--local_ip=192.168.0.1" not in result.output
     assert flags == "--so_flags=local=192.168.0.1,local=192.168.0.7,remote=10.0.0.9,mtu=1500"
     assert "ip addr add 192.168.0.7/16 dev tun0" in run.sandbox_script(
         run.FAMILIES["ipv4"], path.read_text()

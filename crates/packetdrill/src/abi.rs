@@ -16,6 +16,7 @@ use libc::{
 
 use crate::address::{self, Address};
 use crate::errno::{Errno, Result};
+use crate::fast_open::Writing;
 use crate::shared::{Outcome, Patience, Shared};
 use crate::world::World;
 use crate::{flags, interpose, pipe};
@@ -345,12 +346,20 @@ unsafe fn room(array: *const iovec, count: usize) -> Result<usize> {
 }
 
 /// Sends bytes that have been copied.
-pub(crate) fn send(shared: &Shared, number: RawFd, data: Vec<u8>, flags: c_int) -> Result<Outcome> {
+pub(crate) fn send(
+    shared: &Shared,
+    number: RawFd,
+    data: Vec<u8>,
+    flags: c_int,
+    address: Option<Address>,
+) -> Result<Outcome> {
     let waits = shared.lock().waits(number, flags);
-    let mut sent = 0;
+    let mut writing = Writing::default();
     shared.call(
         patience(waits),
-        Box::new(move |world, last| world.send_to(number, &data, &mut sent, flags, last)),
+        Box::new(move |world, last| {
+            world.send_to(number, &data, flags, address, &mut writing, last)
+        }),
     )
 }
 
@@ -628,7 +637,7 @@ unsafe extern "C" fn writev(
     let Ok(count) = usize::try_from(count) else { return fail(Errno(libc::EINVAL)) as Size };
     // SAFETY: see above.
     let (shared, bytes) = unsafe { (world(userdata), gather(array, count)) };
-    value(bytes.and_then(|bytes| send(shared, fd, bytes, 0)))
+    value(bytes.and_then(|bytes| send(shared, fd, bytes, 0, None)))
 }
 
 unsafe extern "C" fn send_flags(
@@ -640,7 +649,7 @@ unsafe extern "C" fn send_flags(
 ) -> Size {
     // SAFETY: see above.
     let (shared, bytes) = unsafe { (world(userdata), copy_in(data, count)) };
-    value(bytes.and_then(|bytes| send(shared, fd, bytes, flags)))
+    value(bytes.and_then(|bytes| send(shared, fd, bytes, flags, None)))
 }
 
 unsafe extern "C" fn sendto(
@@ -649,11 +658,13 @@ unsafe extern "C" fn sendto(
     data: *const c_void,
     count: usize,
     flags: c_int,
-    _address: *const sockaddr,
-    _length: socklen_t,
+    address: *const sockaddr,
+    length: socklen_t,
 ) -> Size {
-    // SAFETY: see above. A stream ignores the address (send(2)).
-    unsafe { send_flags(userdata, fd, data, count, flags) }
+    // SAFETY: see above. Only Fast Open looks at the address of a stream.
+    let (shared, bytes, address) =
+        unsafe { (world(userdata), copy_in(data, count), read_address(address, length)) };
+    value(bytes.and_then(|bytes| send(shared, fd, bytes, flags, address.ok())))
 }
 
 unsafe extern "C" fn sendmsg(
@@ -672,7 +683,9 @@ unsafe extern "C" fn sendmsg(
     }
     // SAFETY: see above.
     let (shared, bytes) = unsafe { (world(userdata), gather(message.msg_iov, message.msg_iovlen)) };
-    value(bytes.and_then(|bytes| send(shared, fd, bytes, flags)))
+    // SAFETY: see above.
+    let address = unsafe { read_address(message.msg_name.cast(), message.msg_namelen) };
+    value(bytes.and_then(|bytes| send(shared, fd, bytes, flags, address.ok())))
 }
 
 unsafe extern "C" fn fcntl(

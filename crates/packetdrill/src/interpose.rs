@@ -114,7 +114,7 @@ fn copy_file(
         return Err(last_error());
     }
     buffer.truncate(got as usize);
-    let sent = abi::send(shared, to, buffer, 0)?.value;
+    let sent = abi::send(shared, to, buffer, 0, None)?.value;
     if let Some(place) = offset {
         *place += sent as c_long;
     }

@@ -18,7 +18,7 @@ impl World {
         let socket = self.descriptors.socket(number)?;
         let stream = match &socket.kind {
             Kind::Listener { .. } => return Err(Errno(libc::EINVAL)),
-            Kind::Fresh => None,
+            Kind::Fresh | Kind::Deferred { .. } => None,
             Kind::Stream(stream) => Some(stream),
         };
         let value = match (stream, self.stack_ref()) {

@@ -17,6 +17,7 @@ mod address;
 mod descriptor;
 mod errno;
 mod error_queue;
+mod fast_open;
 mod flags;
 mod info;
 mod interpose;

@@ -7,6 +7,7 @@ use std::os::fd::RawFd;
 use millrace_stack::{Algorithm, ConnectionId, ListenerId, OptionName, SocketOption, Stack};
 
 use crate::errno::{Errno, Result};
+use crate::fast_open::bits;
 use crate::info;
 use crate::send_buffer::Limits;
 use crate::socket::Kind;
@@ -15,6 +16,10 @@ use crate::world::World;
 
 /// The control message of `TCP_INQ`; it has the option's number.
 pub(crate) const TCP_CM_INQ: i32 = libc::TCP_INQ;
+
+// `linux/tcp.h`; libc has no names for these.
+const TCP_FASTOPEN_CONNECT: i32 = 30;
+const TCP_FASTOPEN_KEY: i32 = 33;
 
 /// `linux/sock_diag.h`; libc has no name for the count.
 const SO_MEMINFO_WORDS: usize = 9;
@@ -68,7 +73,16 @@ pub(crate) struct Options {
     reuse_port: bool,
     free_bind: bool,
     mark: i32,
+    /// `TCP_FASTOPEN`.
+    pub(crate) fast_open: Option<u32>,
+    /// `TCP_FASTOPEN_KEY`.
+    pub(crate) fast_open_keys: Option<Keys>,
+    /// `TCP_FASTOPEN_CONNECT`.
+    pub(crate) fast_open_connect: bool,
 }
+
+/// A listener's key for cookies, and the one before it.
+type Keys = ([u8; 16], Option<[u8; 16]>);
 
 impl Options {
     /// Gives a new connection what its socket was told before there was one.
@@ -216,16 +230,59 @@ impl World {
                 1 => options.inq = true,
                 _ => return Err(Errno(libc::EINVAL)),
             },
+            (libc::IPPROTO_TCP, libc::TCP_FASTOPEN | TCP_FASTOPEN_KEY | TCP_FASTOPEN_CONNECT) => {
+                return self.set_fast_open_option(number, name, value);
+            }
             _ => return self.set_stack_option(number, stack_option(level, name)?, value),
         }
         Ok(())
+    }
+
+    fn set_fast_open_option(&mut self, number: RawFd, name: i32, value: &[u8]) -> Result<()> {
+        self.refresh()?;
+        let client = self.sysctl.fast_open(bits::CLIENT);
+        let socket = self.descriptors.socket_mut(number)?;
+        match name {
+            libc::TCP_FASTOPEN => {
+                let most = u32::try_from(integer(value)?).map_err(|_| Errno(libc::EINVAL))?;
+                socket.options.fast_open = Some(most);
+            }
+            TCP_FASTOPEN_KEY => {
+                let older = match value.len() {
+                    16 => None,
+                    32 => value.last_chunk().copied(),
+                    _ => return Err(Errno(libc::EINVAL)),
+                };
+                let key = *value.first_chunk().ok_or(Errno(libc::EINVAL))?;
+                socket.options.fast_open_keys = Some((key, older));
+            }
+            _ => {
+                let on = match integer(value)? {
+                    0 => false,
+                    1 => true,
+                    _ => return Err(Errno(libc::EINVAL)),
+                };
+                if !client {
+                    return Err(Errno(libc::EOPNOTSUPP));
+                }
+                if !matches!(socket.kind, Kind::Fresh) {
+                    return Err(Errno(libc::EINVAL));
+                }
+                socket.options.fast_open_connect = on;
+            }
+        }
+        match socket.kind {
+            Kind::Listener { id, .. } => self.configure_fast_open(number, id, 0),
+            Kind::Stream(_) if name == libc::TCP_FASTOPEN => Err(Errno(libc::EINVAL)),
+            _ => Ok(()),
+        }
     }
 
     fn set_stack_option(&mut self, number: RawFd, name: OptionName, value: &[u8]) -> Result<()> {
         let option = parse(name, value)?;
         match self.descriptors.socket(number)?.kind {
             _ if !is_the_stacks(name) => {}
-            Kind::Fresh => {}
+            Kind::Fresh | Kind::Deferred { .. } => {}
             Kind::Listener { id, .. } => self.stack()?.set_listener_option(id, option)?,
             Kind::Stream(ref stream) => {
                 let id = stream.id;
@@ -256,6 +313,12 @@ impl World {
             (libc::IPPROTO_TCP, libc::TCP_CC_INFO) => {
                 info::congestion_info(self.descriptors.socket(number)?, self.stack_ref())
             }
+            (libc::IPPROTO_TCP, TCP_FASTOPEN_KEY) => {
+                let keys = self.descriptors.socket(number)?.options.fast_open_keys;
+                keys.map_or(Vec::new(), |(key, older)| {
+                    [&key[..], older.as_ref().map_or(&[], |older| &older[..])].concat()
+                })
+            }
             _ => match self.own_option(number, level, name)? {
                 Some(value) => value.to_ne_bytes().to_vec(),
                 None => self.get_stack_option(number, stack_option(level, name)?)?,
@@ -284,6 +347,8 @@ impl World {
             (libc::SOL_SOCKET, libc::SO_ACCEPTCONN) => {
                 matches!(socket.kind, Kind::Listener { .. }).into()
             }
+            (libc::IPPROTO_TCP, libc::TCP_FASTOPEN) => options.fast_open.unwrap_or(0) as i32,
+            (libc::IPPROTO_TCP, TCP_FASTOPEN_CONNECT) => options.fast_open_connect.into(),
             (libc::IPPROTO_TCP, libc::TCP_INQ) => options.inq.into(),
             // Linux shows what was set on the socket, not what applies without it.
             (libc::IPPROTO_TCP, libc::TCP_NOTSENT_LOWAT) => {

@@ -69,6 +69,7 @@ impl Epoll {
 fn mask(socket: &Socket, stack: Option<&Stack>, limits: &Limits) -> u32 {
     let stream = match &socket.kind {
         Kind::Fresh => return HUP | OUT,
+        Kind::Deferred { .. } => return OUT,
         Kind::Listener { acceptable, .. } => return if *acceptable { IN } else { 0 },
         Kind::Stream(stream) => stream,
     };
@@ -83,7 +84,7 @@ fn mask(socket: &Socket, stack: Option<&Stack>, limits: &Limits) -> u32 {
     if ended {
         mask |= IN | RDHUP;
     }
-    if !matches!(state, State::SynSent | State::SynReceived) {
+    if over || stream.connected {
         if stream.readable(stack) > 0 {
             mask |= IN;
         }

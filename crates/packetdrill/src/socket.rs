@@ -30,6 +30,10 @@ pub(crate) struct Socket {
 /// What the socket became.
 pub(crate) enum Kind {
     Fresh,
+    /// `connect` was called, and the SYN waits for data to take along.
+    Deferred {
+        remote: SocketAddr,
+    },
     Listener {
         id: ListenerId,
         /// The stack said that a connection waits.
@@ -56,7 +60,7 @@ pub(crate) struct Stream {
 }
 
 impl Stream {
-    fn new(id: ConnectionId, connected: bool) -> Stream {
+    pub(crate) fn new(id: ConnectionId, connected: bool) -> Stream {
         Stream {
             id,
             connected,
@@ -127,6 +131,7 @@ impl Stream {
 
 impl World {
     pub(crate) fn socket(&mut self, domain: i32, kind: i32, protocol: i32) -> Result<RawFd> {
+        self.refresh()?;
         const FLAGS: i32 = libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
         if domain != libc::AF_INET && domain != libc::AF_INET6 {
             return Err(Errno(libc::EAFNOSUPPORT));
@@ -163,13 +168,14 @@ impl World {
             Kind::Fresh => {}
             // Linux changes the backlog; the stack's is given when a listener is made.
             Kind::Listener { .. } => return Ok(()),
-            Kind::Stream(_) => return Err(Errno(libc::EINVAL)),
+            Kind::Stream(_) | Kind::Deferred { .. } => return Err(Errno(libc::EINVAL)),
         }
         let Some(address) = socket.bound else { return Err(Errno(libc::EADDRNOTAVAIL)) };
         // Linux takes one more than the backlog says, and 0 is one.
         let backlog = u32::try_from(backlog).unwrap_or(u32::MAX).saturating_add(1);
         let id = self.stack_for(Some(address.ip()), None)?.listen(address, backlog)?;
         self.configure_listener(number, id)?;
+        self.configure_fast_open(number, id, backlog)?;
         self.descriptors.socket_mut(number)?.kind = Kind::Listener { id, acceptable: false };
         Ok(())
     }
@@ -235,7 +241,8 @@ impl World {
         };
         let socket = self.descriptors.socket(number)?;
         match &socket.kind {
-            Kind::Listener { .. } => Err(Errno(libc::EISCONN)),
+            Kind::Listener { .. } | Kind::Deferred { .. } => Err(Errno(libc::EISCONN)),
+            Kind::Fresh if socket.options.fast_open_connect => self.defer_connect(number, remote),
             Kind::Fresh => {
                 let bound = socket.bound;
                 let options = socket.options.clone();
@@ -323,7 +330,7 @@ impl World {
     fn close_kind(&mut self, number: RawFd) -> Result<()> {
         let socket = self.descriptors.socket_mut(number)?;
         match core::mem::replace(&mut socket.kind, Kind::Fresh) {
-            Kind::Fresh => {}
+            Kind::Fresh | Kind::Deferred { .. } => {}
             Kind::Listener { id, .. } => self.stack()?.close_listener(id),
             Kind::Stream(stream) => {
                 let stack = self.stack()?;

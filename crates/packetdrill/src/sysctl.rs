@@ -7,6 +7,8 @@ use std::path::Path;
 
 use millrace_stack::Config;
 
+use crate::fast_open::bits;
+
 /// The settings that are looked at (`Documentation/networking/ip-sysctl.rst` of Linux, which is
 /// also where the defaults come from). `None`: the kernel does not have it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -23,6 +25,8 @@ pub(crate) struct Sysctl {
     retries2: Option<u64>,
     fin_timeout: Option<u64>,
     min_tso_segs: Option<u64>,
+    fastopen: Option<u64>,
+    fastopen_key: Option<String>,
     keepalive_time: Option<u64>,
     keepalive_intvl: Option<u64>,
     keepalive_probes: Option<u64>,
@@ -74,6 +78,8 @@ impl Sysctl {
             retries2: number("tcp_retries2")?,
             fin_timeout: number("tcp_fin_timeout")?,
             min_tso_segs: number("tcp_min_tso_segs")?,
+            fastopen: number("tcp_fastopen")?,
+            fastopen_key: text("tcp_fastopen_key")?,
             keepalive_time: number("tcp_keepalive_time")?,
             keepalive_intvl: number("tcp_keepalive_intvl")?,
             keepalive_probes: number("tcp_keepalive_probes")?,
@@ -89,6 +95,11 @@ impl Sysctl {
         self.notsent_lowat.map_or(u32::MAX, |bytes| u32::try_from(bytes).unwrap_or(u32::MAX))
     }
 
+    /// A bit of `tcp_fastopen`, whose default is 1.
+    pub(crate) fn fast_open(&self, bit: u64) -> bool {
+        self.fastopen.unwrap_or(bits::CLIENT) & bit != 0
+    }
+
     /// `tcp_min_tso_segs`.
     pub(crate) fn least_segments(&self) -> u64 {
         self.min_tso_segs.unwrap_or(2)
@@ -99,9 +110,6 @@ impl Sysctl {
         let on = |value: Option<u64>, default: bool| value.map_or(default, |value| value != 0);
         let tcp = &mut config.tcp;
         tcp.sack = on(self.sack, tcp.sack);
-        // Linux paces only what asks for it, such as BBR, and has no RTO restart.
-        tcp.pacing = false;
-        tcp.rto_restart = false;
         tcp.dsack = on(self.dsack, tcp.dsack);
         tcp.timestamps = on(self.timestamps, tcp.timestamps);
         tcp.window_scaling = on(self.window_scaling, tcp.window_scaling);
@@ -117,6 +125,11 @@ impl Sysctl {
         config.syn_retries = small(self.syn_retries, config.syn_retries);
         config.syn_ack_retries = small(self.synack_retries, config.syn_ack_retries);
         config.retries = small(self.retries2, config.retries);
+        config.fast_open.client_without_cookie = self.fast_open(bits::CLIENT_WITHOUT_COOKIE);
+        config.fast_open.server_without_cookie = self.fast_open(bits::SERVER_WITHOUT_COOKIE);
+        if let Some(text) = &self.fastopen_key {
+            config.fast_open.keys = text.split(',').filter_map(parse_key).collect();
+        }
         config.least_train = small(self.min_tso_segs, config.least_train);
         let seconds = |value: Option<u64>, default| value.map_or(default, Duration::from_secs);
         config.fin_wait_2 = seconds(self.fin_timeout, config.fin_wait_2);
@@ -133,6 +146,15 @@ impl Sysctl {
         // What a socket takes is counted as Linux counts it, before the stack is asked.
         config.send_buffer = 1 << 30;
     }
+}
+
+/// Four words in hexadecimal, each in the byte order of x86.
+fn parse_key(text: &str) -> Option<[u8; 16]> {
+    let words: Option<Vec<[u8; 4]>> = text
+        .split('-')
+        .map(|word| u32::from_str_radix(word, 16).ok().map(u32::to_le_bytes))
+        .collect();
+    words?.concat().try_into().ok()
 }
 
 /// A number in decimal, or in hexadecimal after `0x`: the kernel takes both.
@@ -194,10 +216,19 @@ mod tests {
         let folder = Folder::new("none", &[]);
         let sysctl = Sysctl::read(&folder.0).unwrap();
         assert_eq!(sysctl, Sysctl::default());
-        let mut config = Config { send_buffer: 1 << 30, ..Config::default() };
+        let mut config = Config::default();
         sysctl.configure(&mut config);
-        let whole = Config { send_buffer: 1 << 30, ..Config::default() };
-        assert_eq!(format!("{config:?}"), format!("{whole:?}"));
+        let unchanged = Config { send_buffer: config.send_buffer, ..Config::default() };
+        assert_eq!(format!("{config:?}"), format!("{unchanged:?}"));
+    }
+
+    #[test]
+    fn keys_are_four_words() {
+        assert_eq!(
+            parse_key("04030201-08070605-0c0b0a09-100f0e0d"),
+            Some([1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16])
+        );
+        assert_eq!(parse_key("1-2-3"), None);
     }
 
     #[test]

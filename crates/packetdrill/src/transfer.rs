@@ -4,8 +4,10 @@ use std::os::fd::RawFd;
 
 use millrace_stack::State;
 
+use crate::address::Address;
 use crate::descriptor::Object;
 use crate::errno::{Errno, Result};
+use crate::fast_open::Writing;
 use crate::options::TCP_CM_INQ;
 use crate::shared::Outcome;
 use crate::socket::Kind;
@@ -15,6 +17,14 @@ use crate::world::World;
 /// written is copied whether the caller asks for it or not.
 const SEND_IGNORED: i32 =
     libc::MSG_NOSIGNAL | libc::MSG_DONTWAIT | libc::MSG_CONFIRM | libc::MSG_ZEROCOPY;
+
+/// What one attempt to send came to.
+enum Sent {
+    /// So many bytes were taken.
+    Bytes(usize),
+    /// None can be taken now.
+    Wait,
+}
 
 /// Flags of `recv` that are understood.
 const RECEIVE_KNOWN: i32 = libc::MSG_PEEK
@@ -72,7 +82,11 @@ impl World {
         }
         let (stack, socket) = self.parts(number)?;
         let inq = socket.options.inq;
-        let Kind::Stream(stream) = &mut socket.kind else { return Err(Errno(libc::ENOTCONN)) };
+        let stream = match &mut socket.kind {
+            Kind::Stream(stream) => stream,
+            Kind::Deferred { .. } => return Ok(None),
+            _ => return Err(Errno(libc::ENOTCONN)),
+        };
         stream.fill(stack, most);
         let at_end = stream.at_end(stack);
         let enough =
@@ -102,40 +116,60 @@ impl World {
         Ok(Some(Outcome { value: count as i64, bytes, control, ..Outcome::default() }))
     }
 
-    /// One attempt to send `data` from `sent` on. All of it must go before a call that may wait
-    /// returns.
+    /// One attempt to send `data` from where it has come to. All of it must go before a call that
+    /// may wait returns.
     pub(crate) fn send_to(
         &mut self,
         number: RawFd,
         data: &[u8],
-        sent: &mut usize,
         flags: i32,
+        address: Option<Address>,
+        writing: &mut Writing,
         last: bool,
     ) -> Option<Result<Outcome>> {
+        if !core::mem::replace(&mut writing.begun, true) {
+            match self.open_with_data(number, data, flags, address, last) {
+                Ok(None) => {}
+                Ok(Some(taken)) => {
+                    writing.sent = taken;
+                    writing.opens = true;
+                    if last {
+                        self.note_written(number, taken, flags);
+                        return Some(Ok(Outcome::value(taken as i64)));
+                    }
+                    return None;
+                }
+                Err(error) => return Some(Err(error)),
+            }
+        }
+        let flags = flags & !libc::MSG_FASTOPEN;
         loop {
-            match self.try_send(number, &data[*sent..], flags) {
-                Ok(taken) => {
-                    *sent += taken;
-                    if *sent == data.len() || (last && taken == 0) {
-                        self.note_written(number, *sent, flags);
-                    }
-                    if *sent == data.len() {
-                        return Some(Ok(Outcome::value(*sent as i64)));
-                    }
-                    if taken == 0 {
-                        break;
+            match self.try_send(number, &data[writing.sent..], flags) {
+                Ok(Sent::Wait) => break,
+                Ok(Sent::Bytes(taken)) => {
+                    writing.opens = false;
+                    writing.sent += taken;
+                    if writing.sent == data.len() {
+                        self.note_written(number, writing.sent, flags);
+                        return Some(Ok(Outcome::value(writing.sent as i64)));
                     }
                     // A packet that is full leaves, if it may, before the next one is begun.
                     self.transmit();
                 }
-                Err(error) if *sent == 0 => return Some(Err(error)),
-                Err(_) => return Some(Ok(Outcome::value(*sent as i64))),
+                Err(error) if writing.sent == 0 || writing.opens => return Some(Err(error)),
+                Err(_) => {
+                    self.note_written(number, writing.sent, flags);
+                    return Some(Ok(Outcome::value(writing.sent as i64)));
+                }
             }
         }
-        match (last, *sent) {
+        match (last, writing.sent) {
             (false, _) => None,
             (true, 0) => Some(Err(Errno(libc::EAGAIN))),
-            (true, sent) => Some(Ok(Outcome::value(sent as i64))),
+            (true, sent) => {
+                self.note_written(number, sent, flags);
+                Some(Ok(Outcome::value(sent as i64)))
+            }
         }
     }
 
@@ -150,9 +184,12 @@ impl World {
         }
     }
 
-    fn try_send(&mut self, number: RawFd, data: &[u8], flags: i32) -> Result<usize> {
+    fn try_send(&mut self, number: RawFd, data: &[u8], flags: i32) -> Result<Sent> {
         if let Object::Pipe(end) = self.descriptors.get(number)? {
-            return Ok(end.write(data));
+            return Ok(match end.write(data) {
+                0 if !data.is_empty() => Sent::Wait,
+                taken => Sent::Bytes(taken),
+            });
         }
         if flags & !SEND_IGNORED != 0 {
             return Err(Errno(libc::EOPNOTSUPP));
@@ -170,20 +207,21 @@ impl World {
         }
         let info = stack.info(stream.id)?;
         match info.state {
-            State::SynSent | State::SynReceived => return Ok(0),
-            State::Established | State::CloseWait => {}
+            // One that Fast Open accepted early may be written to.
+            State::SynSent | State::SynReceived if !stream.connected => return Ok(Sent::Wait),
+            State::SynReceived | State::Established | State::CloseWait => {}
             _ => return Err(Errno(libc::EPIPE)),
         }
         let progress = stream.progress(stack);
         let room = stream.buffer.room(&limits, &stack.tcp_info(stream.id)?, progress);
         if room == 0 && !data.is_empty() {
             stream.buffer.wait();
-            return Ok(0);
+            return Ok(Sent::Wait);
         }
         let room = room.min(data.len());
         let taken = stack.write(stream.id, &data[..room])?;
         stream.written += taken as u64;
-        Ok(taken)
+        Ok(if taken == 0 && room > 0 { Sent::Wait } else { Sent::Bytes(taken) })
     }
 
     /// `splice` between a socket and a pipe, one attempt.
@@ -224,8 +262,12 @@ impl World {
             return Ok(None);
         }
         let data = end.peek(most);
-        let taken = self.try_send(to, &data, 0)?;
-        end.consume(taken);
-        Ok(if taken == 0 { None } else { Some(taken) })
+        Ok(match self.try_send(to, &data, 0)? {
+            Sent::Wait => None,
+            Sent::Bytes(taken) => {
+                end.consume(taken);
+                Some(taken)
+            }
+        })
     }
 }

@@ -147,6 +147,23 @@ impl World {
         Stack::new(config, arena, self.now).map_err(|error| error.to_string())
     }
 
+    /// Reads the settings again, for what applies to sockets that are made or opened from now on.
+    ///
+    /// # Errors
+    /// `EINVAL`, with the reason on the standard error, when one makes no sense.
+    pub(crate) fn refresh(&mut self) -> Result<()> {
+        self.sysctl = Sysctl::read(Path::new(&self.flags.sysctl)).map_err(|reason| {
+            eprintln!("millrace: {reason}");
+            Errno(libc::EINVAL)
+        })?;
+        if let Some(stack) = &mut self.stack {
+            let mut config = stack.config().clone();
+            self.sysctl.configure(&mut config);
+            stack.set_tcp_features(config.tcp);
+        }
+        Ok(())
+    }
+
     /// Takes one packet from the network.
     ///
     /// # Errors

@@ -208,6 +208,12 @@ impl Stack {
         &self.config
     }
 
+    /// Switches parts of TCP on or off, for connections that open from now on. Those that are open
+    /// keep what they agreed on with their peers.
+    pub fn set_tcp_features(&mut self, features: crate::TcpFeatures) {
+        self.config.tcp = features;
+    }
+
     /// The counters.
     pub fn counters(&self) -> &Counters {
         &self.counters
