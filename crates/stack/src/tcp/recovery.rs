@@ -314,6 +314,8 @@ impl Stack {
                     sent.split(&self.arena, 0, start + mss);
                 }
                 told.lost += sent.mark_lost(0);
+                // RFC 6582 §3.2: at once, for no other acknowledgement tells of it.
+                recovery.force = true;
                 let most = connection.flight().saturating_sub(sent.lost);
                 recovery.duplicate_bytes = recovery.duplicate_bytes.min(most);
             }
