@@ -116,6 +116,19 @@ pub enum SynCookies {
     Always,
 }
 
+/// Whether `connect` may take four numbers that are in TIME-WAIT when no other port is left, or
+/// when they are asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum TimeWaitReuse {
+    /// No.
+    Never,
+    /// If the old connection had timestamps, a second later (RFC 6191).
+    #[default]
+    WithTimestamps,
+    /// Whenever. An old segment of the peer's that was long on its way may pass for a new one.
+    Always,
+}
+
 /// What happens to a connection whose handshake ends when the accept queue is full.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum AcceptOverflow {
@@ -152,6 +165,13 @@ pub struct Config {
     pub connections: u32,
     /// Most connections in TIME-WAIT; the oldest makes way.
     pub time_wait_connections: u32,
+    /// Whether `connect` may take over a connection in TIME-WAIT.
+    pub time_wait_reuse: TimeWaitReuse,
+    /// Most connections that go on after their application has closed them; another one is reset.
+    pub orphans: u32,
+    /// Retransmissions of such a connection, or probes of a window that stays closed, before it is
+    /// given up.
+    pub orphan_retries: u8,
     /// Most listeners.
     pub listeners: u16,
     /// Most half-open connections of a listener that does not say otherwise. All listeners
@@ -272,6 +292,9 @@ impl Default for Config {
             tx_gso: 0,
             connections: 16_384,
             time_wait_connections: 8_192,
+            time_wait_reuse: TimeWaitReuse::WithTimestamps,
+            orphans: 8_192,
+            orphan_retries: 8,
             listeners: 64,
             syn_queue: 1024,
             syn_cookies: SynCookies::WhenFull,

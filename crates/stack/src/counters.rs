@@ -98,6 +98,9 @@ counters! {
     fast_open_overflow,
     /// Half-open connections that made way for a new one.
     half_open_evicted,
+    /// Connections that were reset when their application closed them, for too many others went on
+    /// without one.
+    orphans_reset,
     /// TIME-WAIT entries that made way before their time.
     time_wait_recycled,
     /// TIME-WAIT entries that a new SYN or connect took over.
@@ -225,6 +228,8 @@ counters! {
     drop_tcp_no_ack,
     /// A reset or SYN that RFC 5961 does not believe.
     drop_tcp_challenged,
+    /// A reset of a connection in TIME-WAIT (RFC 1337).
+    drop_tcp_time_wait_reset,
     /// Carried nothing new.
     drop_tcp_duplicate,
     /// Payload behind the peer's FIN.

@@ -26,6 +26,8 @@ impl Stack {
         let waiting: u32 =
             self.connections.iter().map(|one| u32::from(one.out_of_order_frames)).sum();
         assert_eq!(waiting, self.out_of_order_total, "frames out of order");
+        let orphans = self.connections.iter().filter(|one| one.features.has(Features::ORPHAN));
+        assert_eq!(orphans.count(), self.orphans as usize, "orphans");
         for (index, connection) in self.connections.iter().enumerate() {
             if connection.state != State::Closed {
                 self.check_timers(index, connection);

@@ -39,6 +39,7 @@ mod wheel;
 pub use address::{AddressInfo, AddressOrigin, AddressState};
 pub use config::{
     AcceptOverflow, Config, FastOpenConfig, InterfaceAddress, SynCookies, TcpFeatures,
+    TimeWaitReuse,
 };
 pub use counters::Counters;
 pub use dhcp::{DhcpConfig, DhcpState, Lease, ProbeConfig};

@@ -79,6 +79,8 @@ pub struct Stack {
     pub(crate) out_of_order_most: u32,
 
     pub(crate) fast_open_cache: Cache,
+    /// Connections that go on without an application.
+    pub(crate) orphans: u32,
     /// Half-open connections of all listeners.
     pub(crate) half_open_total: u32,
     pub(crate) listeners: Vec<Listener>,
@@ -172,6 +174,7 @@ impl Stack {
                 most => most,
             },
             fast_open_cache: Cache::default(),
+            orphans: 0,
             half_open_total: 0,
             listeners: Vec::with_capacity(config.listeners.into()),
             tcp_ports: vec![NO_SOCKET; 1 << 16].into_boxed_slice(),
@@ -233,6 +236,11 @@ impl Stack {
     /// Connections in any state, TIME-WAIT included.
     pub fn connections(&self) -> usize {
         self.connections_in_use as usize
+    }
+
+    /// Connections that their application has closed and that go on, TIME-WAIT apart.
+    pub fn orphans(&self) -> usize {
+        self.orphans as usize
     }
 
     /// Connections in TIME-WAIT.

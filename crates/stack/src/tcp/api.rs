@@ -249,7 +249,7 @@ impl Stack {
         }
         match self.find_connection(self.flow_hash(tuple), tuple) {
             None => true,
-            Some(index) => reuse && self.connections[index].state == State::TimeWait,
+            Some(index) => reuse && self.may_succeed_time_wait(index),
         }
     }
 
@@ -389,6 +389,10 @@ impl Stack {
                 self.abort_connection(index, Failure::Aborted)
             }
             _ => {
+                self.enter_orphans(index);
+                if self.connections[index].state == State::Closed {
+                    return;
+                }
                 self.queue_fin(index);
                 if state == State::FinWait2 {
                     self.orphan_in_fin_wait_2(index);

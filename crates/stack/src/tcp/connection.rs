@@ -183,6 +183,8 @@ bits! {
         COOKIE_DUE = 1 << 7;
         /// ...in the experimental form.
         EXPERIMENT = 1 << 8;
+        /// Its application has closed it, and it goes on ([`super::orphan`]).
+        ORPHAN = 1 << 9;
     }
 }
 

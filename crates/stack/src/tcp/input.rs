@@ -116,14 +116,6 @@ impl Stack {
         }
     }
 
-    /// A SYN beyond everything the old connection received opens a new one (RFC 1122 §4.2.2.13).
-    fn reopens_time_wait(&self, index: usize, segment: &Segment) -> bool {
-        segment.has(Bits::SYN)
-            && !segment.has(Bits::ACK | Bits::RST)
-            && segment.seq.gt(self.connections[index].rcv_nxt)
-            && self.find_listener(&segment.tuple).is_some_and(|listener| self.may_queue(listener))
-    }
-
     pub(crate) fn segment_arrives(&mut self, index: usize, segment: &Segment, frame: Frame) {
         if self.connections[index].state == State::SynSent {
             return self.syn_sent(index, segment, frame);
@@ -179,6 +171,11 @@ impl Stack {
 
         // Second, RST; fourth, SYN (RFC 5961 §3 and §4).
         if segment.has(Bits::RST) {
+            if self.connections[index].state == State::TimeWait {
+                // It would let an old segment of this connection into the next (RFC 1337 §3).
+                self.counters.drop_tcp_time_wait_reset += 1;
+                return self.drop_chain(frame);
+            }
             // A peer that aborts while something of its data is missing here sends its reset from
             // the end of what it sent, which may be where the last block ends.
             if seq == self.connections[index].rcv_nxt || self.ends_out_of_order(index, seq) {

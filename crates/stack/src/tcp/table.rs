@@ -134,6 +134,7 @@ impl Stack {
         }
         self.leave_half_open(index);
         self.leave_early(index);
+        self.leave_orphans(index);
         self.leave_accept_queue(index);
         self.discard_out_of_order(index);
         self.release_transfer(index);
@@ -286,6 +287,7 @@ impl Stack {
             self.forget_time_wait(oldest);
         }
         let tail = self.time_wait.tail;
+        self.leave_orphans(index);
         self.discard_out_of_order(index);
         let connection = &mut self.connections[index];
         connection.state = State::TimeWait;

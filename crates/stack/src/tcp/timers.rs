@@ -196,7 +196,7 @@ impl Stack {
             State::SynReceived => self.syn_ack_limit(index),
             _ => self.config.retries,
         };
-        let over = self.user_timeout_over(index);
+        let over = self.user_timeout_over(index).or(self.orphan_gives_up(index).then_some(true));
         let connection = &mut self.connections[index];
         if over.unwrap_or(connection.retries >= most) {
             return self.gave_up(index);

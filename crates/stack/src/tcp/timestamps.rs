@@ -54,7 +54,7 @@ impl Connection {
 
 /// How much later one value is than another.
 #[inline]
-fn newer(value: u32, than: u32) -> i32 {
+pub(crate) fn newer(value: u32, than: u32) -> i32 {
     value.wrapping_sub(than) as i32
 }
 

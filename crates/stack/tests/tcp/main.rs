@@ -20,6 +20,7 @@ mod listen_queues;
 mod listener;
 mod nagle;
 mod notsent_lowat;
+mod orphan;
 mod out_of_order;
 mod pacing;
 mod ports;

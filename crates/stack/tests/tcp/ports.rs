@@ -6,7 +6,7 @@ use std::io::ErrorKind;
 
 use crate::common::craft::{PEER_IP, STACK_IP};
 use crate::common::peer::{ACK, FIN, MSS, Peer, SYN};
-use millrace_stack::State;
+use millrace_stack::{State, TimeWaitReuse};
 
 fn to(port: u16) -> SocketAddr {
     SocketAddr::new(PEER_IP.into(), port)
@@ -47,7 +47,10 @@ fn the_first_one_cannot_be_foreseen_without_the_secret() {
 
 #[test]
 fn a_port_in_time_wait_is_used_only_when_no_other_is_left() {
-    let mut peer = Peer::with(|config| config.ephemeral_ports = 40_000..=40_001);
+    let mut peer = Peer::with(|config| {
+        config.ephemeral_ports = 40_000..=40_001;
+        config.time_wait_reuse = TimeWaitReuse::Always;
+    });
     let id = peer.connected();
     peer.close(id);
     peer.expect(FIN | ACK);

@@ -71,6 +71,10 @@ const SYNCHRONISED: [State; 7] = [
 fn an_exact_reset_ends_every_synchronised_state() {
     for state in SYNCHRONISED {
         let mut peer = Peer::new();
+        if state == State::TimeWait {
+            // RFC 1337; see there.
+            continue;
+        }
         let (id, seq, _) = bring_to(&mut peer, state);
         peer.send(RST, seq, 0, &[]);
         let id = id.unwrap();
@@ -89,6 +93,10 @@ fn an_exact_reset_ends_every_synchronised_state() {
 #[test]
 fn a_reset_in_the_window_is_challenged() {
     for state in SYNCHRONISED {
+        if state == State::TimeWait {
+            // RFC 1337; see there.
+            continue;
+        }
         let mut peer = Peer::with(|config| config.invalid_ack_interval = Duration::ZERO);
         let (id, seq, _) = bring_to(&mut peer, state);
         for ahead in [1, 100, 60_000] {

@@ -2,9 +2,9 @@
 //! RFC 1122 §4.2.2.13).
 
 use core::time::Duration;
-use millrace_stack::{ConnectionId, Ready, State};
+use millrace_stack::{ConnectionId, Ready, State, TimeWaitReuse};
 
-use crate::common::peer::{ACK, FIN, MSS, Peer, SYN};
+use crate::common::peer::{ACK, FIN, MSS, Peer, RST, SYN};
 
 /// Closes an accepted connection from here, to TIME-WAIT.
 fn to_time_wait(peer: &mut Peer) {
@@ -166,4 +166,127 @@ fn when_it_ends_a_held_handle_stays_valid_until_released() {
     assert_eq!(peer.stack.failure(id).unwrap(), None);
     peer.stack.release(id);
     assert_eq!(peer.stack.connections(), 0);
+}
+
+/// As [`to_time_wait`], of a connection with timestamps.
+fn to_time_wait_at(peer: &mut Peer, value: u32) {
+    peer.timestamp = Some(value);
+    let id = peer.accepted_sack();
+    peer.close(id);
+    peer.expect(FIN | ACK);
+    peer.send(FIN | ACK, 1, 2, &[]);
+    peer.expect_ack(2);
+}
+
+#[test]
+fn a_reset_does_not_end_it() {
+    // RFC 1337: neither an old one nor one that somebody made up.
+    let mut peer = Peer::new();
+    to_time_wait(&mut peer);
+    for seq in [2, 3, 1000] {
+        peer.send(RST, seq, 0, &[]);
+        peer.expect_silence();
+    }
+    assert_eq!(peer.stack.time_wait_connections(), 1);
+    assert_eq!(peer.stack.counters().drop_tcp_time_wait_reset, 3);
+    // Old data is answered, and what is right is not.
+    peer.send(ACK, 1, 1, b"x");
+    peer.expect_ack(2);
+    peer.send(ACK, 2, 2, &[]);
+    peer.expect_silence();
+    assert_eq!(peer.stack.time_wait_connections(), 1);
+}
+
+#[test]
+fn by_timestamps_a_smaller_syn_opens_a_new_connection_too() {
+    // The peer's next number, its next timestamp or none, and whether that is a new connection
+    // (RFC 6191 §2).
+    let cases = [
+        (1000, Some(101), true),
+        (-1000, Some(101), true),
+        (1000, Some(100), true),
+        (-1000, Some(100), false),
+        (1000, Some(99), false),
+        (1000, None, true),
+        (-1000, None, false),
+    ];
+    for (step, timestamp, opens) in cases {
+        let mut peer = Peer::new();
+        to_time_wait_at(&mut peer, 100);
+        peer.flow.isn = peer.flow.isn.wrapping_add_signed(step);
+        peer.timestamp = timestamp;
+        peer.send_syn_sack(SYN);
+        let reused = peer.stack.counters().time_wait_reused == 1;
+        assert_eq!(reused, opens, "{step} {timestamp:?}");
+        peer.expect(if opens { SYN | ACK } else { ACK });
+    }
+}
+
+#[test]
+fn who_had_no_timestamps_is_followed_by_who_has() {
+    let mut peer = Peer::new();
+    to_time_wait(&mut peer);
+    peer.flow.isn -= 1000;
+    peer.timestamp = Some(1);
+    peer.send_syn_sack(SYN);
+    peer.expect(SYN | ACK);
+    assert_eq!(peer.stack.counters().time_wait_reused, 1);
+}
+
+#[test]
+fn a_full_accept_queue_leaves_it_as_it_is() {
+    let mut peer = Peer::new();
+    let listener = peer.listen(80, 1);
+    peer.accepted();
+    peer.flow.peer_port += 1;
+    to_time_wait(&mut peer);
+    let waiting = peer.flow;
+    peer.flow.peer_port += 1;
+    peer.send_syn(SYN, Some(MSS), None);
+    peer.expect(SYN | ACK);
+    peer.send(ACK, 1, 1, &[]);
+    peer.flow = waiting;
+    peer.flow.isn += 1000;
+    peer.send_syn(SYN, Some(MSS), None);
+    assert_eq!(peer.stack.time_wait_connections(), 1);
+    peer.take();
+    peer.accept(listener).unwrap();
+    peer.send_syn(SYN, Some(MSS), None);
+    peer.expect(SYN | ACK);
+}
+
+#[test]
+fn connect_takes_it_over_as_configured() {
+    let cases = [
+        (TimeWaitReuse::Never, true, 5_000, false),
+        (TimeWaitReuse::WithTimestamps, false, 5_000, false),
+        (TimeWaitReuse::WithTimestamps, true, 500, false),
+        (TimeWaitReuse::WithTimestamps, true, 2_000, true),
+        (TimeWaitReuse::Always, false, 0, true),
+    ];
+    for (reuse, timestamps, wait, taken) in cases {
+        let mut peer = Peer::with(|config| {
+            config.ephemeral_ports = 40_000..=40_000;
+            config.time_wait_reuse = reuse;
+        });
+        peer.timestamp = timestamps.then_some(70);
+        let id = peer.connect();
+        let old = peer.expect(SYN).options.timestamps.unwrap().0;
+        peer.send_syn_sack(SYN | ACK);
+        peer.expect_ack(1);
+        peer.close(id);
+        peer.expect(FIN | ACK);
+        peer.send(FIN | ACK, 1, 2, &[]);
+        peer.expect_ack(2);
+        peer.advance_ms(wait);
+        let remote = core::net::SocketAddr::new([192, 0, 2, 2].into(), peer.flow.peer_port);
+        let again = peer.stack.connect(remote, None);
+        assert_eq!(again.is_ok(), taken, "{reuse:?} {timestamps} {wait}");
+        let Ok(again) = again else { continue };
+        peer.collect();
+        let new = peer.expect(SYN).options.timestamps.unwrap().0;
+        assert!(wait == 0 || new.wrapping_sub(old) as i32 >= 2_000, "the clock goes on");
+        peer.stack.abort(again);
+        peer.stack.release(again);
+    }
 }

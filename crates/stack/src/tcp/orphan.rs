@@ -1,0 +1,41 @@
+//! Connections that their application has closed and that are not over: bounded in number and in
+//! patience, for what they hold serves nobody here any more (Linux's `tcp_max_orphans` and
+//! `tcp_orphan_retries`).
+
+use super::connection::{Failure, Features, Flags};
+use crate::stack::Stack;
+
+impl Stack {
+    /// An application has let go of a connection that goes on. One too many is reset.
+    pub(crate) fn enter_orphans(&mut self, index: usize) {
+        if self.connections[index].features.has(Features::ORPHAN) {
+            return;
+        }
+        if self.orphans >= self.config.orphans {
+            self.counters.orphans_reset += 1;
+            return self.abort_connection(index, Failure::Aborted);
+        }
+        self.connections[index].features.set(Features::ORPHAN);
+        self.orphans += 1;
+    }
+
+    /// An orphan is over, or waits in TIME-WAIT.
+    #[inline]
+    pub(crate) fn leave_orphans(&mut self, index: usize) {
+        let connection = &mut self.connections[index];
+        if connection.features.has(Features::ORPHAN) {
+            connection.features.clear(Features::ORPHAN);
+            self.orphans -= 1;
+        }
+    }
+
+    /// Whether the timer ran out once too often for an orphan. A peer that acknowledges every
+    /// probe of its closed window is no better than one that is silent.
+    pub(crate) fn orphan_gives_up(&self, index: usize) -> bool {
+        let connection = &self.connections[index];
+        let probing = connection.flags.has(Flags::PERSIST);
+        connection.features.has(Features::ORPHAN)
+            && (connection.retries >= self.config.orphan_retries
+                || probing && connection.rtt.backoff >= self.config.orphan_retries)
+    }
+}

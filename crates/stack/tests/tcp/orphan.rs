@@ -1,0 +1,92 @@
+//! Connections that go on after their application has closed them: how many, and for how long.
+
+use core::time::Duration;
+
+use crate::common::peer::{ACK, FIN, Peer, RST};
+use millrace_stack::ConnectionId;
+
+fn accepted(peer: &mut Peer, port: u16) -> ConnectionId {
+    peer.flow.peer_port = port;
+    peer.flow.iss = 0;
+    peer.accepted()
+}
+
+#[test]
+fn one_too_many_is_reset() {
+    let mut peer = Peer::with(|config| config.orphans = 2);
+    let (mut sent, mut second) = (Vec::new(), 0);
+    for port in 6000..6003 {
+        let id = accepted(&mut peer, port);
+        if port == 6001 {
+            second = peer.flow.iss;
+        }
+        peer.write(id, 0, 100);
+        peer.close(id);
+        sent.extend(peer.take());
+        assert_eq!(peer.stack.orphans(), usize::from(port - 5999).min(2));
+    }
+    assert_eq!(sent.iter().filter(|segment| segment.flags.contains(RST)).count(), 1);
+    assert_eq!(peer.stack.counters().orphans_reset, 1);
+    // One that is over makes room.
+    peer.flow.peer_port = 6001;
+    peer.flow.iss = second;
+    peer.send(FIN | ACK, 1, 102, &[]);
+    assert_eq!(peer.stack.orphans(), 1);
+    peer.take();
+}
+
+#[test]
+fn no_application_no_orphan() {
+    let mut peer = Peer::new();
+    let id = accepted(&mut peer, 6000);
+    peer.shutdown_write(id);
+    assert_eq!(peer.stack.orphans(), 0);
+    peer.close(id);
+    assert_eq!(peer.stack.orphans(), 1);
+    peer.expect(FIN | ACK);
+    peer.send(ACK, 1, 2, &[]);
+    assert_eq!(peer.stack.orphans(), 1);
+    peer.send(FIN | ACK, 1, 2, &[]);
+    assert_eq!(peer.stack.orphans(), 0);
+    assert_eq!(peer.stack.time_wait_connections(), 1);
+    peer.take();
+}
+
+#[test]
+fn a_peer_that_is_silent_is_given_up_sooner() {
+    let mut peer = Peer::with(|config| config.orphan_retries = 3);
+    let id = accepted(&mut peer, 6000);
+    peer.write(id, 0, 100);
+    peer.close(id);
+    // 200 ms and its doubles: a fourth timeout ends it.
+    peer.advance(Duration::from_secs(10));
+    assert_eq!(peer.stack.connections(), 0);
+    assert_eq!(peer.stack.counters().connections_timed_out, 1);
+    peer.take();
+}
+
+#[test]
+fn a_window_that_stays_closed_ends_it_though_the_peer_answers() {
+    let mut peer = Peer::with(|config| config.orphan_retries = 4);
+    let id = accepted(&mut peer, 6000);
+    peer.write(id, 0, 1000);
+    peer.expect_data(1, 1000);
+    peer.window = 0;
+    peer.send(ACK, 1, 1001, &[]);
+    peer.write(id, 1000, 1000);
+    let answered = |peer: &mut Peer, seconds: u64| {
+        for _ in 0..seconds * 10 {
+            peer.advance_ms(100);
+            for segment in peer.take() {
+                if !segment.flags.contains(RST) {
+                    peer.send(ACK, 1, 1001, &[]);
+                }
+            }
+        }
+        peer.stack.connections()
+    };
+    // As long as somebody owns it, it may wait.
+    assert_eq!(answered(&mut peer, 60), 1);
+    peer.close(id);
+    assert_eq!(answered(&mut peer, 60), 0);
+}
