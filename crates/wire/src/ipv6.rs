@@ -1,8 +1,13 @@
 //! Internet Protocol version 6 (RFC 8200): the fixed header, and the way past extension headers.
 
+pub mod extension;
+
 use core::net::Ipv6Addr;
 
 use crate::Malformed;
+
+/// Smallest MTU of a link that carries IPv6 (RFC 8200 §5).
+pub const MIN_MTU: usize = 1280;
 
 /// Length of the fixed header.
 pub const HEADER_LEN: usize = 40;

@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use millrace_wire::ether::EtherType;
 use millrace_wire::tcp::{Flags, OptionWriter};
 use millrace_wire::vlan::Tag;
-use millrace_wire::{Mac, Seq, arp, ether, icmpv4, ipv4, ipv6, protocol, tcp, udp};
+use millrace_wire::{Mac, Seq, arp, ether, icmpv4, icmpv6, ipv4, ipv6, ndp, protocol, tcp, udp};
 use proptest::prelude::*;
 
 use crate::{payload, touch};
@@ -84,6 +84,19 @@ fn good_frames() -> Vec<Vec<u8>> {
     let mut tagged = [0; 4];
     Tag { pcp: 1, dei: false, vid: 5 }.emit(&mut tagged, EtherType::IPV4);
     let fragment = [protocol::UDP, 0, 0, 1, 0, 0, 0, 1];
+    let options = [protocol::ICMPV6, 0, 1, 1, 0, 0xde, 0, 0];
+    let mut solicitation = [0; 40];
+    let len = ndp::emit_neighbour_solicitation(
+        &mut solicitation,
+        Ipv6Addr::LOCALHOST,
+        Some(mac),
+        Some([7; 6]),
+    );
+    let mut advertisement = vec![134, 0, 0, 0, 64, 0, 7, 8, 0, 0, 0, 0, 0, 0, 0, 0];
+    advertisement.extend([3, 4, 64, 0xc0]);
+    advertisement.extend([1; 28]);
+    let mut too_big = [0; icmpv6::HEADER_LEN + 60];
+    icmpv6::emit_error(&mut too_big, 2, 0, 1400, &network6(protocol::TCP, &syn));
 
     vec![
         link(EtherType::ARP, &request),
@@ -94,6 +107,9 @@ fn good_frames() -> Vec<Vec<u8>> {
         link(EtherType::VLAN, &[&tagged[..], &network(protocol::TCP, &duplicate)].concat()),
         link(EtherType::IPV6, &network6(protocol::TCP, &duplicate)),
         link(EtherType::IPV6, &network6(44, &[&fragment[..], &datagram].concat())),
+        link(EtherType::IPV6, &network6(protocol::ICMPV6, &advertisement)),
+        link(EtherType::IPV6, &network6(protocol::ICMPV6, &too_big)),
+        link(EtherType::IPV6, &network6(0, &[&options[..], &solicitation[..len]].concat())),
     ]
 }
 

@@ -133,3 +133,55 @@ fn extensions_that_lie_or_never_end() {
     enough[8 * (MAX_EXTENSIONS - 1)] = 59;
     assert_eq!(upper(&enough), None);
 }
+
+mod extension {
+    use millrace_wire::Malformed;
+    use millrace_wire::ipv6::extension::{Action, DESTINATION, FRAGMENT, Header, Opt, ROUTING};
+
+    #[test]
+    fn headers_are_taken_off_one_by_one() {
+        let mut bytes = vec![ROUTING, 1];
+        bytes.extend([1, 12]);
+        bytes.extend([0; 12]);
+        bytes.extend([FRAGMENT, 0, 4, 2, 0, 0, 0, 0]);
+        bytes.extend([6, 99, 0, 1, 0, 0, 0, 7]);
+        bytes.extend(*b"rest");
+        let (options, rest) = Header::split(DESTINATION, &bytes).unwrap().unwrap();
+        assert_eq!((options.number, options.next, options.len()), (DESTINATION, ROUTING, 16));
+        let (routing, rest) = Header::split(options.next, rest).unwrap().unwrap();
+        assert_eq!((routing.routing_type(), routing.segments_left()), (4, 2));
+        let (fragment, rest) = Header::split(routing.next, rest).unwrap().unwrap();
+        assert_eq!((fragment.next, fragment.len(), rest), (6, 8, &b"rest"[..]));
+        assert_eq!(Header::split(fragment.next, rest), Ok(None));
+        assert_eq!(Header::split(DESTINATION, &bytes[..15]), Err(Malformed::Truncated));
+    }
+
+    #[test]
+    fn options_tell_what_to_do_with_those_who_do_not_know_them() {
+        let bytes = [59, 1, 0, 1, 0, 0x1e, 2, 7, 7, 0x5e, 0, 0x9e, 1, 0, 0xde, 0];
+        let (header, _) = Header::split(DESTINATION, &bytes).unwrap().unwrap();
+        let options: Vec<_> = header.options().map(Result::unwrap).collect();
+        let actions: Vec<_> =
+            options.iter().map(|option| (option.offset, option.action())).collect();
+        assert_eq!(options[1], Opt { kind: Opt::PAD_N, offset: 3, data: &[] });
+        assert_eq!(
+            actions[2..],
+            [
+                (5, Action::Skip),
+                (9, Action::Discard),
+                (11, Action::Report),
+                (14, Action::ReportToUnicast)
+            ]
+        );
+    }
+
+    #[test]
+    fn an_option_beyond_its_header_is_the_last() {
+        for bytes in [[59, 0, 1, 5, 0, 0, 0, 0], [59, 0, 0, 0, 0, 0, 0, 5]] {
+            let (header, _) = Header::split(DESTINATION, &bytes).unwrap().unwrap();
+            let mut options = header.options().skip_while(|option| option.is_ok());
+            assert_eq!(options.next(), Some(Err(Malformed::Option)));
+            assert_eq!(options.next(), None);
+        }
+    }
+}

@@ -3,8 +3,9 @@
 
 use std::hint::black_box;
 
+use millrace_wire::ipv6::extension;
 use millrace_wire::tcp::{Quoted, Segment};
-use millrace_wire::{Flow, arp, dhcpv4, ether, icmpv4, igmp, ipv4, ipv6, mld, udp};
+use millrace_wire::{Flow, arp, dhcpv4, ether, icmpv4, icmpv6, igmp, ipv4, ipv6, mld, ndp, udp};
 
 /// Offset of a view's part in the bytes that the view was made from.
 fn offset_in(part: &[u8], whole: &[u8]) -> usize {
@@ -83,6 +84,71 @@ pub fn ipv6(bytes: &[u8]) {
         assert_eq!(offset_in(upper.payload, bytes), upper.offset);
         assert!(upper.offset + upper.payload.len() <= bytes.len());
     }
+    let (mut number, mut rest) = (packet.next_header(), packet.payload());
+    while let Ok(Some((header, behind))) = extension::Header::split(number, rest) {
+        assert_eq!(header.len() + behind.len(), rest.len());
+        assert!(header.len() >= 8 && header.len() % 8 == 0);
+        black_box((header.routing_type(), header.segments_left()));
+        let mut end = 2;
+        for option in header.options().map_while(Result::ok) {
+            assert_eq!(option.offset, end);
+            end += if option.kind == 0 { 1 } else { 2 + option.data.len() };
+            assert!(end <= header.len());
+            black_box(option.action());
+        }
+        (number, rest) = (header.next, behind);
+    }
+}
+
+/// Reads an ICMPv6 message.
+pub fn icmpv6(bytes: &[u8]) {
+    let Ok(packet) = icmpv6::Packet::parse(bytes) else {
+        return;
+    };
+    black_box((packet.message_type(), packet.code(), packet.checksum()));
+    black_box(packet.verify_checksum(0x1234));
+    assert_eq!(offset_in(packet.body(), bytes), icmpv6::HEADER_LEN);
+    match packet.kind() {
+        icmpv6::Kind::EchoRequest { data, .. } | icmpv6::Kind::EchoReply { data, .. } => {
+            assert_eq!(data, packet.body());
+        }
+        icmpv6::Kind::Unreachable { quote, .. }
+        | icmpv6::Kind::PacketTooBig { quote, .. }
+        | icmpv6::Kind::TimeExceeded { quote, .. }
+        | icmpv6::Kind::ParameterProblem { quote, .. } => {
+            assert!(packet.body().starts_with(quote));
+            assert!(packet.is_error());
+            ipv6(quote);
+        }
+        icmpv6::Kind::Other { .. } => {}
+    }
+}
+
+/// Reads a message of neighbour discovery.
+pub fn ndp(bytes: &[u8]) {
+    let Ok(Some(message)) = ndp::Message::parse(bytes) else {
+        return;
+    };
+    let options = match message {
+        ndp::Message::RouterSolicitation { options }
+        | ndp::Message::RouterAdvertisement { options, .. }
+        | ndp::Message::NeighbourSolicitation { options, .. }
+        | ndp::Message::NeighbourAdvertisement { options, .. }
+        | ndp::Message::Redirect { options, .. } => options,
+    };
+    let mut count = 0;
+    for option in options {
+        count += 1;
+        assert!(count <= bytes.len() / 8);
+        match option {
+            ndp::Opt::PrefixInformation(prefix) => assert!(prefix.len <= 128),
+            ndp::Opt::RouteInformation { prefix, .. } => assert!(prefix <= 128),
+            ndp::Opt::RedirectedHeader(quote) => ipv6(quote),
+            ndp::Opt::Nonce(nonce) => assert!(nonce.len() >= 6),
+            _ => {}
+        }
+    }
+    black_box((options.source_link_layer(), options.target_link_layer()));
 }
 
 /// Reads an ICMP message.
@@ -221,7 +287,7 @@ pub fn flow(bytes: &[u8]) {
 
 /// Reads the bytes as everything.
 pub fn all(bytes: &[u8]) {
-    for touch in [ether, arp, ipv4, ipv6, icmpv4, udp, tcp, flow] {
+    for touch in [ether, arp, ipv4, ipv6, icmpv4, icmpv6, ndp, udp, tcp, flow] {
         touch(bytes);
     }
 }
