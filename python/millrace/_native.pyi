@@ -421,9 +421,11 @@ class Channel:
         syn_queue: int | None = None,
         fast_open: int = 0,
         defer_accept: float | None = None,
+        v6_only: bool = False,
     ) -> Handle:
         """Take TCP connections to `port`, at `address` or at any address of the channel's.
 
+        "0.0.0.0" is any of IPv4, "::" any of both families, or with `v6_only` of IPv6.
         ACCEPTED tells of each. At most `backlog` of them wait between two turns, and at most
         `syn_queue` are half-open before SYNs are answered with cookies. With `fast_open` (RFC 7413)
         as many as it says may be told of, with the data of their SYN, before their handshake has

@@ -110,8 +110,9 @@ impl Channel {
         Ok(Channel { shared: Arc::new(Shared::new(py, channel)?) })
     }
 
-    /// Take TCP connections to `port`, at `address` or at any address of the channel's. ACCEPTED
-    /// tells of each. At most `backlog` of them wait between two turns, and at most `syn_queue`
+    /// Take TCP connections to `port`, at `address` or at any address of the channel's: "0.0.0.0"
+    /// is any of IPv4, "::" any of both families, or with `v6_only` of IPv6. ACCEPTED tells of
+    /// each. At most `backlog` of them wait between two turns, and at most `syn_queue`
     /// are half-open before SYNs are answered with cookies. With `fast_open` (RFC 7413) as many
     /// as it says may be told of, with the data of their SYN, before their handshake has ended;
     /// with `defer_accept`, a number of seconds, each is told of when its first data has come, or
@@ -119,7 +120,8 @@ impl Channel {
     ///
     /// Raises OSError: EADDRINUSE, EADDRNOTAVAIL for an address that is not the channel's.
     #[pyo3(signature = (
-        port, address="", *, backlog=1024, syn_queue=None, fast_open=0, defer_accept=None
+        port, address="", *, backlog=1024, syn_queue=None, fast_open=0, defer_accept=None,
+        v6_only=false
     ))]
     #[expect(clippy::too_many_arguments, reason = "keywords of Python")]
     fn listen(
@@ -131,11 +133,12 @@ impl Channel {
         syn_queue: Option<u32>,
         fast_open: u32,
         defer_accept: Option<f64>,
+        v6_only: bool,
     ) -> PyResult<Py<Handle>> {
         let local = SocketAddr::new(options::ip(address)?, options::port(port)?);
         let defer_accept =
             defer_accept.map(|time| options::duration("defer_accept", time)).transpose()?;
-        let options = ListenOptions { backlog, syn_queue, fast_open, defer_accept };
+        let options = ListenOptions { backlog, syn_queue, fast_open, defer_accept, v6_only };
         self.open(py, |channel| channel.listen_with(local, options))
     }
 

@@ -6,6 +6,7 @@ use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use millrace_frames::Instant;
 
 use crate::config::InterfaceAddress;
+use crate::ip6::Detection;
 use crate::route::{Route, Routes};
 
 /// Both families as one number: IPv4 as an IPv4-mapped IPv6 address (RFC 4291 §2.5.5.2).
@@ -63,6 +64,8 @@ pub(crate) fn network(word: Word, bits: u8) -> Word {
 pub enum AddressState {
     /// Being looked for on the link (RFC 4862 §5.4): nothing is received for it yet.
     Tentative,
+    /// The same, but used already (RFC 4429).
+    Optimistic,
     /// In use.
     Preferred,
     /// In use by what has it already, avoided for what is new (RFC 4862 §5.5.4).
@@ -114,8 +117,16 @@ pub(crate) struct Slot {
     pub(crate) on_link: bool,
     pub(crate) preferred_until: Instant,
     pub(crate) valid_until: Instant,
+    /// Of a temporary address: how far its lifetimes may be extended, and when the next one is
+    /// to be made.
+    pub(crate) most_preferred: Instant,
+    pub(crate) most_valid: Instant,
+    pub(crate) renew_at: Instant,
+    pub(crate) detection: Detection,
+    /// The stack is in the group of solicitations for it.
+    pub(crate) in_group: bool,
     /// Connection entries that name the slot.
-    users: u32,
+    pub(crate) users: u32,
 }
 
 /// The stack's own addresses, and its routes.
@@ -142,7 +153,6 @@ pub(crate) struct Path {
 /// Most addresses: their number must fit a connection's entry.
 const MOST: usize = 255;
 
-#[allow(dead_code, reason = "what IPv6 needs comes next")]
 impl Addresses {
     pub(crate) fn new(own: &[InterfaceAddress], gateway: Option<IpAddr>, routes: u16) -> Self {
         let mut addresses = Addresses {
@@ -181,8 +191,9 @@ impl Addresses {
 
     fn set_word(&mut self, index: usize) {
         let slot = &self.slots[index];
-        let used = matches!(slot.state, Some(AddressState::Preferred | AddressState::Deprecated));
-        self.words[index] = if used { slot.address } else { 0 };
+        let unused =
+            matches!(slot.state, None | Some(AddressState::Tentative | AddressState::Duplicate));
+        self.words[index] = if unused { 0 } else { slot.address };
     }
 
     pub(crate) fn set_state(&mut self, local: u8, state: AddressState) {
@@ -367,7 +378,7 @@ impl Addresses {
                         if reaches { -scope } else { scope },
                     ),
                     // Rule 3: none that is deprecated.
-                    slot.state != Some(AddressState::Deprecated),
+                    slot.state == Some(AddressState::Preferred),
                     // Rule 6: the same label.
                     label(slot.address) == label(destination),
                     // Rule 7: temporary ones, if wanted.
@@ -386,17 +397,30 @@ impl Addresses {
 }
 
 impl Slot {
+    pub(crate) const EMPTY: Slot = Slot {
+        address: 0,
+        bits: 0,
+        state: None,
+        origin: AddressOrigin::Configured,
+        on_link: false,
+        preferred_until: Instant::FAR_FUTURE,
+        valid_until: Instant::FAR_FUTURE,
+        most_preferred: Instant::FAR_FUTURE,
+        most_valid: Instant::FAR_FUTURE,
+        renew_at: Instant::FAR_FUTURE,
+        detection: Detection::NONE,
+        in_group: false,
+        users: 0,
+    };
+
     /// An address from the configuration, without an end.
     pub(crate) fn new(own: InterfaceAddress, state: AddressState) -> Slot {
         Slot {
             address: word(own.address),
             bits: word_bits(own.address, own.prefix),
             state: Some(state),
-            origin: AddressOrigin::Configured,
             on_link: true,
-            preferred_until: Instant::FAR_FUTURE,
-            valid_until: Instant::FAR_FUTURE,
-            users: 0,
+            ..Slot::EMPTY
         }
     }
 

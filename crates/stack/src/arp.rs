@@ -74,7 +74,7 @@ impl Stack {
     }
 
     /// Tells the link who we are, so that what others remember of the address is mended (RFC 5227
-    /// §2.3). To be called when the port is up.
+    /// §2.3, RFC 4861 §7.2.6). To be called when the port is up.
     pub fn announce(&mut self) {
         for local in 0..=u8::MAX {
             let Some(own) = self.addresses.slot(local).map(|slot| slot.address) else { continue };
@@ -83,6 +83,7 @@ impl Stack {
                 self.counters.arp_requests_sent += 1;
             }
         }
+        self.announce_v6();
     }
 
     pub(crate) fn arp_send(

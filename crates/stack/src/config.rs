@@ -6,6 +6,7 @@ use core::time::Duration;
 
 use millrace_wire::mac::Mac;
 
+use crate::ip6::config::Ipv6Config;
 use crate::tcp::congestion::Algorithm;
 
 /// An address and the length of its network's prefix.
@@ -153,6 +154,8 @@ pub struct Config {
     pub gateway: Option<IpAddr>,
     /// Most entries of the routing table.
     pub routes: u16,
+    /// Settings of IPv6.
+    pub ipv6: Ipv6Config,
     /// Secret of hashes, sequence numbers and ports. The same seed and the same input give the
     /// same output to the byte; a stack that faces others takes it from the system's randomness.
     pub seed: [u64; 4],
@@ -287,6 +290,7 @@ impl Default for Config {
             addresses: Vec::new(),
             gateway: None,
             routes: 64,
+            ipv6: Ipv6Config::default(),
             seed: [0; 4],
             tx_checksum: false,
             tx_gso: 0,

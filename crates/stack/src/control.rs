@@ -1,12 +1,14 @@
 //! Packets besides those of connections: ARP, ICMP, resets, datagrams. They wait in a bounded
 //! queue until they are transmitted, and at a neighbour until its address is known.
 
+use core::net::{IpAddr, Ipv6Addr};
+
 use millrace_frames::{Arena, Frame, Owners, Transmit, TxBatch};
 use millrace_wire::mac::Mac;
-use millrace_wire::{ether, ipv4};
+use millrace_wire::{ether, ipv4, ipv6};
 
 use crate::Stack;
-use crate::address::Word;
+use crate::address::{Word, address};
 use crate::neighbour::{NeighbourRef, Resolution};
 
 /// Where a packet goes on the link.
@@ -28,6 +30,7 @@ pub(crate) struct Waiting {
 /// Room that a packet without options or data needs behind the frame's head room.
 pub(crate) const L2: usize = ether::HEADER_LEN;
 pub(crate) const L4: usize = ether::HEADER_LEN + ipv4::HEADER_LEN;
+pub(crate) const L4_V6: usize = ether::HEADER_LEN + ipv6::HEADER_LEN;
 
 impl Stack {
     /// A frame for a packet of our own.
@@ -149,5 +152,52 @@ impl Stack {
         let room = self.control_room(frame);
         ether::emit(room, Mac([0; 6]), mac, ether::EtherType::IPV4);
         ip.emit(&mut room[L2..], payload);
+    }
+
+    /// Writes Ethernet and IPv6 headers of a control packet. `payload` is the IP payload's length.
+    pub(crate) fn control_header_v6(&mut self, frame: Frame, ip: ipv6::Header, payload: usize) {
+        let mac = self.config.mac;
+        let room = self.control_room(frame);
+        ether::emit(room, Mac([0; 6]), mac, ether::EtherType::IPV6);
+        ip.emit(&mut room[L2..], payload);
+    }
+
+    /// Writes the headers before a transport's `payload` bytes for either family, and returns
+    /// where these begin in [`Stack::control_room`].
+    pub(crate) fn control_ip_header(
+        &mut self,
+        frame: Frame,
+        local: u8,
+        remote: Word,
+        protocol: u8,
+        payload: usize,
+    ) -> usize {
+        match (self.addresses.get(local), address(remote)) {
+            (IpAddr::V4(source), IpAddr::V4(destination)) => {
+                let header = ipv4::Header {
+                    source,
+                    destination,
+                    protocol,
+                    ttl: 64,
+                    tos: 0,
+                    identification: 0,
+                    dont_fragment: true,
+                };
+                self.control_header(frame, header, payload);
+                L4
+            }
+            _ => {
+                let header = ipv6::Header {
+                    source: Ipv6Addr::from_bits(self.addresses.word(local)),
+                    destination: Ipv6Addr::from_bits(remote),
+                    next_header: protocol,
+                    hop_limit: self.ip6.hop_limit,
+                    traffic_class: 0,
+                    flow_label: 0,
+                };
+                self.control_header_v6(frame, header, payload);
+                L4_V6
+            }
+        }
     }
 }

@@ -142,7 +142,24 @@ counters! {
     arp_requests_sent,
     /// ARP replies sent.
     arp_replies_sent,
-    /// ARP packets that claim our own address for another hardware address (RFC 5227).
+    /// Neighbour solicitations sent, those of duplicate address detection among them.
+    neighbour_solicitations_sent,
+    /// Neighbour advertisements sent.
+    neighbour_advertisements_sent,
+    /// Router solicitations sent.
+    router_solicitations_sent,
+    /// Router advertisements taken.
+    router_advertisements,
+    /// Redirects taken.
+    redirects_taken,
+    /// Routes that a router advertised beyond the most that are kept.
+    learned_routes_refused,
+    /// Prefixes that a router advertised beyond the most that addresses are made from.
+    learned_prefixes_refused,
+    /// Addresses of ours that another host was found to have (RFC 4862).
+    duplicate_addresses,
+    /// ARP packets and neighbour advertisements that claim our own address for another hardware
+    /// address (RFC 5227).
     address_conflicts,
     /// Ethernet header incomplete.
     drop_ethernet_malformed,
@@ -178,8 +195,12 @@ counters! {
     drop_fragment_timeout,
     /// Fragment of a datagram whose fragments disagree about ECN (RFC 3168 §5.3).
     drop_fragment_ecn,
-    /// IPv6: not there yet.
+    /// An IPv6 fragment: reassembly is not there yet.
+    drop_ip_fragment,
+    /// IPv6, and the stack has no IPv6 address.
     drop_ipv6,
+    /// IPv6 extension headers malformed, beyond the limits, or with what must be refused.
+    drop_ip_extension,
     /// IP protocol that nobody here speaks.
     drop_ip_protocol,
     /// Packet to a multicast group that nobody here listens to.
@@ -188,6 +209,10 @@ counters! {
     drop_igmp_malformed,
     /// IGMP message that is no business of ours, or a query that no router on the link sent.
     drop_igmp_ignored,
+    /// Message of neighbour discovery malformed, or not from the link.
+    drop_ndp_malformed,
+    /// Message of neighbour discovery that is no business of ours.
+    drop_ndp_not_ours,
     /// ICMP message malformed or its checksum wrong.
     drop_icmp_malformed,
     /// ICMP message of a type that is ignored.

@@ -40,9 +40,16 @@ impl Keys {
         (twice ^ (twice >> 32)) as u32
     }
 
+    /// 20 bits that are the same for the same flow; one multiplication, for nothing depends on
+    /// their quality.
+    #[inline]
+    pub(crate) fn flow_label(&self, flow: u64) -> u32 {
+        (fold(flow ^ self.fold[0], self.fold[1] | 1) >> 44) as u32
+    }
+
     /// A pseudo-random function of a few words, for sequence numbers and ports.
     pub(crate) fn prf(&self, words: &[u64]) -> u64 {
-        siphash::<1, 3>(self.sip, words)
+        prf(self.sip, words)
     }
 
     /// A key for cookies of Fast Open, where the configuration has none.
@@ -54,6 +61,11 @@ impl Keys {
         }
         key
     }
+}
+
+/// The same under another secret.
+pub(crate) fn prf(secret: [u64; 2], words: &[u64]) -> u64 {
+    siphash::<1, 3>(secret, words)
 }
 
 #[inline]

@@ -1,6 +1,7 @@
 //! The stack's addresses and routes, as an application sees and changes them.
 
 use core::net::IpAddr;
+use core::time::Duration;
 use std::io;
 
 use millrace_frames::Instant;
@@ -27,11 +28,15 @@ impl Stack {
                 format!("{} is an address of this stack already", own.address),
             ));
         }
-        if self.addresses.add(Slot::new(own, AddressState::Preferred)).is_none() {
+        let Some(local) = self.addresses.add(Slot::new(own, AddressState::Preferred)) else {
             return Err(io::Error::new(
                 io::ErrorKind::QuotaExceeded,
                 "a stack has at most 255 addresses",
             ));
+        };
+        if own.address.is_ipv6() {
+            self.detect_duplicate(local, Duration::ZERO);
+            self.make_link_local();
         }
         self.routes_changed();
         Ok(())
@@ -58,6 +63,7 @@ impl Stack {
                 self.abort_connection(index, Failure::Aborted);
             }
         }
+        self.solicited_group(local, false);
         self.addresses.remove(local);
         self.routes_changed();
     }

@@ -51,7 +51,7 @@ impl Stack {
     /// Takes one received packet. Every way out either queues its frames or releases them.
     #[inline]
     pub(crate) fn packet(&mut self, frame: Frame) {
-        if !self.common_packet(frame) {
+        if !self.common_packet(frame) && !self.common_packet_v6(frame) {
             self.general_packet(frame);
         }
     }
@@ -85,10 +85,7 @@ impl Stack {
                 self.arp_packet(frame, start);
                 self.drop_chain(frame);
             }
-            ether::EtherType::IPV6 => {
-                self.counters.drop_ipv6 += 1;
-                self.drop_chain(frame);
-            }
+            ether::EtherType::IPV6 => self.ipv6_packet(frame, source, start, many),
             _ => {
                 self.counters.drop_ether_type += 1;
                 self.drop_chain(frame);

@@ -11,6 +11,7 @@
 
 mod address;
 mod arp;
+mod bound;
 mod chain;
 mod config;
 mod control;
@@ -24,6 +25,7 @@ mod igmp;
 mod interface;
 mod invariants;
 mod ip;
+mod ip6;
 mod multicast;
 mod neighbour;
 mod rate;
@@ -44,6 +46,7 @@ pub use config::{
 pub use counters::Counters;
 pub use dhcp::{DhcpConfig, DhcpState, Lease, ProbeConfig};
 pub use group::{FilterMode, MulticastConfig};
+pub use ip6::config::Ipv6Config;
 pub use multicast::GroupInfo;
 pub use reassembly::ReassemblyConfig;
 pub use route::{Route, RouteInfo, RouteOrigin};

@@ -393,10 +393,10 @@ impl Stack {
             let socket = &self.sockets[usize::from(at)];
             let wanted = match group {
                 true => {
-                    (socket.local == 0 || socket.local == ip.destination)
+                    socket.local.takes(ip.destination).is_some()
                         && socket.multicast.admits(ip.destination, ip.source)
                 }
-                false => !is_multicast(socket.local),
+                false => socket.local.takes_broadcast(),
             };
             if wanted && socket.remote.is_none_or(|remote| remote == (ip.source, source_port)) {
                 return Some(at.into());

@@ -6,7 +6,7 @@
 use millrace_frames::{Duration, Instant, Transmit};
 use millrace_wire::mac::Mac;
 
-use crate::address::Word;
+use crate::address::{Word, is_v4};
 use crate::hash::Keys;
 use crate::table::FlowTable;
 
@@ -41,7 +41,30 @@ enum State {
     Reachable,
     /// Known, used, and being asked again.
     Probing,
+    /// Known, not confirmed, not used since (RFC 4861 §7.3.2). IPv6 only.
+    Stale,
+    /// The same, used, and to be asked again if nothing confirms it soon. IPv6 only.
+    Delay,
 }
+
+impl State {
+    /// The deadline is one that something must be done at.
+    fn is_timed(self) -> bool {
+        matches!(self, State::Incomplete | State::Probing | State::Delay)
+    }
+}
+
+/// What a neighbour advertisement says (RFC 4861 §4.4).
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Advertised {
+    pub(crate) mac: Option<Mac>,
+    pub(crate) solicited: bool,
+    pub(crate) override_: bool,
+}
+
+/// How long a stale entry that is used may wait for a confirmation (RFC 4861 §10,
+/// DELAY_FIRST_PROBE_TIME).
+const DELAY_FIRST_PROBE: Duration = Duration::from_secs(5);
 
 #[derive(Clone, Debug)]
 struct Entry {
@@ -55,7 +78,7 @@ struct Entry {
     connecting: bool,
     /// More packets came than may wait.
     overflowed: bool,
-    /// Incomplete, Probing: when to ask next. Reachable: when belief ends.
+    /// Incomplete, Probing, Delay: when to ask next. Reachable: when belief ends.
     deadline: Instant,
     used: Instant,
     queue: Vec<Transmit>,
@@ -95,7 +118,7 @@ pub(crate) enum Learned {
 pub(crate) struct Neighbours {
     entries: Vec<Entry>,
     table: FlowTable,
-    /// Entries in Incomplete or Probing.
+    /// Entries whose deadline something must be done at.
     asking: u16,
     /// No deadline of those is earlier.
     earliest: Instant,
@@ -103,6 +126,9 @@ pub(crate) struct Neighbours {
     retry: Duration,
     retries: u8,
     reachable: Duration,
+    /// The same for IPv6, where routers tell them (RFC 4861 §6.3.2).
+    retry_v6: Duration,
+    reachable_v6: Duration,
     /// Packets of the last lost or answered neighbour, taken by the stack.
     pub(crate) released: Vec<Transmit>,
 }
@@ -133,6 +159,8 @@ impl Neighbours {
             retry: config.neighbour_retry,
             retries: config.neighbour_retries,
             reachable: config.neighbour_reachable,
+            retry_v6: config.ipv6.retransmit_timer,
+            reachable_v6: config.ipv6.reachable_time,
             released: Vec::with_capacity(queue_limit),
         }
     }
@@ -192,7 +220,7 @@ impl Neighbours {
             .entries
             .iter()
             .enumerate()
-            .filter(|(_, entry)| entry.state == State::Reachable)
+            .filter(|(_, entry)| matches!(entry.state, State::Reachable | State::Stale))
             .min_by_key(|(_, entry)| entry.used)?;
         self.forget(index);
         Some(index)
@@ -201,7 +229,7 @@ impl Neighbours {
     fn forget(&mut self, index: usize) {
         let entry = &mut self.entries[index];
         self.table.remove(entry.hash, index as u32);
-        if matches!(entry.state, State::Incomplete | State::Probing) {
+        if entry.state.is_timed() {
             self.asking -= 1;
         }
         entry.state = State::Free;
@@ -218,16 +246,19 @@ impl Neighbours {
         }
         match entry.state {
             State::Reachable if now < entry.deadline => Resolution::Known(entry.mac),
-            State::Reachable => {
-                entry.state = State::Probing;
+            State::Reachable | State::Stale => {
+                // A host of IPv4 is asked at once, one of IPv6 a little later.
+                (entry.state, entry.deadline) = match is_v4(entry.address) {
+                    true => (State::Probing, now),
+                    false => (State::Delay, now + DELAY_FIRST_PROBE),
+                };
                 entry.attempts = 0;
-                entry.deadline = now;
                 entry.used = now;
                 self.asking += 1;
-                self.earliest = self.earliest.min(now);
+                self.earliest = self.earliest.min(entry.deadline);
                 Resolution::Known(entry.mac)
             }
-            State::Probing => Resolution::Known(entry.mac),
+            State::Probing | State::Delay => Resolution::Known(entry.mac),
             State::Incomplete => Resolution::Wait,
             State::Free => Resolution::Gone,
         }
@@ -292,20 +323,99 @@ impl Neighbours {
             }
             None => return Learned::Nothing,
         };
+        self.settle(index, mac, State::Reachable, now)
+    }
+
+    /// An entry's address is known now.
+    fn settle(&mut self, index: usize, mac: Mac, state: State, now: Instant) -> Learned {
         let entry = &mut self.entries[index];
-        if matches!(entry.state, State::Incomplete | State::Probing) {
+        if entry.state.is_timed() {
             self.asking -= 1;
         }
         entry.mac = mac;
-        entry.state = State::Reachable;
+        entry.state = state;
         entry.connecting = false;
-        entry.deadline = now + self.reachable;
+        entry.deadline =
+            now + if is_v4(entry.address) { self.reachable } else { self.reachable_v6 };
         self.released.append(&mut entry.queue);
         if core::mem::take(&mut entry.overflowed) {
             Learned::Overflowed(NeighbourRef::new(index, entry.generation))
         } else {
             Learned::Known
         }
+    }
+
+    /// A neighbour showed its hardware address by a message of its own, which proves nothing of
+    /// the way to it (RFC 4861 §7.2.3): known, and to be confirmed when it is used.
+    pub(crate) fn learn_stale(
+        &mut self,
+        keys: &Keys,
+        address: Word,
+        mac: Mac,
+        now: Instant,
+    ) -> Learned {
+        match self.find(keys, address).1 {
+            Some(index) => {
+                let entry = &self.entries[index];
+                if entry.state != State::Incomplete && entry.mac == mac {
+                    return Learned::Known;
+                }
+                self.settle(index, mac, State::Stale, now)
+            }
+            None => match self.learn(keys, address, mac, now, true) {
+                Learned::Nothing => Learned::Nothing,
+                learned => {
+                    if let Some(index) = self.find(keys, address).1 {
+                        self.entries[index].state = State::Stale;
+                    }
+                    learned
+                }
+            },
+        }
+    }
+
+    /// A neighbour advertisement (RFC 4861 §7.2.5). Gives the hardware address if it is known
+    /// after it, and nothing if the neighbour is no business of ours.
+    pub(crate) fn advertised(
+        &mut self,
+        keys: &Keys,
+        address: Word,
+        advertised: Advertised,
+        now: Instant,
+    ) -> (Learned, Option<Mac>) {
+        let Some(index) = self.find(keys, address).1 else { return (Learned::Nothing, None) };
+        let entry = &mut self.entries[index];
+        let state = if advertised.solicited { State::Reachable } else { State::Stale };
+        if entry.state == State::Incomplete {
+            return match advertised.mac {
+                Some(mac) => (self.settle(index, mac, state, now), Some(mac)),
+                None => (Learned::Nothing, None),
+            };
+        }
+        let known = entry.mac;
+        let differs = advertised.mac.is_some_and(|mac| mac != known);
+        if differs && !advertised.override_ {
+            // Somebody contradicts what is known, and does not insist.
+            if entry.state == State::Reachable {
+                entry.state = State::Stale;
+            }
+            return (Learned::Known, Some(known));
+        }
+        let mac = advertised.mac.unwrap_or(known);
+        if advertised.solicited || differs {
+            return (self.settle(index, mac, state, now), Some(mac));
+        }
+        (Learned::Known, Some(mac))
+    }
+
+    /// A router told the time between solicitations.
+    pub(crate) fn set_retransmit_v6(&mut self, time: Duration) {
+        self.retry_v6 = time;
+    }
+
+    /// A router told how long a neighbour is believed reachable.
+    pub(crate) fn set_reachable_v6(&mut self, time: Duration) {
+        self.reachable_v6 = time;
     }
 
     /// Moves the packets that wait, whoever they wait for, to `released`.
@@ -326,14 +436,13 @@ impl Neighbours {
         if self.asking == 0 || now < self.earliest {
             return None;
         }
-        let due = self.entries.iter().position(|entry| {
-            matches!(entry.state, State::Incomplete | State::Probing) && entry.deadline <= now
-        });
+        let due =
+            self.entries.iter().position(|entry| entry.state.is_timed() && entry.deadline <= now);
         let Some(index) = due else {
             self.earliest = self
                 .entries
                 .iter()
-                .filter(|entry| matches!(entry.state, State::Incomplete | State::Probing))
+                .filter(|entry| entry.state.is_timed())
                 .map(|entry| entry.deadline)
                 .min()
                 .unwrap_or(Instant::FAR_FUTURE);
@@ -347,8 +456,11 @@ impl Neighbours {
             self.forget(index);
             return Some(Action::Lost { neighbour, address, packets, connecting });
         }
+        if entry.state == State::Delay {
+            entry.state = State::Probing;
+        }
         entry.attempts += 1;
-        entry.deadline = now + self.retry;
+        entry.deadline = now + if is_v4(entry.address) { self.retry } else { self.retry_v6 };
         Some(Action::Ask {
             address: entry.address,
             known: (entry.state == State::Probing).then_some(entry.mac),
@@ -388,10 +500,11 @@ mod tests {
 
     #[test]
     fn an_old_entry_is_used_and_asked_for_again() {
+        const OLD: Word = crate::address::ANY_V4 | 9;
         let (mut cache, keys) = cache(4);
         let mac = Mac([2, 0, 0, 0, 0, 9]);
-        cache.learn(&keys, 9, mac, NOW, true);
-        let neighbour = cache.look_up(&keys, 9, NOW, false).unwrap();
+        cache.learn(&keys, OLD, mac, NOW, true);
+        let neighbour = cache.look_up(&keys, OLD, NOW, false).unwrap();
         let later = NOW + Duration::from_secs(61);
         assert_eq!(cache.resolve(neighbour, later), Resolution::Known(mac));
         assert!(matches!(cache.act(later), Some(Action::Ask { known: Some(_), .. })));
@@ -403,6 +516,43 @@ mod tests {
             }
         };
         assert_eq!(lost, later + Duration::from_secs(3));
+        assert_eq!(cache.resolve(neighbour, time), Resolution::Gone);
+    }
+
+    #[test]
+    fn what_a_neighbour_of_ipv6_says_is_weighed() {
+        let (mut cache, keys) = cache(4);
+        let (one, two) = (Mac([2, 0, 0, 0, 0, 9]), Mac([2, 0, 0, 0, 0, 10]));
+        let says = |mac, solicited, override_| Advertised { mac, solicited, override_ };
+        let unasked = cache.advertised(&keys, 9, says(Some(one), true, true), NOW);
+        assert_eq!(unasked, (Learned::Nothing, None));
+        let neighbour = cache.look_up(&keys, 9, NOW, false).unwrap();
+        let empty = cache.advertised(&keys, 9, says(None, true, true), NOW);
+        assert_eq!(empty, (Learned::Nothing, None));
+        cache.advertised(&keys, 9, says(Some(one), true, false), NOW);
+        let state = |cache: &Neighbours| (cache.entries[0].state, cache.entries[0].mac);
+        assert_eq!(state(&cache), (State::Reachable, one));
+        // Contradicted, not overridden; then overridden, unsolicited.
+        cache.advertised(&keys, 9, says(Some(two), true, false), NOW);
+        assert_eq!(state(&cache), (State::Stale, one));
+        cache.advertised(&keys, 9, says(Some(two), false, true), NOW);
+        assert_eq!(state(&cache), (State::Stale, two));
+        // Confirmed without the address.
+        cache.advertised(&keys, 9, says(None, true, false), NOW);
+        assert_eq!(state(&cache), (State::Reachable, two));
+        // Old, used: five seconds until it is asked, of itself, three times.
+        let old = NOW + Duration::from_secs(31);
+        assert_eq!(cache.resolve(neighbour, old), Resolution::Known(two));
+        assert!(cache.act(old).is_none());
+        assert_eq!(cache.next_deadline(), Some(old + Duration::from_secs(5)));
+        let mut time = old + Duration::from_secs(5);
+        for _ in 0..3 {
+            let asked = cache.act(time);
+            assert!(matches!(asked, Some(Action::Ask { known: Some(mac), .. }) if mac == two));
+            assert!(cache.act(time).is_none());
+            time += Duration::from_secs(1);
+        }
+        assert!(matches!(cache.act(time), Some(Action::Lost { .. })));
         assert_eq!(cache.resolve(neighbour, time), Resolution::Gone);
     }
 

@@ -102,7 +102,6 @@ pub(crate) struct Routes {
     limit: usize,
 }
 
-#[allow(dead_code, reason = "what IPv6 needs comes next")]
 impl Routes {
     pub(crate) fn new(limit: u16) -> Routes {
         Routes { entries: Vec::with_capacity(limit.into()), limit: limit.into() }

@@ -5,11 +5,12 @@ use std::io;
 
 use millrace_frames::{Arena, BURST, Frame, Instant, Owners, RxBatch, TxBatch};
 
-use crate::address::{Addresses, Word};
+use crate::address::{Addresses, Word, is_v4};
 use crate::control::Waiting;
 use crate::dhcp::Dhcp;
 use crate::group::Listening;
 use crate::hash::Keys;
+use crate::ip6;
 use crate::neighbour::{Action, NeighbourRef, Neighbours};
 use crate::rate::RateLimit;
 use crate::reassembly::Reassembly;
@@ -104,6 +105,7 @@ pub struct Stack {
     /// Groups of IPv4 and of IPv6.
     pub(crate) igmp: Listening,
     pub(crate) mld: Listening,
+    pub(crate) ip6: ip6::State,
     /// Counters of the datagrams that were given an identification (RFC 6864), by destination.
     pub(crate) identifications: Box<[u32]>,
 
@@ -145,7 +147,7 @@ impl Stack {
         if let Some(last) = connections.last_mut() {
             last.link = NO_LINK;
         }
-        Ok(Stack {
+        let mut stack = Stack {
             keys: Keys::new(config.seed),
             addresses: Addresses::new(&config.addresses, config.gateway, config.routes),
             neighbours: Neighbours::new(&config),
@@ -195,6 +197,7 @@ impl Stack {
                 .map(|dhcp| Box::new(Dhcp::new(dhcp, &Keys::new(config.seed), now, config.mtu))),
             igmp: Listening::new(&config.multicast),
             mld: Listening::new(&config.multicast),
+            ip6: ip6::State::new(&config.ipv6, config.mtu),
             reassembly: Reassembly::new(&config.reassembly, arena.frame_size()),
             identifications: vec![0; crate::fragmentation::COUNTERS].into_boxed_slice(),
             control: VecDeque::with_capacity(usize::from(config.control_queue)),
@@ -203,7 +206,9 @@ impl Stack {
             answers: Answers::new(config.connections),
             config,
             arena,
-        })
+        };
+        stack.start_ipv6();
+        Ok(stack)
     }
 
     /// The configuration it was made with.
@@ -283,9 +288,13 @@ impl Stack {
         self.advance_reassembly();
         self.advance_multicast();
         self.advance_dhcp();
+        self.ipv6_timers();
         while let Some(action) = self.neighbours.act(self.now) {
             match action {
-                Action::Ask { address, known } => self.arp_request(address, known),
+                Action::Ask { address, known } if is_v4(address) => {
+                    self.arp_request(address, known);
+                }
+                Action::Ask { address, known } => self.neighbour_solicitation(address, known),
                 Action::Lost { neighbour, address, packets, connecting } => {
                     self.counters.drop_neighbour_unreachable += packets as u64;
                     self.release_neighbour_packets();
@@ -309,6 +318,7 @@ impl Stack {
         let timer = tick.map(|tick| Instant::from_nanos(tick << wheel::TICK_SHIFT));
         [
             timer,
+            (self.ip6.due != Instant::FAR_FUTURE).then_some(self.ip6.due),
             self.neighbours.next_deadline(),
             self.reassembly.next_deadline(),
             self.igmp.next_deadline(),

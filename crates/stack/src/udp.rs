@@ -5,10 +5,11 @@ use std::io;
 
 use millrace_frames::{Frame, Owners};
 use millrace_wire::mac::Mac;
-use millrace_wire::{checksum, dhcpv4, icmpv4, ipv4, protocol, udp};
+use millrace_wire::{checksum, dhcpv4, ipv4, ipv6, protocol, udp};
 
 use crate::Stack;
-use crate::address::{Path, Word, address, word, word_v4};
+use crate::address::{Path, Word, address, is_v4, word, word_v4};
+use crate::bound::Bound;
 use crate::chain;
 use crate::control::{Hop, L4};
 use crate::fragmentation::Body;
@@ -40,8 +41,7 @@ pub struct Datagram {
 pub(crate) struct UdpSocket {
     open: bool,
     generation: u16,
-    /// 0: any of our addresses.
-    pub(crate) local: Word,
+    pub(crate) local: Bound,
     port: u16,
     /// Only from there, if connected.
     pub(crate) remote: Option<(Word, u16)>,
@@ -76,7 +76,10 @@ impl Stack {
             datagram.checksum(),
         );
         let pseudo = ip.pseudo(protocol::UDP, len);
-        if field != 0 && !self.checksum_holds(frame, ip.payload, len, field, pseudo) {
+        // By IPv6 a datagram has a checksum (RFC 8200 §8.1).
+        let optional = is_v4(ip.source);
+        if (field != 0 || !optional) && !self.checksum_holds(frame, ip.payload, len, field, pseudo)
+        {
             self.counters.drop_udp_checksum += 1;
             return self.drop_chain(frame);
         }
@@ -87,10 +90,9 @@ impl Stack {
         if ip.many && self.addresses.find(ip.destination).is_none() {
             return self.udp_to_many(frame, ip, (source_port, port), len);
         }
-        let Some(index) = self.find_socket(port, ip.destination, ip.many, ip.source, source_port)
-        else {
+        let Some(index) = self.find_socket(port, ip.destination, ip.source, source_port) else {
             self.counters.drop_udp_no_socket += 1;
-            self.icmp_unreachable(frame, ip, icmpv4::unreachable::PORT);
+            self.port_unreachable(frame, ip);
             return self.drop_chain(frame);
         };
         self.udp_deliver(index, frame, ip, len);
@@ -130,22 +132,15 @@ impl Stack {
     }
 
     /// The most specific socket: connected before bound to an address before bound to any.
-    fn find_socket(
-        &self,
-        port: u16,
-        local: Word,
-        many: bool,
-        source: Word,
-        source_port: u16,
-    ) -> Option<usize> {
+    fn find_socket(&self, port: u16, local: Word, source: Word, source_port: u16) -> Option<usize> {
         let mut best = None;
         let mut next = self.udp_ports[usize::from(port)];
         while next != NO_SOCKET {
             let socket = &self.sockets[usize::from(next)];
-            let local_fits = socket.local == 0 || socket.local == local || many;
+            let rank = socket.local.takes(local);
             let remote_fits = socket.remote.is_none_or(|remote| remote == (source, source_port));
-            if local_fits && remote_fits {
-                let score = u8::from(socket.remote.is_some()) * 2 + u8::from(socket.local != 0);
+            if let Some(rank) = rank.filter(|_| remote_fits) {
+                let score = u8::from(socket.remote.is_some()) * 4 + rank;
                 if best.is_none_or(|(best_score, _)| score > best_score) {
                     best = Some((score, usize::from(next)));
                 }
@@ -155,21 +150,34 @@ impl Stack {
         best.map(|(_, index)| index)
     }
 
-    /// Opens a socket. An unspecified address takes datagrams to any of ours, port 0 is chosen.
+    /// Opens a socket. 0.0.0.0 takes datagrams to any IPv4 address of ours, `::` to any of both
+    /// families; port 0 is chosen.
     ///
     /// # Errors
     /// `AddrNotAvailable` for an address that is not ours or when no port is free; `AddrInUse`;
     /// `QuotaExceeded` when all sockets are in use.
     pub fn bind_datagram(&mut self, local: SocketAddr) -> io::Result<SocketId> {
-        let local_word = match local.ip() {
-            ip if ip.is_unspecified() => 0,
+        self.bind_datagram_to(local, false)
+    }
+
+    /// As [`Stack::bind_datagram`], with `::` meaning any IPv6 address only (RFC 3493 §5.3,
+    /// `IPV6_V6ONLY`).
+    ///
+    /// # Errors
+    /// As [`Stack::bind_datagram`].
+    pub fn bind_datagram_v6_only(&mut self, local: SocketAddr) -> io::Result<SocketId> {
+        self.bind_datagram_to(local, true)
+    }
+
+    fn bind_datagram_to(&mut self, local: SocketAddr, v6_only: bool) -> io::Result<SocketId> {
+        let bound = match local.ip() {
             // Only what is sent to the group, of those that the socket joins.
-            ip if ip.is_multicast() => word(ip),
-            ip => self.own_address(ip)?,
+            ip if ip.is_multicast() => Bound::One(word(ip)),
+            ip => self.bound(ip, v6_only)?,
         };
         let port = match local.port() {
-            0 => self.free_udp_port(local_word)?,
-            port if self.udp_port_taken(port, local_word) => {
+            0 => self.free_udp_port(bound)?,
+            port if self.udp_port_taken(port, bound) => {
                 return Err(io::Error::new(
                     io::ErrorKind::AddrInUse,
                     format!("UDP {local} is taken by another socket of this stack"),
@@ -183,7 +191,7 @@ impl Stack {
                 self.sockets.push(UdpSocket {
                     open: false,
                     generation: 0,
-                    local: 0,
+                    local: Bound::Any,
                     port: 0,
                     remote: None,
                     next: NO_SOCKET,
@@ -206,7 +214,7 @@ impl Stack {
         let first = &mut self.udp_ports[usize::from(port)];
         let socket = &mut self.sockets[index];
         socket.open = true;
-        socket.local = local_word;
+        socket.local = bound;
         socket.port = port;
         socket.remote = None;
         socket.dropped = 0;
@@ -216,11 +224,11 @@ impl Stack {
         Ok(SocketId { index: index as u16, generation: socket.generation })
     }
 
-    fn udp_port_taken(&self, port: u16, local: Word) -> bool {
+    fn udp_port_taken(&self, port: u16, bound: Bound) -> bool {
         let mut next = self.udp_ports[usize::from(port)];
         while next != NO_SOCKET {
             let socket = &self.sockets[usize::from(next)];
-            if socket.local == local {
+            if socket.local.conflicts(bound) {
                 return true;
             }
             next = socket.next;
@@ -228,7 +236,7 @@ impl Stack {
         false
     }
 
-    fn free_udp_port(&mut self, local: Word) -> io::Result<u16> {
+    fn free_udp_port(&mut self, bound: Bound) -> io::Result<u16> {
         let (first, last) =
             (*self.config.ephemeral_ports.start(), *self.config.ephemeral_ports.end());
         let count = u32::from(last - first) + 1;
@@ -237,7 +245,7 @@ impl Stack {
         self.port_counter[0] = self.port_counter[0].wrapping_add(1);
         (0..count)
             .map(|step| first + (offset.wrapping_add(step) % count) as u16)
-            .find(|&port| !self.udp_port_taken(port, local))
+            .find(|&port| !self.udp_port_taken(port, bound))
             .ok_or_else(|| {
                 io::Error::new(
                     io::ErrorKind::AddrNotAvailable,
@@ -271,10 +279,27 @@ impl Stack {
     /// `NotConnected` if it is closed.
     pub fn datagram_address(&mut self, id: SocketId) -> io::Result<SocketAddr> {
         let socket = self.socket(id)?;
-        let (local, port) = (socket.local, socket.port);
-        let ip =
-            if local == 0 { IpAddr::V4(core::net::Ipv4Addr::UNSPECIFIED) } else { address(local) };
-        Ok(SocketAddr::new(ip, port))
+        Ok(SocketAddr::new(socket.local.address(), socket.port))
+    }
+
+    /// Our address that a datagram comes from: the socket's own, or the one of the route.
+    pub(crate) fn datagram_source(&self, bound: Bound, chosen: u8) -> io::Result<Word> {
+        let source = match bound {
+            // A socket that is bound to a group sends from an address of its stack's.
+            Bound::One(own) if !is_multicast(own) => own,
+            _ => self.addresses.word(chosen),
+        };
+        match self.addresses.find(source) {
+            Some(_) => Ok(source),
+            None => Err(io::Error::new(
+                io::ErrorKind::AddrNotAvailable,
+                format!(
+                    "{} is no address of this stack that can be used now: it was removed, another \
+                     host has it, or duplicate address detection is under way",
+                    address(source)
+                ),
+            )),
+        }
     }
 
     /// Sends one datagram to `remote`, or to the peer that the socket is connected to: in
@@ -303,6 +328,10 @@ impl Stack {
                 ));
             }
         };
+        if let IpAddr::V6(destination) = remote.ip() {
+            let to = (destination, remote.port());
+            return self.send_datagram_v6((local, port), to, (ttl, looped, multicast_source), data);
+        }
         let one_packet = self.one_packet();
         let whole = ipv4::HEADER_LEN + udp::HEADER_LEN + data.len();
         let most = if dont_fragment { one_packet } else { usize::from(u16::MAX) };
@@ -332,14 +361,10 @@ impl Stack {
         } else {
             Hop::Address(route.next_hop)
         };
-        // A socket that is bound to a group sends from an address of its stack's.
-        let source = match local {
-            0 => self.addresses.get(route.local),
-            local if is_multicast(local) => self.addresses.get(route.local),
-            local => address(local),
-        };
-        let (IpAddr::V4(source), IpAddr::V4(destination)) = (source, remote.ip()) else {
-            return Err(no_ipv6());
+        let (IpAddr::V4(source), IpAddr::V4(destination)) =
+            (address(self.datagram_source(local, route.local)?), remote.ip())
+        else {
+            return Err(other_family(local.address(), remote.ip()));
         };
         let len = udp::HEADER_LEN + data.len();
         let mut ip = ipv4::Header {
@@ -400,14 +425,14 @@ impl Stack {
         let meta = self.arena.meta(frame);
         let (header, transport) = ((meta.mark >> 16) as usize, (meta.mark & 0xffff) as usize);
         let room = self.arena.room(frame);
-        let ip = &room[header..header + ipv4::HEADER_LEN];
-        let v4 = |at: usize| IpAddr::from([ip[at], ip[at + 1], ip[at + 2], ip[at + 3]]);
+        let ip = &room[header..];
         let source_port = u16::from_be_bytes([room[transport], room[transport + 1]]);
-        Ok(Some(Datagram {
-            frame,
-            source: SocketAddr::new(v4(12), source_port),
-            destination: v4(16),
-        }))
+        let v4 = |at: usize| IpAddr::from([ip[at], ip[at + 1], ip[at + 2], ip[at + 3]]);
+        let (source, destination) = match ipv6::Packet::parse_cut(ip) {
+            Ok(packet) => (packet.source().into(), packet.destination().into()),
+            Err(_) => (v4(12), v4(16)),
+        };
+        Ok(Some(Datagram { frame, source: SocketAddr::new(source, source_port), destination }))
     }
 
     /// Whether the socket's datagrams may be fragmented, here (where a datagram that does not fit
@@ -477,9 +502,9 @@ impl Stack {
     }
 }
 
-pub(crate) fn no_ipv6() -> io::Error {
+pub(crate) fn other_family(local: IpAddr, remote: IpAddr) -> io::Error {
     io::Error::new(
-        io::ErrorKind::Unsupported,
-        "this stack does not speak IPv6 yet; use an IPv4 address",
+        io::ErrorKind::InvalidInput,
+        format!("{local} and {remote} are of different families; bind to one of the other's"),
     )
 }

@@ -4,6 +4,9 @@
 #[path = "common/craft.rs"]
 #[allow(dead_code, reason = "other tests use the rest")]
 mod craft;
+#[path = "common/craft6.rs"]
+#[allow(dead_code, reason = "other tests use the rest")]
+mod craft6;
 #[path = "common/hostile.rs"]
 mod hostile;
 

@@ -6,6 +6,9 @@ use libfuzzer_sys::fuzz_target;
 #[allow(dead_code)]
 #[path = "../../tests/common/craft.rs"]
 mod craft;
+#[allow(dead_code)]
+#[path = "../../tests/common/craft6.rs"]
+mod craft6;
 #[path = "../../tests/common/hostile.rs"]
 mod hostile;
 

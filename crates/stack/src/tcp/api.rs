@@ -11,7 +11,7 @@ use super::connection::{Failure, Flags, Ready, State};
 use super::rtt::Rtt;
 use super::settings::SocketOption;
 use super::table::FourTuple;
-use crate::address::{Path, Word, address, word};
+use crate::address::{Path, Word, address, is_v4, word};
 use crate::stack::{NO_SOCKET, Stack};
 
 /// A connection of this stack. Another connection that later uses the same entry has another id.
@@ -105,10 +105,13 @@ impl Stack {
     }
 
     pub(crate) fn route_to(&self, destination: IpAddr) -> io::Result<Path> {
-        if destination.is_ipv6() {
-            return Err(crate::udp::no_ipv6());
+        if destination.is_ipv6() && !self.addresses.has_v6() {
+            return Err(io::Error::new(
+                io::ErrorKind::NetworkUnreachable,
+                format!("no route to {destination}; the stack has no IPv6 address"),
+            ));
         }
-        if self.addresses.find(word(destination)).is_some() {
+        if self.addresses.find_any(word(destination)).is_some() {
             return Err(io::Error::new(
                 io::ErrorKind::AddrNotAvailable,
                 format!("{destination} is this stack's own address; a stack has no loopback"),
@@ -134,11 +137,9 @@ impl Stack {
         local: Option<SocketAddr>,
     ) -> io::Result<ConnectionId> {
         let route = self.route_to(remote.ip())?;
-        if let IpAddr::V4(address) = remote.ip()
-            && (address.is_multicast()
-                || address.is_unspecified()
-                || self.addresses.is_broadcast(address))
-        {
+        let address = remote.ip();
+        let broadcast = matches!(address, IpAddr::V4(v4) if self.addresses.is_broadcast(v4));
+        if address.is_multicast() || address.is_unspecified() || broadcast {
             // RFC 9293 §3.9.2.3 (MUST-46).
             return Err(io::Error::new(
                 io::ErrorKind::InvalidInput,
@@ -151,7 +152,13 @@ impl Stack {
         let local_index = match local {
             Some(local) if !local.ip().is_unspecified() => {
                 let own = self.own_address(local.ip())?;
-                self.addresses.find(own).unwrap_or(route.local)
+                if is_v4(own) != remote.is_ipv4() {
+                    return Err(io::Error::new(
+                        io::ErrorKind::InvalidInput,
+                        format!("{} and {remote} are of different families", local.ip()),
+                    ));
+                }
+                self.addresses.find_any(own).unwrap_or(route.local)
             }
             _ => route.local,
         };
@@ -185,7 +192,7 @@ impl Stack {
         };
         let iss = self.initial_sequence(&tuple, before);
         let ts_offset = self.timestamp_offset(&tuple);
-        let mss = self.own_mss();
+        let mss = self.own_mss(tuple.remote);
         let timeout = self.config.initial_rto.as_micros().min(1 << 31) as u32;
         let connection = &mut self.connections[index];
         connection.state = State::SynSent;

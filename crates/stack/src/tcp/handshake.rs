@@ -6,7 +6,13 @@ use millrace_wire::tcp::Flags as Bits;
 
 use super::connection::{Failure, Features, Flags, Ready, State};
 use super::input::Segment;
+use crate::address::{Word, is_v4};
 use crate::stack::Stack;
+
+/// What a peer takes that does not say it (RFC 9293 §3.7.1).
+pub(crate) fn default_mss(remote: Word) -> u16 {
+    if is_v4(remote) { 536 } else { 1220 }
+}
 
 impl Stack {
     /// SYN-SENT (RFC 9293 §3.10.7.3).
@@ -70,6 +76,7 @@ impl Stack {
     /// What both kinds of open take from the peer's SYN.
     pub(crate) fn take_syn(&mut self, index: usize, segment: &Segment) {
         let own_mss = self.announced_mss(index);
+        let default = default_mss(segment.tuple.remote);
         let shift = self.receive_shift();
         let (tcp, now_s) = (self.config.tcp, self.now_s);
         let connection = &mut self.connections[index];
@@ -84,10 +91,10 @@ impl Stack {
         if tcp.sack && segment.options.sack_permitted {
             connection.features.set(Features::SACK);
         }
-        // RFC 9293 §3.7.1: without the option the peer takes 536 bytes. A smaller value than 48
+        // RFC 9293 §3.7.1: without the option the peer takes 536 bytes, by IPv6 1220. A smaller value than 48
         // would only serve to make us send headers. The option means segments without options
         // (RFC 6691), so what every segment has goes off it.
-        connection.mss = segment.options.mss.unwrap_or(536).clamp(48, own_mss);
+        connection.mss = segment.options.mss.unwrap_or(default).clamp(48, own_mss);
         connection.mss -= connection.features.options_len();
         if let Some(peer_shift) = segment.options.window_scale.filter(|_| tcp.window_scaling) {
             connection.flags.set(Flags::SCALING);

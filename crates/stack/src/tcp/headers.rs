@@ -1,4 +1,4 @@
-//! The headers of a connection's segments: Ethernet, IPv4 and TCP, written in one go.
+//! The headers of a connection's segments: Ethernet, IPv4 or IPv6, and TCP, written in one go.
 //!
 //! Every field is in a register when it is written, so both checksums are summed from the values
 //! and not by reading the bytes back.
@@ -10,18 +10,22 @@ use millrace_wire::protocol;
 use millrace_wire::seq::Seq;
 use millrace_wire::tcp::{self, Flags as Bits};
 
-use crate::control::L4;
+use crate::address::Word;
+use crate::control::{L4, L4_V6};
+use crate::hash::Keys;
 
-/// Bytes of the three headers without TCP options.
+/// Bytes of the three headers with IPv4, without TCP options.
 pub(crate) const LEN: usize = L4 + tcp::HEADER_LEN;
+/// The same with IPv6.
+pub(crate) const LEN_V6: usize = L4_V6 + tcp::HEADER_LEN;
 
 /// What the three headers say. The IPv4 header has no options, no identification, and forbids
-/// fragmentation (RFC 6864 §4.1).
+/// fragmentation (RFC 6864 §4.1); the IPv6 header has no extensions.
 pub(crate) struct Headers {
     pub(crate) destination_mac: Mac,
     pub(crate) source_mac: Mac,
-    pub(crate) source: [u8; 4],
-    pub(crate) destination: [u8; 4],
+    pub(crate) source: Word,
+    pub(crate) destination: Word,
     /// Sum of both addresses.
     pub(crate) address_sum: u16,
     pub(crate) source_port: u16,
@@ -40,7 +44,7 @@ pub(crate) struct Headers {
 
 impl Headers {
     #[inline]
-    pub(crate) fn write(&self, room: &mut [u8; LEN]) {
+    pub(crate) fn write_v4(&self, room: &mut [u8; LEN]) {
         const VERSION_AND_LENGTH: u16 = 0x4500;
         const DONT_FRAGMENT: u16 = 0x4000;
         const TTL_AND_TCP: u16 = 64 << 8 | protocol::TCP as u16;
@@ -60,9 +64,41 @@ impl Headers {
         room[20..22].copy_from_slice(&DONT_FRAGMENT.to_be_bytes());
         room[22..24].copy_from_slice(&TTL_AND_TCP.to_be_bytes());
         room[24..26].copy_from_slice(&finish(fold(fixed)).to_be_bytes());
-        room[26..30].copy_from_slice(&self.source);
-        room[30..34].copy_from_slice(&self.destination);
+        room[26..30].copy_from_slice(&(self.source as u32).to_be_bytes());
+        room[30..34].copy_from_slice(&(self.destination as u32).to_be_bytes());
+        if let Some(transport) = room.last_chunk_mut() {
+            self.write_transport(transport);
+        }
+    }
 
+    #[inline]
+    pub(crate) fn write_v6(&self, room: &mut [u8; LEN_V6], hop_limit: u8, flow_label: u32) {
+        const VERSION: u32 = 6 << 28;
+        room[0..6].copy_from_slice(&self.destination_mac.0);
+        room[6..12].copy_from_slice(&self.source_mac.0);
+        room[12..14].copy_from_slice(&EtherType::IPV6.to_be_bytes());
+        room[14..18].copy_from_slice(&(VERSION | (flow_label & 0xf_ffff)).to_be_bytes());
+        room[18..20].copy_from_slice(&self.transport_len.to_be_bytes());
+        room[20..22].copy_from_slice(&[protocol::TCP, hop_limit]);
+        room[22..38].copy_from_slice(&self.source.to_be_bytes());
+        room[38..54].copy_from_slice(&self.destination.to_be_bytes());
+        if let Some(transport) = room.last_chunk_mut() {
+            self.write_transport(transport);
+        }
+    }
+
+    /// Tells routers one flow from another, and nobody anything else (RFC 6437 §3).
+    #[inline]
+    pub(crate) fn flow_label(&self, keys: &Keys) -> u32 {
+        keys.flow_label(
+            u64::from(self.address_sum) << 32
+                | u64::from(self.source_port) << 16
+                | u64::from(self.destination_port),
+        )
+    }
+
+    #[inline]
+    fn write_transport(&self, room: &mut [u8; tcp::HEADER_LEN]) {
         let offset_and_flags =
             (tcp::HEADER_LEN as u16 + self.options.0) << 10 | u16::from(self.bits.0);
         let pseudo =
@@ -82,14 +118,14 @@ impl Headers {
                 finish(add(fold(pseudo + header), payload))
             }
         };
-        room[34..36].copy_from_slice(&self.source_port.to_be_bytes());
-        room[36..38].copy_from_slice(&self.destination_port.to_be_bytes());
-        room[38..42].copy_from_slice(&self.seq.0.to_be_bytes());
-        room[42..46].copy_from_slice(&self.ack.0.to_be_bytes());
-        room[46..48].copy_from_slice(&offset_and_flags.to_be_bytes());
-        room[48..50].copy_from_slice(&self.window.to_be_bytes());
-        room[50..52].copy_from_slice(&field.to_be_bytes());
-        room[52..54].copy_from_slice(&[0; 2]);
+        room[0..2].copy_from_slice(&self.source_port.to_be_bytes());
+        room[2..4].copy_from_slice(&self.destination_port.to_be_bytes());
+        room[4..8].copy_from_slice(&self.seq.0.to_be_bytes());
+        room[8..12].copy_from_slice(&self.ack.0.to_be_bytes());
+        room[12..14].copy_from_slice(&offset_and_flags.to_be_bytes());
+        room[14..16].copy_from_slice(&self.window.to_be_bytes());
+        room[16..18].copy_from_slice(&field.to_be_bytes());
+        room[18..20].copy_from_slice(&[0; 2]);
     }
 }
 
@@ -102,33 +138,40 @@ fn fold(sum: u32) -> u16 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use core::net::Ipv4Addr;
-    use millrace_wire::{checksum, ether, ipv4};
+    use crate::address::{address, word_v4};
+    use crate::ip::pseudo;
+    use core::net::{IpAddr, Ipv4Addr};
+    use millrace_wire::{checksum, ether, ipv4, ipv6};
     use proptest::prelude::*;
 
     proptest! {
         #[test]
         fn the_parsers_agree(
-            source: [u8; 4],
-            destination: [u8; 4],
+            addresses: (Option<u128>, u128),
             ports: (u16, u16),
             numbers: (u32, u32),
             bits in 0u8..64,
             window: u16,
+            flow_label in 0u32..1 << 20,
             options in prop::collection::vec(any::<u8>(), 0..10).prop_map(|mut o| {
                 o.truncate(o.len() / 4 * 4);
                 o
             }),
             payload in prop::collection::vec(any::<u8>(), 0..100),
         ) {
-            let addresses = (Ipv4Addr::from(source), Ipv4Addr::from(destination));
-            let mut bytes = vec![0u8; LEN];
-            Headers {
+            let (source, destination) = match addresses {
+                (Some(source), destination) => (source | 1 << 127, destination | 1 << 127),
+                (None, bits) => (
+                    word_v4(Ipv4Addr::from_bits(bits as u32)),
+                    word_v4(Ipv4Addr::from_bits((bits >> 32) as u32)),
+                ),
+            };
+            let headers = Headers {
                 destination_mac: Mac([1; 6]),
                 source_mac: Mac([2; 6]),
                 source,
                 destination,
-                address_sum: checksum::pseudo_v4(addresses.0, addresses.1, 0, 0),
+                address_sum: pseudo(source, destination, 0, 0),
                 source_port: ports.0,
                 destination_port: ports.1,
                 seq: Seq(numbers.0),
@@ -138,19 +181,34 @@ mod tests {
                 options: (options.len() as u16, checksum::sum(&options)),
                 transport_len: (20 + options.len() + payload.len()) as u16,
                 payload_sum: Some(checksum::sum(&payload)),
+            };
+            let v6 = addresses.0.is_some();
+            let mut bytes = vec![0u8; if v6 { LEN_V6 } else { LEN }];
+            match bytes.first_chunk_mut() {
+                Some(room) if v6 => headers.write_v6(room, 61, flow_label),
+                _ => headers.write_v4(bytes.first_chunk_mut().unwrap()),
             }
-            .write(bytes.first_chunk_mut().unwrap());
             bytes.extend_from_slice(&options);
             bytes.extend_from_slice(&payload);
             let frame = ether::Frame::parse(&bytes).unwrap();
             prop_assert_eq!((frame.destination(), frame.source()), (Mac([1; 6]), Mac([2; 6])));
-            let packet = ipv4::Packet::parse(frame.payload()).unwrap();
-            prop_assert!(packet.verify_checksum());
-            prop_assert_eq!((packet.source(), packet.destination()), addresses);
-            prop_assert!(packet.dont_fragment() && packet.ttl() == 64);
-            let segment = tcp::Segment::parse(packet.payload()).unwrap();
-            let pseudo =
-                checksum::pseudo_v4(addresses.0, addresses.1, protocol::TCP, packet.payload().len());
+            let transport = if v6 {
+                let packet = ipv6::Packet::parse(frame.payload()).unwrap();
+                prop_assert_eq!(IpAddr::V6(packet.source()), address(source));
+                prop_assert_eq!(IpAddr::V6(packet.destination()), address(destination));
+                prop_assert_eq!((packet.hop_limit(), packet.flow_label()), (61, flow_label));
+                prop_assert_eq!((packet.traffic_class(), packet.next_header()), (0, protocol::TCP));
+                packet.payload()
+            } else {
+                let packet = ipv4::Packet::parse(frame.payload()).unwrap();
+                prop_assert!(packet.verify_checksum());
+                prop_assert_eq!(IpAddr::V4(packet.source()), address(source));
+                prop_assert_eq!(IpAddr::V4(packet.destination()), address(destination));
+                prop_assert!(packet.dont_fragment() && packet.ttl() == 64);
+                packet.payload()
+            };
+            let segment = tcp::Segment::parse(transport).unwrap();
+            let pseudo = pseudo(source, destination, protocol::TCP, transport.len());
             prop_assert!(segment.verify_checksum(pseudo));
             prop_assert_eq!((segment.source_port(), segment.destination_port()), ports);
             prop_assert_eq!((segment.sequence().0, segment.acknowledgement().0), numbers);

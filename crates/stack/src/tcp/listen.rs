@@ -16,7 +16,8 @@ use super::input::Segment;
 use super::settings::Settings;
 use super::syn_queue::Admission;
 use super::table::FourTuple;
-use crate::address::{Word, address};
+use crate::address::{Word, address, is_v4};
+use crate::bound::Bound;
 use crate::config::AcceptOverflow;
 use crate::stack::{List, NO_SOCKET, Stack};
 
@@ -24,8 +25,7 @@ use crate::stack::{List, NO_SOCKET, Stack};
 pub(crate) struct Listener {
     open: bool,
     generation: u16,
-    /// 0: any of our addresses.
-    local: Word,
+    local: Bound,
     port: u16,
     /// Next listener of the same port.
     next: u16,
@@ -63,12 +63,15 @@ pub struct ListenOptions {
     /// Most connections that are handed over, with the data of their SYN, before their handshake
     /// has ended (Fast Open, RFC 7413; `TCP_FASTOPEN`); 0: none are.
     pub fast_open: u32,
+    /// `::` means any IPv6 address only, and not those of IPv4 too (RFC 3493 §5.3,
+    /// `IPV6_V6ONLY`).
+    pub v6_only: bool,
 }
 
 impl ListenOptions {
     /// With everything but the backlog as usual.
     pub fn new(backlog: u32) -> Self {
-        ListenOptions { backlog, syn_queue: None, defer_accept: None, fast_open: 0 }
+        ListenOptions { backlog, syn_queue: None, defer_accept: None, fast_open: 0, v6_only: false }
     }
 }
 
@@ -90,8 +93,9 @@ pub struct ListenerInfo {
 }
 
 impl Stack {
-    /// Takes connections to an address of ours (unspecified: any) and port. `backlog` bounds those
-    /// that wait to be accepted; [`Stack::listen_with`] has the other bounds and options.
+    /// Takes connections to an address of ours and port. 0.0.0.0 is any IPv4 address of ours,
+    /// `::` any of both families. `backlog` bounds those that wait to be accepted;
+    /// [`Stack::listen_with`] has the other bounds and options.
     ///
     /// # Errors
     /// `InvalidInput` for port 0 or a backlog of 0, `AddrNotAvailable` when the address is not
@@ -121,13 +125,12 @@ impl Stack {
                 "a listener needs room for at least 1 half-open connection",
             ));
         }
-        let local_word =
-            if local.ip().is_unspecified() { 0 } else { self.own_address(local.ip())? };
+        let bound = self.bound(local.ip(), options.v6_only)?;
         let mut next = self.tcp_ports[usize::from(local.port())];
         let first = next;
         while next != NO_SOCKET {
             let other = &self.listeners[usize::from(next)];
-            if other.local == local_word {
+            if other.local.conflicts(bound) {
                 return Err(io::Error::new(
                     io::ErrorKind::AddrInUse,
                     format!("TCP {local} is taken by another listener of this stack"),
@@ -141,7 +144,7 @@ impl Stack {
                 self.listeners.push(Listener {
                     open: false,
                     generation: 0,
-                    local: 0,
+                    local: Bound::Any,
                     port: 0,
                     next: NO_SOCKET,
                     backlog: 0,
@@ -172,7 +175,7 @@ impl Stack {
         *listener = Listener {
             open: true,
             generation: listener.generation,
-            local: local_word,
+            local: bound,
             port: local.port(),
             next: first,
             backlog: options.backlog,
@@ -206,11 +209,7 @@ impl Stack {
     /// `NotConnected` if it is closed.
     pub fn listener_address(&self, id: ListenerId) -> io::Result<SocketAddr> {
         let listener = self.listener(id)?;
-        let ip = match listener.local {
-            0 => core::net::Ipv4Addr::UNSPECIFIED.into(),
-            local => address(local),
-        };
-        Ok(SocketAddr::new(ip, listener.port))
+        Ok(SocketAddr::new(listener.local.address(), listener.port))
     }
 
     /// How many connections may be handed over before their handshake has ended, from now on
@@ -331,20 +330,22 @@ impl Stack {
             .then_some(ListenerId { index, generation: listener.generation })
     }
 
-    /// The listener for a segment: bound to its address before bound to any.
+    /// The listener for a segment: bound to its address before bound to any of its family, before
+    /// bound to any.
     pub(crate) fn find_listener(&self, tuple: &FourTuple) -> Option<usize> {
+        let local = self.addresses.word(tuple.local);
         let mut next = self.tcp_ports[usize::from(tuple.local_port)];
-        let mut any = None;
+        let mut best = None;
         while next != NO_SOCKET {
             let listener = &self.listeners[usize::from(next)];
-            if listener.local == 0 {
-                any = Some(usize::from(next));
-            } else if self.addresses.find(listener.local) == Some(tuple.local) {
-                return Some(usize::from(next));
+            if let Some(rank) = listener.local.takes(local)
+                && best.is_none_or(|(best_rank, _)| rank > best_rank)
+            {
+                best = Some((rank, usize::from(next)));
             }
             next = listener.next;
         }
-        any
+        best.map(|(_, index)| index)
     }
 
     /// A segment that belongs to no connection (RFC 9293 §3.10.7.1 and §3.10.7.2). `before` is the
@@ -472,7 +473,11 @@ impl Stack {
         let on_link =
             self.addresses.route(address(remote)).is_some_and(|route| route.next_hop == remote);
         if on_link && mac.is_unicast() && !self.neighbours.knows(&self.keys, remote) {
-            self.neighbours.learn(&self.keys, remote, mac, self.now, true);
+            if is_v4(remote) {
+                self.neighbours.learn(&self.keys, remote, mac, self.now, true);
+            } else {
+                self.neighbours.learn_stale(&self.keys, remote, mac, self.now);
+            }
             self.release_neighbour_packets();
         }
     }

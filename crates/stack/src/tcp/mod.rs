@@ -16,6 +16,7 @@ pub(crate) mod connection;
 pub(crate) mod delivery_rate;
 pub(crate) mod fast_open;
 pub(crate) mod fast_path;
+mod fast_path_v6;
 pub(crate) mod frto;
 pub(crate) mod handshake;
 pub(crate) mod headers;

@@ -7,14 +7,14 @@ use millrace_frames::{Arena, Frame, Owners, Transmit, TxBatch};
 use millrace_wire::mac::Mac;
 use millrace_wire::seq::Seq;
 use millrace_wire::tcp::{self, Flags as Bits, OptionWriter};
-use millrace_wire::{checksum, ipv4};
+use millrace_wire::{checksum, ipv4, ipv6};
 
 use super::congestion::Private;
 use super::connection::{Connection, Features, Flags, State};
 use super::headers::{self, Headers};
 use super::push::Train;
-use crate::address::address;
-use crate::control::L4;
+use crate::address::{Word, address, is_v4};
+use crate::control::{L4, L4_V6};
 use crate::neighbour::{NeighbourRef, Resolution};
 use crate::stack::Stack;
 
@@ -89,9 +89,13 @@ impl Connection {
 }
 
 impl Stack {
-    /// Largest payload of a segment that we can receive whole, and so announce.
-    pub(crate) fn own_mss(&self) -> u16 {
-        self.config.mtu - (ipv4::HEADER_LEN + tcp::HEADER_LEN) as u16
+    /// Largest payload of a segment that we can receive whole from there, and so announce.
+    pub(crate) fn own_mss(&self, remote: Word) -> u16 {
+        let (mtu, header) = match is_v4(remote) {
+            true => (self.config.mtu, ipv4::HEADER_LEN),
+            false => (self.ip6.mtu, ipv6::HEADER_LEN),
+        };
+        mtu - (header + tcp::HEADER_LEN) as u16
     }
 
     /// Shift that makes the whole receive buffer announceable (RFC 7323 §2.2).
@@ -122,7 +126,8 @@ impl Stack {
 
     fn send_syn(&mut self, index: usize, out: &mut TxBatch) -> Stop {
         let connection = &self.connections[index];
-        if !connection.flags.has(Flags::SEND_SYN) {
+        // One from an address that is still tentative waits until that is settled.
+        if !connection.flags.has(Flags::SEND_SYN) || self.addresses.is_tentative(connection.local) {
             return Stop::Done;
         }
         let passive = connection.state == State::SynReceived;
@@ -575,9 +580,8 @@ impl Stack {
         let headers = Headers {
             destination_mac: next_hop.unwrap_or(Mac([0; 6])),
             source_mac: self.config.mac,
-            source: self.addresses.v4(connection.local).octets(),
-            // `connect` and input refuse IPv6, so these are IPv4's bits of the word.
-            destination: (connection.remote as u32).to_be_bytes(),
+            source: self.addresses.word(connection.local),
+            destination: connection.remote,
             address_sum: connection.address_sum,
             source_port: connection.local_port,
             destination_port: connection.remote_port,
@@ -596,11 +600,19 @@ impl Stack {
         let (mss, neighbour) = (connection.mss, connection.neighbour);
         let meta = self.arena.meta(segment.head);
         let (payload_at, head_len) = (usize::from(meta.offset), usize::from(meta.len));
-        let header_len = headers::LEN + segment.options.len();
+        let ipv6 = !is_v4(headers.destination);
+        let transport_at = if ipv6 { L4_V6 } else { L4 };
+        let header_len = transport_at + tcp::HEADER_LEN + segment.options.len();
         let start = payload_at - header_len;
         let room = &mut self.arena.room_mut(segment.head)[start..payload_at];
-        if let Some((fixed, options)) = room.split_first_chunk_mut::<{ headers::LEN }>() {
-            headers.write(fixed);
+        if !ipv6 {
+            if let Some((fixed, options)) = room.split_first_chunk_mut::<{ headers::LEN }>() {
+                headers.write_v4(fixed);
+                options.copy_from_slice(segment.options);
+            }
+        } else if let Some((fixed, options)) = room.split_first_chunk_mut::<{ headers::LEN_V6 }>() {
+            let label = headers.flow_label(&self.keys);
+            headers.write_v6(fixed, self.ip6.hop_limit, label);
             options.copy_from_slice(segment.options);
         }
         let packet = Transmit {
@@ -610,9 +622,9 @@ impl Stack {
             len: (header_len + head_len) as u16,
             frames: segment.frames,
             gso_size: if segment.len > u32::from(mss) { mss } else { 0 },
-            checksum_start: if self.config.tx_checksum { L4 as u16 } else { 0 },
+            checksum_start: if self.config.tx_checksum { transport_at as u16 } else { 0 },
             checksum_offset: tcp::CHECKSUM_OFFSET as u16,
-            ipv6: false,
+            ipv6,
         };
         self.counters.segments_out += 1;
         self.connections[index].traffic.left(segment.len, mss.into());
@@ -660,4 +672,4 @@ impl Stack {
     }
 }
 
-const _: () = assert!(Arena::HEADROOM >= L4 + tcp::MAX_HEADER_LEN);
+const _: () = assert!(Arena::HEADROOM >= L4_V6 + tcp::MAX_HEADER_LEN);

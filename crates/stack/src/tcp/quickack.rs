@@ -119,7 +119,7 @@ impl Stack {
     pub(crate) fn data_came(&mut self, index: usize, piece: u32) {
         let on = self.config.tcp.quick_ack;
         let now = self.tick as u32;
-        let most = self.own_mss();
+        let most = self.own_mss(self.connections[index].remote);
         let connection = &mut self.connections[index];
         let before = core::mem::replace(&mut connection.traffic.last_data_recv, now);
         let since = now.wrapping_sub(before);

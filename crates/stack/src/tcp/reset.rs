@@ -1,17 +1,16 @@
 //! Resets (RFC 9293 §3.5.2): for segments that nothing here takes, and for connections that end.
 
-use core::net::IpAddr;
-
 use millrace_wire::mac::Mac;
+use millrace_wire::protocol;
 use millrace_wire::seq::Seq;
 use millrace_wire::tcp::{self, Flags as Bits, OptionWriter};
-use millrace_wire::{checksum, ipv4, protocol};
 
 use super::connection::{Features, State};
 use super::input::Segment;
 use super::table::FourTuple;
 use crate::address::address;
-use crate::control::{Hop, L4};
+use crate::control::Hop;
+use crate::ip::pseudo;
 use crate::stack::Stack;
 
 /// A segment that is no connection's.
@@ -80,11 +79,6 @@ impl Stack {
     /// Sends a segment without payload that is no connection's. Returns whether it could.
     pub(crate) fn control_segment(&mut self, segment: &Control<'_>, hop: Hop) -> bool {
         let Control { tuple, seq, ack, bits, window, options } = *segment;
-        let (IpAddr::V4(source), IpAddr::V4(destination)) =
-            (self.source_address(tuple.local), address(tuple.remote))
-        else {
-            return false;
-        };
         let hop = match hop {
             Hop::Address(remote) => match self.addresses.route(address(remote)) {
                 Some(route) => Hop::Address(route.next_hop),
@@ -93,18 +87,11 @@ impl Stack {
             hop => hop,
         };
         let Some(frame) = self.control_frame() else { return false };
-        let ip = ipv4::Header {
-            source,
-            destination,
-            protocol: protocol::TCP,
-            ttl: 64,
-            tos: 0,
-            identification: 0,
-            dont_fragment: true,
-        };
         let header_len = tcp::HEADER_LEN + options.len();
-        self.control_header(frame, ip, header_len);
-        let header = &mut self.control_room(frame)[L4..L4 + header_len];
+        let at =
+            self.control_ip_header(frame, tuple.local, tuple.remote, protocol::TCP, header_len);
+        let source = self.addresses.word(tuple.local);
+        let header = &mut self.control_room(frame)[at..at + header_len];
         tcp::Header {
             source_port: tuple.local_port,
             destination_port: tuple.remote_port,
@@ -115,13 +102,9 @@ impl Stack {
             urgent: 0,
         }
         .emit(header, options);
-        let pseudo = checksum::pseudo_v4(source, destination, protocol::TCP, header_len);
+        let pseudo = pseudo(source, tuple.remote, protocol::TCP, header_len);
         tcp::fill_checksum(header, pseudo, 0);
-        self.control_packet(frame, L4 + header_len, hop);
+        self.control_packet(frame, at + header_len, hop);
         true
-    }
-
-    fn source_address(&self, local: u8) -> IpAddr {
-        self.addresses.get(local)
     }
 }

@@ -479,9 +479,10 @@ impl Stack {
 
     /// Most payload of a segment to announce to the peer.
     pub(crate) fn announced_mss(&self, index: usize) -> u16 {
+        let own = self.own_mss(self.connections[index].remote);
         match self.settings(index).max_segment {
-            0 => self.own_mss(),
-            most => most.min(self.own_mss()),
+            0 => own,
+            most => most.min(own),
         }
     }
 }

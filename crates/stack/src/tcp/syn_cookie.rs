@@ -13,6 +13,7 @@ use millrace_wire::seq::Seq;
 use millrace_wire::tcp::{Flags as Bits, OptionWriter, Options};
 
 use super::connection::{Flags, State};
+use super::handshake::default_mss;
 use super::input::Segment;
 use super::options::write_syn;
 use super::reset::Control;
@@ -62,12 +63,12 @@ impl Stack {
     /// Answers a SYN, and forgets it.
     pub(crate) fn send_cookie(&mut self, listener: usize, syn: &Segment, mac: Mac) {
         self.listeners[listener].cookie_at = Some(self.now_s);
-        let mss = syn.options.mss.unwrap_or(536);
+        let mss = syn.options.mss.unwrap_or(default_mss(syn.tuple.remote));
         let size = SIZES.partition_point(|&size| size <= mss).saturating_sub(1) as u32;
         let iss = self.cookie(&syn.tuple, syn.seq, self.now_s / PERIOD, size);
         let tcp = self.config.tcp;
         let mut options = OptionWriter::new();
-        options.mss(self.own_mss());
+        options.mss(self.own_mss(syn.tuple.remote));
         if let Some((value, _)) = syn.options.timestamps.filter(|_| tcp.timestamps) {
             let scale = syn.options.window_scale.filter(|_| tcp.window_scaling);
             let sack = tcp.sack && syn.options.sack_permitted;

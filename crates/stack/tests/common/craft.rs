@@ -205,6 +205,8 @@ pub enum Packet {
     },
     /// A part of an IPv4 packet.
     Fragment(Fragment),
+    /// An IPv6 packet; [`super::craft6`] reads on.
+    V6(super::craft6::V6),
     Arp {
         to: Mac,
         operation: Operation,
@@ -264,6 +266,7 @@ pub fn parse(bytes: &[u8], unfinished: bool) -> Packet {
             }
         }
         ether::EtherType::IPV4 => parse_ip(to, frame.payload(), unfinished),
+        ether::EtherType::IPV6 => Packet::V6(super::craft6::parse(to, frame.payload(), unfinished)),
         other => panic!("the stack sent ether type {other:#06x}"),
     }
 }

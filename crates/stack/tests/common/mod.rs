@@ -5,6 +5,7 @@
 #![allow(dead_code, reason = "no test binary uses all of it")]
 
 pub mod craft;
+pub mod craft6;
 pub mod net;
 pub mod peer;
 

@@ -338,6 +338,15 @@ impl Peer {
         segment
     }
 
+    /// The next thing that the stack sent must be an IPv6 packet.
+    #[track_caller]
+    pub fn expect_v6(&mut self) -> super::craft6::V6 {
+        match self.next_packet() {
+            Some(Packet::V6(packet)) => packet,
+            other => panic!("expected IPv6, the stack sent {other:?}"),
+        }
+    }
+
     #[track_caller]
     pub fn expect_silence(&mut self) {
         let packet = self.next_packet();

@@ -227,7 +227,7 @@ fn destinations_without_a_way_are_errors() {
     };
     assert_eq!(refused("198.51.100.1:1"), ErrorKind::NetworkUnreachable);
     assert_eq!(refused("192.0.2.1:1"), ErrorKind::AddrNotAvailable);
-    assert_eq!(refused("[2001:db8::1]:1"), ErrorKind::Unsupported);
+    assert_eq!(refused("[2001:db8::1]:1"), ErrorKind::InvalidInput);
 }
 
 #[test]

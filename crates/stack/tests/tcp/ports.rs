@@ -104,7 +104,7 @@ fn destinations_that_no_connection_can_have_are_refused() {
         ErrorKind::InvalidInput | ErrorKind::NetworkUnreachable
     ));
     assert_eq!(refused("198.51.100.1:80").kind(), ErrorKind::NetworkUnreachable);
-    assert_eq!(refused("[2001:db8::1]:80").kind(), ErrorKind::Unsupported);
+    assert_eq!(refused("[2001:db8::1]:80").kind(), ErrorKind::NetworkUnreachable);
 }
 
 #[test]

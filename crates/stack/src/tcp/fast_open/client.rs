@@ -9,10 +9,11 @@ use millrace_frames::Owners;
 use millrace_wire::seq::Seq;
 use millrace_wire::tcp::{FastOpen, MAX_OPTIONS_LEN, OptionWriter};
 
-use crate::address::word;
+use crate::address::{Word, word};
 use crate::stack::Stack;
 use crate::tcp::api::ConnectionId;
 use crate::tcp::connection::{Features, State};
+use crate::tcp::handshake::default_mss;
 use crate::tcp::input::Segment;
 use crate::tcp::output::Payload;
 
@@ -60,7 +61,7 @@ impl Stack {
             && !known.is_some_and(|server| server.is_black_hole(self.now_s))
             && (config.client_without_cookie || known.is_some_and(|one| one.cookie.is_some()));
         let mss = known.map_or(0, |server| server.mss);
-        possible.then(|| self.syn_room(mss))
+        possible.then(|| self.syn_room(word(remote), mss))
     }
 
     /// Forgets all cookies, and which servers SYNs with data do not reach.
@@ -69,8 +70,8 @@ impl Stack {
     }
 
     /// Payload of a SYN to a server whose segment size was `mss` (0: unknown).
-    fn syn_room(&self, mss: u16) -> u16 {
-        let own = self.own_mss();
+    fn syn_room(&self, remote: Word, mss: u16) -> u16 {
+        let own = self.own_mss(remote);
         let mss = if mss == 0 { own } else { mss.min(own) };
         mss.saturating_sub(MAX_OPTIONS_LEN as u16)
     }
@@ -86,7 +87,7 @@ impl Stack {
             return;
         }
         let server = known.unwrap_or_default();
-        let room = self.syn_room(server.mss);
+        let room = self.syn_room(word(remote), server.mss);
         let attempt = if config.client_without_cookie {
             Attempt { option: None, experiment: false, most: room, sent: 0 }
         } else if let Some(cookie) = server.cookie {
@@ -181,7 +182,7 @@ impl Stack {
         let Some(server) = self.fast_open_cache.entry(&self.keys, remote, most, now_s) else {
             return;
         };
-        server.mss = segment.options.mss.unwrap_or(536);
+        server.mss = segment.options.mss.unwrap_or(default_mss(remote));
         if let Some(cookie) = cookie {
             server.cookie = Some(cookie);
             server.experiment = segment.options.fast_open_experiment;

@@ -1,0 +1,121 @@
+//! UDP over IPv6: what differs on the way out (RFC 8200 §8.1). The way in is [`crate::udp`]'s.
+
+use core::net::Ipv6Addr;
+use std::io;
+
+use millrace_frames::{Arena, ChecksumState, Frame, Owners};
+use millrace_wire::{checksum, icmpv4, icmpv6, ipv6, ndp, protocol, udp};
+
+use crate::address::{Path, Word, is_v4};
+use crate::bound::Bound;
+use crate::control::{Hop, L2, L4_V6};
+use crate::ip::{IpInfo, pseudo};
+use crate::stack::Stack;
+use crate::udp::other_family;
+
+impl Stack {
+    /// Sends one datagram from a socket's port to an IPv6 destination.
+    pub(crate) fn send_datagram_v6(
+        &mut self,
+        (bound, port): (Bound, u16),
+        (destination, to_port): (Ipv6Addr, u16),
+        (group_hops, looped, group_source): (u8, bool, Word),
+        data: &[u8],
+    ) -> io::Result<()> {
+        let other = match bound {
+            Bound::AnyV4 => true,
+            Bound::One(own) => is_v4(own),
+            Bound::Any | Bound::AnyV6 => false,
+        };
+        if other || destination.to_ipv4_mapped().is_some() {
+            return Err(other_family(bound.address(), destination.into()));
+        }
+        let most = usize::from(self.ip6.mtu).min(self.one_packet());
+        let most = most - ipv6::HEADER_LEN - udp::HEADER_LEN;
+        if data.len() > most {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                format!("a datagram of {} bytes does not fit; at most {most} do", data.len()),
+            ));
+        }
+        let group = destination.is_multicast();
+        let Path { local, next_hop } = match group {
+            true => self.multicast_path(destination.into(), group_source)?,
+            false => self.route_to(destination.into())?,
+        };
+        let source = self.datagram_source(bound, local)?;
+        let hop = match group {
+            true => Hop::Mac(ndp::group_mac(destination)),
+            false => Hop::Address(next_hop),
+        };
+        let len = udp::HEADER_LEN + data.len();
+        let header = ipv6::Header {
+            source: Ipv6Addr::from_bits(source),
+            destination,
+            next_header: protocol::UDP,
+            hop_limit: if group { group_hops } else { self.ip6.hop_limit },
+            traffic_class: 0,
+            flow_label: 0,
+        };
+        if group && looped {
+            self.loop_back_v6(&header, (port, to_port), data);
+        }
+        if header.hop_limit == 0 {
+            return Ok(());
+        }
+        let Some(frame) = self.control_frame() else {
+            return Err(io::ErrorKind::WouldBlock.into());
+        };
+        self.control_header_v6(frame, header, len);
+        let room = &mut self.control_room(frame)[L4_V6..];
+        udp::emit(room, port, to_port, data.len());
+        let sum = checksum::copy_and_sum(&mut room[udp::HEADER_LEN..][..data.len()], data);
+        let pseudo = pseudo(source, destination.to_bits(), protocol::UDP, len);
+        udp::fill_checksum(room, pseudo, sum);
+        self.counters.datagrams_out += 1;
+        self.control_packet(frame, L4_V6 + len, hop);
+        Ok(())
+    }
+
+    /// Gives a datagram that is sent to a group to our own sockets that listen to it. It fits a
+    /// frame.
+    fn loop_back_v6(&mut self, header: &ipv6::Header, ports: (u16, u16), data: &[u8]) {
+        if !self.listens_to(header.destination.to_bits()) {
+            return;
+        }
+        let reserve = self.config.frame_reserve as usize;
+        let Some(frame) = self.arena.allocate_keeping(Owners::RECEIVED, reserve) else {
+            self.counters.drop_no_frame += 1;
+            return;
+        };
+        let len = udp::HEADER_LEN + data.len();
+        let room = &mut self.arena.room_mut(frame)[Arena::HEADROOM..];
+        header.emit(&mut room[L2..], len);
+        udp::emit(&mut room[L4_V6..], ports.0, ports.1, data.len());
+        room[L4_V6 + udp::HEADER_LEN..L4_V6 + len].copy_from_slice(data);
+        let meta = self.arena.meta_mut(frame);
+        (meta.len, meta.total) = ((L4_V6 + len) as u16, (L4_V6 + len) as u32);
+        meta.checksum = ChecksumState::Verified;
+        let info = IpInfo {
+            source: header.source.to_bits(),
+            destination: header.destination.to_bits(),
+            local: 0,
+            mac: self.config.mac,
+            start: L2,
+            payload: L4_V6,
+            len,
+            many: true,
+        };
+        self.udp_packet(frame, &info);
+    }
+
+    /// Tells a sender of either family that nobody has the port.
+    pub(crate) fn port_unreachable(&mut self, frame: Frame, ip: &IpInfo) {
+        if is_v4(ip.source) {
+            self.icmp_unreachable(frame, ip, icmpv4::unreachable::PORT);
+        } else {
+            let code = icmpv6::unreachable::PORT;
+            self.icmpv6_error(frame, ip, icmpv6::kind::UNREACHABLE, code, 0);
+        }
+    }
+}

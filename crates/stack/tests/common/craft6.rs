@@ -1,0 +1,226 @@
+//! IPv6 packets as bytes: written for the stack to receive, and read back from what it sends.
+
+use core::net::Ipv6Addr;
+
+use millrace_wire::mac::Mac;
+use millrace_wire::seq::Seq;
+use millrace_wire::tcp::{self, Flags, OptionWriter};
+use millrace_wire::{checksum, ether, icmpv6, ipv6, ndp, protocol, udp};
+
+use super::craft::{PEER_MAC, STACK_MAC};
+
+pub const STACK_V6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1);
+pub const PEER_V6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 2);
+/// The peer's link-local address, which is a router's where a test needs one.
+pub const PEER_LINK: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 2);
+pub const ALL_NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
+pub const ALL_ROUTERS: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 2);
+
+const L4: usize = ether::HEADER_LEN + ipv6::HEADER_LEN;
+
+/// An IPv6 packet that a stack sent. The checksum of what it carries was right.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct V6 {
+    pub to: Mac,
+    pub source: Ipv6Addr,
+    pub destination: Ipv6Addr,
+    pub hop_limit: u8,
+    pub protocol: u8,
+    /// From the upper-layer header on.
+    pub payload: Vec<u8>,
+}
+
+pub fn parse(to: Mac, bytes: &[u8], unfinished: bool) -> V6 {
+    let ip = ipv6::Packet::parse(bytes).expect("an IPv6 packet");
+    assert_eq!(ipv6::HEADER_LEN + ip.payload_len(), bytes.len(), "IPv6 payload length");
+    let upper = ip.upper_layer().expect("a header chain");
+    let (source, destination) = (ip.source(), ip.destination());
+    let pseudo = checksum::pseudo_v6(source, destination, upper.protocol, upper.payload.len());
+    let whole = upper.fragment.is_none();
+    let known = matches!(upper.protocol, protocol::TCP | protocol::UDP | protocol::ICMPV6);
+    if whole && known && !unfinished {
+        let sum = checksum::add(pseudo, checksum::sum(upper.payload));
+        assert_eq!(checksum::finish(sum), 0, "checksum of protocol {}", upper.protocol);
+    }
+    V6 {
+        to,
+        source,
+        destination,
+        hop_limit: ip.hop_limit(),
+        protocol: upper.protocol,
+        payload: upper.payload.to_vec(),
+    }
+}
+
+impl V6 {
+    #[track_caller]
+    pub fn tcp(&self) -> tcp::Segment<'_> {
+        assert_eq!(self.protocol, protocol::TCP);
+        tcp::Segment::parse(&self.payload).expect("a TCP segment")
+    }
+
+    #[track_caller]
+    pub fn ndp(&self) -> ndp::Message<'_> {
+        assert_eq!((self.protocol, self.hop_limit), (protocol::ICMPV6, 255));
+        ndp::Message::parse(&self.payload).expect("no malformed message").expect("of NDP")
+    }
+
+    #[track_caller]
+    pub fn icmp(&self) -> icmpv6::Kind<'_> {
+        assert_eq!(self.protocol, protocol::ICMPV6);
+        icmpv6::Packet::parse(&self.payload).expect("an ICMPv6 message").kind()
+    }
+}
+
+/// Ethernet and IPv6 headers from the peer to the stack, and the payload behind them.
+pub fn packet(
+    source: Ipv6Addr,
+    destination: Ipv6Addr,
+    hop_limit: u8,
+    next_header: u8,
+    payload: &[u8],
+) -> Vec<u8> {
+    let mut packet = vec![0; L4];
+    let to = match destination.is_multicast() {
+        true => ndp::group_mac(destination),
+        false => STACK_MAC,
+    };
+    ether::emit(&mut packet, to, PEER_MAC, ether::EtherType::IPV6);
+    ipv6::Header { source, destination, next_header, hop_limit, traffic_class: 0, flow_label: 0 }
+        .emit(&mut packet[ether::HEADER_LEN..], payload.len());
+    packet.extend_from_slice(payload);
+    packet
+}
+
+/// An ICMPv6 message, with its checksum.
+pub fn icmp(source: Ipv6Addr, destination: Ipv6Addr, hop_limit: u8, message: &[u8]) -> Vec<u8> {
+    let mut message = message.to_vec();
+    let pseudo = checksum::pseudo_v6(source, destination, protocol::ICMPV6, message.len());
+    icmpv6::fill_checksum(&mut message, pseudo);
+    packet(source, destination, hop_limit, protocol::ICMPV6, &message)
+}
+
+pub fn echo(source: Ipv6Addr, destination: Ipv6Addr, data: &[u8]) -> Vec<u8> {
+    let mut message = vec![0; icmpv6::HEADER_LEN + data.len()];
+    icmpv6::emit_echo_request(&mut message, 77, 3, data);
+    icmp(source, destination, 64, &message)
+}
+
+/// An error from `source` about `quote`, an IPv6 packet from its header on.
+pub fn error(source: Ipv6Addr, kind: u8, code: u8, word: u32, quote: &[u8]) -> Vec<u8> {
+    let mut message = vec![0; icmpv6::HEADER_LEN + quote.len()];
+    icmpv6::emit_error(&mut message, kind, code, word, quote);
+    icmp(source, STACK_V6, 64, &message)
+}
+
+pub fn udp(source: (Ipv6Addr, u16), destination: (Ipv6Addr, u16), data: &[u8]) -> Vec<u8> {
+    let len = udp::HEADER_LEN + data.len();
+    let mut datagram = vec![0; len];
+    udp::emit(&mut datagram, source.1, destination.1, data.len());
+    datagram[udp::HEADER_LEN..].copy_from_slice(data);
+    let pseudo = checksum::pseudo_v6(source.0, destination.0, protocol::UDP, len);
+    udp::fill_checksum(&mut datagram, pseudo, checksum::sum(data));
+    packet(source.0, destination.0, 64, protocol::UDP, &datagram)
+}
+
+/// A segment from the peer's address to the stack's.
+pub fn segment(ports: (u16, u16), flags: Flags, seq: u32, ack: u32, data: &[u8]) -> Vec<u8> {
+    let mut options = OptionWriter::new();
+    if flags.contains(Flags::SYN) {
+        options.mss(1000);
+    }
+    let mut bytes = vec![0; tcp::HEADER_LEN + options.padded().len()];
+    tcp::Header {
+        source_port: ports.0,
+        destination_port: ports.1,
+        sequence: Seq(seq),
+        acknowledgement: Seq(ack),
+        flags,
+        window: 60_000,
+        urgent: 0,
+    }
+    .emit(&mut bytes, options.padded());
+    let pseudo = checksum::pseudo_v6(PEER_V6, STACK_V6, protocol::TCP, bytes.len() + data.len());
+    tcp::fill_checksum(&mut bytes, pseudo, checksum::sum(data));
+    bytes.extend_from_slice(data);
+    packet(PEER_V6, STACK_V6, 64, protocol::TCP, &bytes)
+}
+
+/// A neighbour solicitation as the peer sends it.
+pub fn solicitation(source: Ipv6Addr, target: Ipv6Addr, nonce: Option<[u8; 6]>) -> Vec<u8> {
+    let mut message = [0; 48];
+    let mac = (!source.is_unspecified()).then_some(PEER_MAC);
+    let len = ndp::emit_neighbour_solicitation(&mut message, target, mac, nonce);
+    icmp(source, ndp::solicited_node(target), 255, &message[..len])
+}
+
+/// A neighbour advertisement of the peer.
+pub fn advertisement(
+    (source, destination): (Ipv6Addr, Ipv6Addr),
+    target: Ipv6Addr,
+    flags: ndp::AdvertisementFlags,
+    mac: Option<Mac>,
+) -> Vec<u8> {
+    let mut message = [0; 48];
+    let len = ndp::emit_neighbour_advertisement(&mut message, target, flags, mac);
+    icmp(source, destination, 255, &message[..len])
+}
+
+/// What a router advertisement says, without options.
+#[derive(Clone, Debug)]
+pub struct RouterAdvertisement {
+    pub source: Ipv6Addr,
+    pub hop_limit: u8,
+    pub preference: u8,
+    pub lifetime: u16,
+    pub reachable_ms: u32,
+    pub retransmit_ms: u32,
+    pub options: Vec<u8>,
+}
+
+impl Default for RouterAdvertisement {
+    fn default() -> Self {
+        RouterAdvertisement {
+            source: PEER_LINK,
+            hop_limit: 0,
+            preference: 0,
+            lifetime: 1800,
+            reachable_ms: 0,
+            retransmit_ms: 0,
+            options: [&[1, 1][..], &PEER_MAC.0].concat(),
+        }
+    }
+}
+
+impl RouterAdvertisement {
+    pub fn prefix(mut self, prefix: Ipv6Addr, flags: u8, valid: u32, preferred: u32) -> Self {
+        self.options.extend([3, 4, 64, flags]);
+        self.options.extend(valid.to_be_bytes());
+        self.options.extend(preferred.to_be_bytes());
+        self.options.extend([0; 4]);
+        self.options.extend(prefix.octets());
+        self
+    }
+
+    pub fn mtu(mut self, mtu: u32) -> Self {
+        self.options.extend([5, 1, 0, 0]);
+        self.options.extend(mtu.to_be_bytes());
+        self
+    }
+
+    pub fn route(mut self, network: Ipv6Addr, bits: u8, preference: u8, lifetime: u32) -> Self {
+        self.options.extend([24, 3, bits, preference << 3]);
+        self.options.extend(lifetime.to_be_bytes());
+        self.options.extend(network.octets());
+        self
+    }
+
+    pub fn bytes(&self) -> Vec<u8> {
+        let mut message = vec![134, 0, 0, 0, self.hop_limit, self.preference << 3];
+        message.extend(self.lifetime.to_be_bytes());
+        message.extend(self.reachable_ms.to_be_bytes());
+        message.extend(self.retransmit_ms.to_be_bytes());
+        message.extend_from_slice(&self.options);
+        icmp(self.source, ALL_NODES, 255, &message)
+    }
+}
