@@ -204,6 +204,10 @@ impl Stack {
         let persisting = connection.flags.has(Flags::PERSIST);
         let probes = if persisting { connection.retries } else { self.keepalive_probes(index) };
         let unsent = connection.unsent();
+        // Our SYN, unless it went with the data that is counted.
+        let syn_delivered = connection.state > State::SynReceived
+            && !(connection.flags.has(Flags::ACTIVE)
+                && connection.features.has(Features::FAST_OPEN));
         Ok(TcpInfo {
             state: connection.state.linux_number(),
             ca_state: self.transfer(index).map_or(0, |transfer| transfer.recovery.state as u8),
@@ -257,8 +261,9 @@ impl Stack {
             delivered: connection
                 .traffic
                 .data_segs_out
-                .wrapping_sub(totals.retransmitted)
-                .saturating_sub(segments(flight)),
+                .wrapping_sub(totals.retransmitted.wrapping_sub(totals.syn_retransmitted.into()))
+                .saturating_sub(segments(flight))
+                .wrapping_add(u32::from(syn_delivered)),
             delivered_ce: totals.delivered_marked,
             bytes_sent: bytes_acked + u64::from(flight) + totals.bytes_retransmitted,
             bytes_retrans: totals.bytes_retransmitted,

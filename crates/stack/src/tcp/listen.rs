@@ -301,6 +301,7 @@ impl Stack {
         listener.open = false;
         listener.generation = listener.generation.wrapping_add(1);
         let (port, after) = (listener.port, listener.next);
+        self.release_early(id.index);
         loop {
             let oldest = self.listeners[usize::from(id.index)].half_open_list.head;
             if oldest == NO_LINK {

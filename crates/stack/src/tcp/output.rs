@@ -172,6 +172,10 @@ impl Stack {
         } else {
             connection.last_sent = now_us;
             self.count_retransmission(index, 0);
+            if !passive {
+                let totals = &mut self.transfer_mut(index).totals;
+                totals.syn_retransmitted = totals.syn_retransmitted.saturating_add(1);
+            }
         }
         let connection = &mut self.connections[index];
         // Only the first SYN-ACK has it.

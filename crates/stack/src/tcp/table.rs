@@ -168,10 +168,11 @@ impl Stack {
             self.leave_time_wait(index);
         }
         self.leave_half_open(index);
-        // What an early connection has received is its application's, who may not know of it yet.
-        let early = self.connections[index].features.has(Features::EARLY);
+        // What was received and acknowledged is the application's, who may not know of it yet.
+        let connection = &self.connections[index];
+        let worth = connection.features.has(Features::EARLY) || connection.receive_bytes > 0;
+        let queued = worth && connection.flags.has(Flags::IN_ACCEPT);
         self.leave_early(index);
-        let queued = early && self.connections[index].flags.has(Flags::IN_ACCEPT);
         if !queued && !self.connections[index].flags.has(Flags::ATTACHED) {
             return self.free_connection(index);
         }

@@ -68,6 +68,8 @@ pub(crate) struct Totals {
     pub(crate) bytes_retransmitted: u64,
     /// Retransmission timeouts, in a row counted each.
     pub(crate) timeouts: u16,
+    /// Of those, how many were SYNs.
+    pub(crate) syn_retransmitted: u8,
     /// Runs of timeouts, and the time that those which ended took in milliseconds.
     pub(crate) timeout_recoveries: u16,
     pub(crate) timeout_millis: u32,

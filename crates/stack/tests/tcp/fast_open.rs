@@ -209,6 +209,21 @@ fn closing_the_listener_resets_what_was_not_accepted() {
 }
 
 #[test]
+fn an_accepted_one_outlives_its_listener() {
+    let (mut peer, listener) = serving(2, |config| config.listeners = 1);
+    let cookie = ask(&mut peer);
+    syn(&mut peer, Some(&cookie), false, b"x");
+    peer.expect(SYN | ACK);
+    let id = peer.accept(listener).unwrap();
+    peer.stack.close_listener(listener);
+    let options = ListenOptions { fast_open: 2, ..ListenOptions::new(8) };
+    let next = peer.stack.listen_with(SocketAddr::new(STACK_IP.into(), 80), options).unwrap();
+    peer.send(ACK, 2, 1, &[]);
+    assert_eq!(peer.state(id), State::Established);
+    peer.stack.close_listener(next);
+}
+
+#[test]
 fn a_syn_ack_that_is_lost_comes_again_and_so_does_the_data() {
     let (mut peer, listener) = serving(2, |_| {});
     let cookie = ask(&mut peer);

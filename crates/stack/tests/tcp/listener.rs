@@ -1,7 +1,7 @@
 //! Listeners: their queues and bounds (RFC 9293 §3.9.1, §3.10.7.2).
 
 use core::net::{Ipv4Addr, SocketAddr};
-use millrace_stack::{Event, InterfaceAddress, State, SynCookies};
+use millrace_stack::{Event, Failure, InterfaceAddress, Ready, State, SynCookies};
 
 use crate::common::craft::{STACK_IP, TcpSegment};
 use crate::common::peer::{ACK, MSS, Peer, RST, SYN};
@@ -112,6 +112,20 @@ fn a_connection_reset_before_it_was_accepted_leaves_the_queue() {
         handshake(&mut peer, 6005);
         assert!(peer.accept(listener).is_some());
     }
+}
+
+#[test]
+fn a_reset_does_not_take_data_that_was_acknowledged() {
+    let mut peer = Peer::new();
+    let listener = peer.listen(80, 8);
+    handshake(&mut peer, 6000);
+    peer.send(ACK, 1, 1, b"acknowledged");
+    peer.send(RST, 13, 0, &[]);
+    peer.take();
+    let id = peer.accept(listener).expect("a connection with data");
+    assert!(peer.ready(id).has(Ready::CLOSED));
+    assert_eq!(peer.read(id), b"acknowledged");
+    assert_eq!(peer.stack.failure(id).unwrap(), Some(Failure::Reset));
 }
 
 #[test]

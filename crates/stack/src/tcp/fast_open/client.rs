@@ -168,7 +168,11 @@ impl Stack {
                 connection.features.set(Features::FAST_OPEN);
                 self.counters.fast_open_active += 1;
             } else {
+                // The rest is sent again, in an order of its own.
                 self.counters.fast_open_active_failed += 1;
+                self.counters.segments_retransmitted += 1;
+                transfer.totals.retransmitted += 1;
+                transfer.totals.bytes_retransmitted += u64::from(attempt.sent) - u64::from(taken);
             }
         }
         // A cookie that was not asked for is none of ours.

@@ -134,14 +134,31 @@ impl Stack {
         let connection = &mut self.connections[index];
         if connection.features.has(Features::EARLY) {
             connection.features.clear(Features::EARLY);
-            self.listeners[usize::from(connection.listener)].fast_open.count -= 1;
+            if let Some(listener) = self.listeners.get_mut(usize::from(connection.listener)) {
+                listener.fast_open.count -= 1;
+            }
+        }
+    }
+
+    /// The listener goes, and what it has handed over early stays.
+    pub(crate) fn release_early(&mut self, listener: u16) {
+        let pending = &mut self.listeners[usize::from(listener)].fast_open;
+        if core::mem::take(&mut pending.count) == 0 {
+            return;
+        }
+        for connection in &mut self.connections {
+            if connection.features.has(Features::EARLY) && connection.listener == listener {
+                connection.features.clear(Features::COOKIE_DUE);
+                connection.listener = u16::MAX;
+            }
         }
     }
 
     /// A reset ended an early connection: its place stays taken for a while.
     pub(crate) fn punish_early_reset(&mut self, index: usize) {
         let listener = usize::from(self.connections[index].listener);
-        let pending = &mut self.listeners[listener].fast_open;
+        let Some(listener) = self.listeners.get_mut(listener) else { return };
+        let pending = &mut listener.fast_open;
         if pending.penalties.len() < pending.most as usize {
             pending.penalties.push_back(self.now_s.wrapping_add(PENALTY));
         }
