@@ -211,7 +211,7 @@ def test_the_kernels_bridge_knows_our_groups(lab: Lab, version: int) -> None:
 
 
 @pytest.fixture
-def serve(tmp_path: Path) -> Iterator[Callable[..., Path]]:
+def serve(tmp_path: Path) -> Callable[..., Path]:
     """Starts dnsmasq on a host; gives the file of its leases."""
     if shutil.which("dnsmasq", path=os.environ["PATH"] + ":/usr/sbin") is None:
         pytest.skip("needs dnsmasq; apt-get install dnsmasq-base")
