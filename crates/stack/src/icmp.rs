@@ -10,7 +10,7 @@ use crate::Stack;
 use crate::address::word_v4;
 use crate::chain;
 use crate::control::{Hop, L4};
-use crate::fragmentation::Body;
+use crate::fragmentation::{Body, IpHeader};
 use crate::ip::IpInfo;
 
 impl Stack {
@@ -80,7 +80,13 @@ impl Stack {
         header[2..4].copy_from_slice(&checksum::update(field, old, old & 0xff).to_be_bytes());
         let rest = Body::Chain { frame: request, start: ip.payload + icmpv4::HEADER_LEN };
         let len = ip.len - icmpv4::HEADER_LEN;
-        if self.send_fragments(self.icmp_header(ip), Hop::Mac(ip.mac), &header, rest, len) {
+        if self.send_fragments(
+            IpHeader::V4(self.icmp_header(ip)),
+            Hop::Mac(ip.mac),
+            &header,
+            rest,
+            len,
+        ) {
             self.counters.echo_replies += 1;
         }
     }

@@ -75,6 +75,8 @@ pub(crate) struct Fragment {
     pub(crate) payload: usize,
     /// Bytes of that part.
     pub(crate) len: usize,
+    /// Bytes of the largest datagram behind this fragment's headers.
+    pub(crate) most: usize,
     /// The two ECN bits.
     pub(crate) ecn: u8,
     /// It came to a group or broadcast address.
@@ -115,8 +117,6 @@ pub(crate) enum Refused {
 
 const NONE: u16 = u16::MAX;
 const UNKNOWN: u32 = u32::MAX;
-/// Largest datagram without its header.
-const MOST: usize = 65_535 - ipv4::HEADER_LEN;
 
 #[derive(Clone, Debug)]
 struct Entry {
@@ -134,6 +134,8 @@ struct Entry {
     /// The first fragment's: bytes before its payload, and where its IP header begins in them.
     header: u16,
     start: u16,
+    /// Bytes of the largest datagram behind the first fragment's headers.
+    most: u32,
     /// Which ECN codes came, one bit for each.
     ecn: u8,
     many: bool,
@@ -177,6 +179,7 @@ impl Reassembly {
             total: UNKNOWN,
             header: 0,
             start: 0,
+            most: 0,
             ecn: 0,
             many: false,
             refused: None,
@@ -269,6 +272,7 @@ impl Reassembly {
             total: UNKNOWN,
             header: 0,
             start: 0,
+            most: 0,
             ecn: 0,
             many: false,
             refused: None,
@@ -385,7 +389,7 @@ impl Stack {
             return Err(Refused::Length);
         }
         let end = offset + len;
-        if end > MOST {
+        if end > fragment.most {
             return Err(Refused::TooBig);
         }
         let hash = Reassembly::hash(&self.keys, &fragment.key);
@@ -448,6 +452,7 @@ impl Stack {
         if offset == 0 {
             entry.header = fragment.payload as u16;
             entry.start = fragment.start as u16;
+            entry.most = fragment.most as u32;
         }
         self.counters.fragments_in += 1;
         if entry.received < entry.total {
@@ -522,8 +527,8 @@ impl Stack {
         let entry = self.reassembly.entries[usize::from(index)].clone();
         let len = entry.total as usize;
         let ecn = ecn_of(entry.ecn);
-        // The first fragment's header may have options, which the others' sizes cannot tell of.
-        let fits = usize::from(entry.header - entry.start) + len <= 65_535;
+        // The first fragment may have more headers before its part than the others.
+        let fits = entry.total <= entry.most;
         let (Some(ecn), true) = (ecn, fits) else {
             let packets = u64::from(entry.packets);
             match ecn {
@@ -667,6 +672,7 @@ impl Stack {
             start: info.start,
             payload: info.payload,
             len: info.len,
+            most: 65_535 - packet.header_len(),
             ecn: packet.ecn(),
             many: info.many,
             timeout: self.config.reassembly.timeout,

@@ -12,7 +12,7 @@ use crate::address::{Path, Word, address, is_v4, word, word_v4};
 use crate::bound::Bound;
 use crate::chain;
 use crate::control::{Hop, L4};
-use crate::fragmentation::Body;
+use crate::fragmentation::{Body, IpHeader};
 use crate::ip::IpInfo;
 use crate::multicast::{SocketMulticast, group_mac, is_multicast};
 use crate::stack::NO_SOCKET;
@@ -387,7 +387,7 @@ impl Stack {
             udp::emit(&mut header, port, remote.port(), data.len());
             let pseudo = checksum::pseudo_v4(source, destination, protocol::UDP, len);
             udp::fill_checksum(&mut header, pseudo, checksum::sum(data));
-            if !self.send_fragments(ip, hop, &header, Body::Bytes(data), data.len()) {
+            if !self.send_fragments(IpHeader::V4(ip), hop, &header, Body::Bytes(data), data.len()) {
                 return Err(io::ErrorKind::WouldBlock.into());
             }
             self.counters.datagrams_out += 1;
