@@ -195,8 +195,6 @@ counters! {
     drop_fragment_timeout,
     /// Fragment of a datagram whose fragments disagree about ECN (RFC 3168 §5.3).
     drop_fragment_ecn,
-    /// An IPv6 fragment: reassembly is not there yet.
-    drop_ip_fragment,
     /// IPv6, and the stack has no IPv6 address.
     drop_ipv6,
     /// IPv6 extension headers malformed, beyond the limits, or with what must be refused.
@@ -213,6 +211,10 @@ counters! {
     drop_ndp_malformed,
     /// Message of neighbour discovery that is no business of ours.
     drop_ndp_not_ours,
+    /// MLD message malformed.
+    drop_mld_malformed,
+    /// MLD message that is no business of ours, or a query that no router on the link sent.
+    drop_mld_ignored,
     /// ICMP message malformed or its checksum wrong.
     drop_icmp_malformed,
     /// ICMP message of a type that is ignored.

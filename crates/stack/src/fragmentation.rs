@@ -36,7 +36,8 @@ pub(crate) enum IpHeader {
 }
 
 impl IpHeader {
-    fn addresses(&self) -> (Word, Word, u8) {
+    /// Source, destination and what is above.
+    pub(crate) fn addresses(&self) -> (Word, Word, u8) {
         match self {
             IpHeader::V4(ip) => (word_v4(ip.source), word_v4(ip.destination), ip.protocol),
             IpHeader::V6(ip) => (ip.source.to_bits(), ip.destination.to_bits(), ip.next_header),
@@ -87,6 +88,11 @@ impl Stack {
         usize::from(self.config.mtu).min(self.arena.frame_size() - Arena::HEADROOM)
     }
 
+    /// The same for IPv6, where routers tell what fits the link (RFC 4861 §6.3.4).
+    pub(crate) fn one_packet_v6(&self) -> usize {
+        usize::from(self.ip6.mtu).min(self.one_packet())
+    }
+
     /// The next identification for a datagram: from a counter of the destination's, which begins
     /// where nobody can tell, so numbers come again as late as they can.
     pub(crate) fn identification(&mut self, source: Word, destination: Word, protocol: u8) -> u32 {
@@ -112,7 +118,11 @@ impl Stack {
         body: Body<'_>,
         len: usize,
     ) -> bool {
-        let most = (self.one_packet() - ip.len()) & !7;
+        let packet = match ip {
+            IpHeader::V4(_) => self.one_packet(),
+            IpHeader::V6(_) => self.one_packet_v6(),
+        };
+        let most = (packet - ip.len()) & !7;
         let total = header.len() + len;
         let fragments = total.div_ceil(most);
         if self.control.len() + fragments > usize::from(self.config.control_queue) {

@@ -26,6 +26,7 @@ mod interface;
 mod invariants;
 mod ip;
 mod ip6;
+mod mld;
 mod multicast;
 mod neighbour;
 mod rate;

@@ -6,11 +6,12 @@ use std::io;
 
 use millrace_frames::{Arena, ChecksumState, Frame, Owners};
 use millrace_wire::mac::Mac;
-use millrace_wire::{ether, ipv4, udp};
+use millrace_wire::{ether, ipv4, ipv6, udp};
 
 use crate::Stack;
 use crate::address::{Path, Word, address, is_v4, word};
-use crate::control::{L2, L4};
+use crate::control::L2;
+use crate::fragmentation::IpHeader;
 use crate::group::{Filter, FilterMode, Listening};
 use crate::ip::IpInfo;
 use crate::stack::NO_SOCKET;
@@ -350,6 +351,9 @@ impl Stack {
         while let Some(tell) = self.igmp.due(&self.keys, self.now) {
             self.igmp_tell(tell);
         }
+        while let Some(tell) = self.mld.due(&self.keys, self.now) {
+            self.mld_tell(tell);
+        }
     }
 
     /// From which address of ours something goes to a group, which needs no route.
@@ -429,9 +433,9 @@ impl Stack {
         head.get()
     }
 
-    /// Gives a datagram that is sent to an IPv4 group to our own sockets that listen to it.
-    pub(crate) fn loop_back(&mut self, ip: &ipv4::Header, ports: (u16, u16), data: &[u8]) {
-        let destination = word(ip.destination.into());
+    /// Gives a datagram that is sent to a group to our own sockets that listen to it.
+    pub(crate) fn loop_back(&mut self, ip: &IpHeader, ports: (u16, u16), data: &[u8]) {
+        let (source, destination, _) = ip.addresses();
         if !self.listens_to(destination) {
             return;
         }
@@ -442,16 +446,25 @@ impl Stack {
         };
         let mac = self.config.mac;
         let len = udp::HEADER_LEN + data.len();
-        const HEADERS: usize = L4 + udp::HEADER_LEN;
-        let first = data.len().min(self.arena.frame_size() - Arena::HEADROOM - HEADERS);
         let room = &mut self.arena.room_mut(head)[Arena::HEADROOM..];
-        ether::emit(room, group_mac(destination), mac, ether::EtherType::IPV4);
-        ip.emit(&mut room[L2..], len);
-        udp::emit(&mut room[L4..], ports.0, ports.1, data.len());
-        room[HEADERS..HEADERS + first].copy_from_slice(&data[..first]);
+        let (ether_type, l4) = match ip {
+            IpHeader::V4(ip) => {
+                ip.emit(&mut room[L2..], len);
+                (ether::EtherType::IPV4, L2 + ipv4::HEADER_LEN)
+            }
+            IpHeader::V6(ip) => {
+                ip.emit(&mut room[L2..], len);
+                (ether::EtherType::IPV6, L2 + ipv6::HEADER_LEN)
+            }
+        };
+        ether::emit(room, group_mac(destination), mac, ether_type);
+        udp::emit(&mut room[l4..], ports.0, ports.1, data.len());
+        let headers = l4 + udp::HEADER_LEN;
+        let first = data.len().min(room.len() - headers);
+        room[headers..headers + first].copy_from_slice(&data[..first]);
         let meta = self.arena.meta_mut(head);
-        meta.len = (HEADERS + first) as u16;
-        meta.total = (L4 + len) as u32;
+        meta.len = (headers + first) as u16;
+        meta.total = (l4 + len) as u32;
         meta.checksum = ChecksumState::Verified;
         let mut last = head;
         for part in data[first..].chunks(self.arena.frame_size() - Arena::HEADROOM) {
@@ -464,16 +477,8 @@ impl Stack {
             self.arena.meta_mut(last).next = frame;
             last = frame;
         }
-        let info = IpInfo {
-            source: word(ip.source.into()),
-            destination,
-            local: 0,
-            mac,
-            start: L2,
-            payload: L4,
-            len,
-            many: true,
-        };
+        let info =
+            IpInfo { source, destination, local: 0, mac, start: L2, payload: l4, len, many: true };
         self.udp_packet(head, &info);
     }
 }

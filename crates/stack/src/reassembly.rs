@@ -12,10 +12,10 @@ use core::time::Duration;
 
 use millrace_frames::{Arena, ChecksumState, Frame, Instant, Owners};
 use millrace_wire::mac::Mac;
-use millrace_wire::{checksum, ipv4, protocol, tcp};
+use millrace_wire::{checksum, icmpv6, ipv4, protocol, tcp};
 
 use crate::Stack;
-use crate::address::Word;
+use crate::address::{Word, is_v4};
 use crate::chain::{self, Chain};
 use crate::hash::Keys;
 use crate::ip::IpInfo;
@@ -629,7 +629,8 @@ impl Stack {
         meta.len += header;
         let bytes = self.arena.bytes(head);
         let mac = source_mac(bytes);
-        if let Ok(packet) = ipv4::Packet::parse_cut(&bytes[usize::from(start)..]) {
+        let packet_len = bytes.len() - usize::from(header);
+        {
             let info = IpInfo {
                 source: key.source,
                 destination: key.destination,
@@ -637,10 +638,15 @@ impl Stack {
                 mac,
                 start: start.into(),
                 payload: header.into(),
-                len: packet.payload().len(),
+                len: packet_len,
                 many,
             };
-            self.icmp_reassembly_timeout(head, &info);
+            if is_v4(key.source) {
+                self.icmp_reassembly_timeout(head, &info);
+            } else {
+                const REASSEMBLY: u8 = 1;
+                self.icmpv6_error(head, &info, icmpv6::kind::TIME_EXCEEDED, REASSEMBLY, 0);
+            }
         }
         let meta = self.arena.meta_mut(head);
         meta.offset += header;
@@ -701,6 +707,6 @@ impl Stack {
 }
 
 /// Who sent an Ethernet frame.
-fn source_mac(bytes: &[u8]) -> Mac {
+pub(crate) fn source_mac(bytes: &[u8]) -> Mac {
     Mac([bytes[6], bytes[7], bytes[8], bytes[9], bytes[10], bytes[11]])
 }

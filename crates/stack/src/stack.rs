@@ -322,6 +322,7 @@ impl Stack {
             self.neighbours.next_deadline(),
             self.reassembly.next_deadline(),
             self.igmp.next_deadline(),
+            self.mld.next_deadline(),
             self.dhcp.as_ref().and_then(|dhcp| dhcp.next_deadline()),
         ]
         .into_iter()

@@ -330,19 +330,15 @@ impl Stack {
         };
         if let IpAddr::V6(destination) = remote.ip() {
             let to = (destination, remote.port());
-            return self.send_datagram_v6((local, port), to, (ttl, looped, multicast_source), data);
+            let groups = (ttl, looped, multicast_source);
+            return self.send_datagram_v6((local, port), to, groups, dont_fragment, data);
         }
         let one_packet = self.one_packet();
         let whole = ipv4::HEADER_LEN + udp::HEADER_LEN + data.len();
         let most = if dont_fragment { one_packet } else { usize::from(u16::MAX) };
         if whole > most {
             let most = most - ipv4::HEADER_LEN - udp::HEADER_LEN;
-            let why = if dont_fragment { " and the socket may not fragment" } else { "" };
-            let len = data.len();
-            return Err(io::Error::new(
-                io::ErrorKind::InvalidInput,
-                format!("a datagram of {len} bytes does not fit{why}; at most {most} do"),
-            ));
+            return Err(too_long(data.len(), most, dont_fragment));
         }
         let multicast = remote.ip().is_multicast();
         let broadcast =
@@ -377,7 +373,7 @@ impl Stack {
             dont_fragment,
         };
         if multicast && looped {
-            self.loop_back(&ip, (port, remote.port()), data);
+            self.loop_back(&IpHeader::V4(ip), (port, remote.port()), data);
         }
         if ip.ttl == 0 {
             return Ok(());
@@ -500,6 +496,14 @@ impl Stack {
         (socket.open && !socket.queue.is_empty())
             .then_some(SocketId { index, generation: socket.generation })
     }
+}
+
+pub(crate) fn too_long(len: usize, most: usize, dont_fragment: bool) -> io::Error {
+    let why = if dont_fragment { " and the socket may not fragment" } else { "" };
+    io::Error::new(
+        io::ErrorKind::InvalidInput,
+        format!("a datagram of {len} bytes does not fit{why}; at most {most} do"),
+    )
 }
 
 pub(crate) fn other_family(local: IpAddr, remote: IpAddr) -> io::Error {

@@ -3,15 +3,16 @@
 use core::net::Ipv6Addr;
 use std::io;
 
-use millrace_frames::{Arena, ChecksumState, Frame, Owners};
+use millrace_frames::Frame;
 use millrace_wire::{checksum, icmpv4, icmpv6, ipv6, ndp, protocol, udp};
 
 use crate::address::{Path, Word, is_v4};
 use crate::bound::Bound;
-use crate::control::{Hop, L2, L4_V6};
+use crate::control::{Hop, L4_V6};
+use crate::fragmentation::{Body, IpHeader};
 use crate::ip::{IpInfo, pseudo};
 use crate::stack::Stack;
-use crate::udp::other_family;
+use crate::udp::{other_family, too_long};
 
 impl Stack {
     /// Sends one datagram from a socket's port to an IPv6 destination.
@@ -20,6 +21,7 @@ impl Stack {
         (bound, port): (Bound, u16),
         (destination, to_port): (Ipv6Addr, u16),
         (group_hops, looped, group_source): (u8, bool, Word),
+        dont_fragment: bool,
         data: &[u8],
     ) -> io::Result<()> {
         let other = match bound {
@@ -30,13 +32,12 @@ impl Stack {
         if other || destination.to_ipv4_mapped().is_some() {
             return Err(other_family(bound.address(), destination.into()));
         }
-        let most = usize::from(self.ip6.mtu).min(self.one_packet());
-        let most = most - ipv6::HEADER_LEN - udp::HEADER_LEN;
+        let most = match dont_fragment {
+            true => self.one_packet_v6() - ipv6::HEADER_LEN - udp::HEADER_LEN,
+            false => usize::from(u16::MAX) - udp::HEADER_LEN,
+        };
         if data.len() > most {
-            return Err(io::Error::new(
-                io::ErrorKind::InvalidInput,
-                format!("a datagram of {} bytes does not fit; at most {most} do", data.len()),
-            ));
+            return Err(too_long(data.len(), most, dont_fragment));
         }
         let group = destination.is_multicast();
         let Path { local, next_hop } = match group {
@@ -58,9 +59,21 @@ impl Stack {
             flow_label: 0,
         };
         if group && looped {
-            self.loop_back_v6(&header, (port, to_port), data);
+            self.loop_back(&IpHeader::V6(header), (port, to_port), data);
         }
         if header.hop_limit == 0 {
+            return Ok(());
+        }
+        if ipv6::HEADER_LEN + len > self.one_packet_v6() {
+            let mut head = [0; udp::HEADER_LEN];
+            udp::emit(&mut head, port, to_port, data.len());
+            let pseudo = pseudo(source, destination.to_bits(), protocol::UDP, len);
+            udp::fill_checksum(&mut head, pseudo, checksum::sum(data));
+            let header = IpHeader::V6(header);
+            if !self.send_fragments(header, hop, &head, Body::Bytes(data), data.len()) {
+                return Err(io::ErrorKind::WouldBlock.into());
+            }
+            self.counters.datagrams_out += 1;
             return Ok(());
         }
         let Some(frame) = self.control_frame() else {
@@ -75,38 +88,6 @@ impl Stack {
         self.counters.datagrams_out += 1;
         self.control_packet(frame, L4_V6 + len, hop);
         Ok(())
-    }
-
-    /// Gives a datagram that is sent to a group to our own sockets that listen to it. It fits a
-    /// frame.
-    fn loop_back_v6(&mut self, header: &ipv6::Header, ports: (u16, u16), data: &[u8]) {
-        if !self.listens_to(header.destination.to_bits()) {
-            return;
-        }
-        let reserve = self.config.frame_reserve as usize;
-        let Some(frame) = self.arena.allocate_keeping(Owners::RECEIVED, reserve) else {
-            self.counters.drop_no_frame += 1;
-            return;
-        };
-        let len = udp::HEADER_LEN + data.len();
-        let room = &mut self.arena.room_mut(frame)[Arena::HEADROOM..];
-        header.emit(&mut room[L2..], len);
-        udp::emit(&mut room[L4_V6..], ports.0, ports.1, data.len());
-        room[L4_V6 + udp::HEADER_LEN..L4_V6 + len].copy_from_slice(data);
-        let meta = self.arena.meta_mut(frame);
-        (meta.len, meta.total) = ((L4_V6 + len) as u16, (L4_V6 + len) as u32);
-        meta.checksum = ChecksumState::Verified;
-        let info = IpInfo {
-            source: header.source.to_bits(),
-            destination: header.destination.to_bits(),
-            local: 0,
-            mac: self.config.mac,
-            start: L2,
-            payload: L4_V6,
-            len,
-            many: true,
-        };
-        self.udp_packet(frame, &info);
     }
 
     /// Tells a sender of either family that nobody has the port.

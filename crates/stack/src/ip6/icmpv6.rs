@@ -1,6 +1,8 @@
 //! ICMPv6 (RFC 4443): echo, errors, and errors about connections. Neighbour discovery is in
 //! [`super::ndp`].
 
+use core::net::Ipv6Addr;
+
 use millrace_frames::Frame;
 use millrace_wire::icmpv6::{self, Kind, MAX_QUOTE, Packet, kind, parameter, unreachable};
 use millrace_wire::tcp::Quoted;
@@ -9,6 +11,7 @@ use millrace_wire::{checksum, ipv6, protocol};
 use crate::address::Word;
 use crate::chain;
 use crate::control::{Hop, L4_V6};
+use crate::fragmentation::{Body, IpHeader};
 use crate::ip::{IpInfo, pseudo};
 use crate::stack::Stack;
 
@@ -25,6 +28,12 @@ impl Stack {
         if checksum::add(pseudo, self.chain_sum(frame, ip.payload, ip.len)) != 0xffff {
             self.counters.drop_icmp_malformed += 1;
             return;
+        }
+        if matches!(
+            packet.message_type(),
+            kind::LISTENER_QUERY..=kind::LISTENER_DONE | kind::LISTENER_REPORT_V2
+        ) {
+            return self.mld_packet(frame, ip);
         }
         if matches!(packet.message_type(), kind::ROUTER_SOLICITATION..=kind::REDIRECT) {
             return self.ndp_packet(frame, ip);
@@ -92,9 +101,8 @@ impl Stack {
             self.counters.drop_icmp_ignored += 1;
             return;
         };
-        if ipv6::HEADER_LEN + len > self.one_packet() {
-            self.counters.drop_icmp_ignored += 1;
-            return;
+        if ipv6::HEADER_LEN + len > self.one_packet_v6() {
+            return self.long_echo_reply_v6(request, ip, local);
         }
         let Some(frame) = self.control_frame() else { return };
         self.control_ip_header(frame, local, ip.source, protocol::ICMPV6, len);
@@ -102,20 +110,32 @@ impl Stack {
         chain::append(&mut self.arena, frame, request, ip.payload, len);
         let source = self.addresses.word(local);
         let message = &mut self.control_room(frame)[L4_V6..L4_V6 + len];
-        let field = u16::from_be_bytes([message[2], message[3]]);
-        let field = checksum::update(
-            field,
-            u16::from(kind::ECHO_REQUEST) << 8,
-            u16::from(kind::ECHO_REPLY) << 8,
-        );
-        // Source and destination change places, which a sum does not see, unless the request went
-        // to a group.
-        let (old, new) = (pseudo(0, ip.destination, 0, 0), pseudo(0, source, 0, 0));
-        let field = checksum::update(field, old, new);
-        message[0] = kind::ECHO_REPLY;
-        message[2..4].copy_from_slice(&field.to_be_bytes());
+        make_reply(message, ip.destination, source);
         self.counters.echo_replies += 1;
         self.control_packet(frame, L4_V6 + len, Hop::Mac(ip.mac));
+    }
+
+    /// A reply that leaves in fragments, as the request came in them.
+    fn long_echo_reply_v6(&mut self, request: Frame, ip: &IpInfo, local: u8) {
+        let bytes = &self.arena.bytes(request)[ip.payload..];
+        let Some(mut header) = bytes.first_chunk::<{ icmpv6::HEADER_LEN }>().copied() else {
+            return;
+        };
+        let source = self.addresses.word(local);
+        make_reply(&mut header, ip.destination, source);
+        let rest = Body::Chain { frame: request, start: ip.payload + icmpv6::HEADER_LEN };
+        let len = ip.len - icmpv6::HEADER_LEN;
+        let to = IpHeader::V6(ipv6::Header {
+            source: Ipv6Addr::from_bits(source),
+            destination: Ipv6Addr::from_bits(ip.source),
+            next_header: protocol::ICMPV6,
+            hop_limit: self.ip6.hop_limit,
+            traffic_class: 0,
+            flow_label: 0,
+        });
+        if self.send_fragments(to, Hop::Mac(ip.mac), &header, rest, len) {
+            self.counters.echo_replies += 1;
+        }
     }
 
     /// A parameter problem at an offset from the IPv6 header on, whatever the packet went to.
@@ -181,6 +201,19 @@ impl Stack {
     pub(crate) fn path_mtu_reported(&mut self, _destination: Word, _mtu: u32) {
         // Path MTU discovery is not there yet, and no reason to give up a connection.
     }
+}
+
+/// Makes a request the reply to it; `asked` is where the request went, `source` where the reply
+/// comes from.
+fn make_reply(message: &mut [u8], asked: Word, source: Word) {
+    let field = u16::from_be_bytes([message[2], message[3]]);
+    let request = u16::from(kind::ECHO_REQUEST) << 8;
+    let field = checksum::update(field, request, u16::from(kind::ECHO_REPLY) << 8);
+    // Source and destination change places, which a sum does not see, unless the request went to a
+    // group.
+    let (old, new) = (pseudo(0, asked, 0, 0), pseudo(0, source, 0, 0));
+    message[0] = kind::ECHO_REPLY;
+    message[2..4].copy_from_slice(&checksum::update(field, old, new).to_be_bytes());
 }
 
 /// Whether a packet is an ICMPv6 error or a redirect; one that cannot be told counts as one.

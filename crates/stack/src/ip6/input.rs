@@ -101,11 +101,4 @@ impl Stack {
         }
         self.drop_chain(frame);
     }
-
-    /// A packet whose payload begins with a fragment header. Takes the frames. What becomes whole
-    /// goes on in [`Stack::ipv6_payload`].
-    fn fragment_v6(&mut self, frame: Frame, _info: &IpInfo) {
-        self.counters.drop_ip_fragment += 1;
-        self.drop_chain(frame);
-    }
 }

@@ -4,6 +4,7 @@ pub(crate) mod config;
 mod dad;
 mod datagram;
 mod extension;
+mod fragment;
 mod group;
 mod icmpv6;
 mod input;

@@ -5,7 +5,7 @@ use core::net::Ipv6Addr;
 use millrace_wire::mac::Mac;
 use millrace_wire::seq::Seq;
 use millrace_wire::tcp::{self, Flags, OptionWriter};
-use millrace_wire::{checksum, ether, icmpv6, ipv6, ndp, protocol, udp};
+use millrace_wire::{checksum, ether, icmpv6, ipv6, mld, ndp, protocol, udp};
 
 use super::craft::{PEER_MAC, STACK_MAC};
 
@@ -28,6 +28,8 @@ pub struct V6 {
     pub protocol: u8,
     /// From the upper-layer header on.
     pub payload: Vec<u8>,
+    /// Of a fragment: where the payload belongs, and whether more follows.
+    pub fragment: Option<(usize, bool)>,
 }
 
 pub fn parse(to: Mac, bytes: &[u8], unfinished: bool) -> V6 {
@@ -49,10 +51,17 @@ pub fn parse(to: Mac, bytes: &[u8], unfinished: bool) -> V6 {
         hop_limit: ip.hop_limit(),
         protocol: upper.protocol,
         payload: upper.payload.to_vec(),
+        fragment: upper.fragment.map(|fragment| (fragment.offset, fragment.more)),
     }
 }
 
 impl V6 {
+    /// Whether it is a message of multicast listener discovery.
+    pub fn is_mld(&self) -> bool {
+        let kinds = [mld::QUERY, mld::REPORT_V1, mld::DONE, mld::REPORT_V2];
+        self.protocol == protocol::ICMPV6 && kinds.contains(&self.payload[0])
+    }
+
     #[track_caller]
     pub fn tcp(&self) -> tcp::Segment<'_> {
         assert_eq!(self.protocol, protocol::TCP);
@@ -144,6 +153,44 @@ pub fn segment(ports: (u16, u16), flags: Flags, seq: u32, ack: u32, data: &[u8])
     tcp::fill_checksum(&mut bytes, pseudo, checksum::sum(data));
     bytes.extend_from_slice(data);
     packet(PEER_V6, STACK_V6, 64, protocol::TCP, &bytes)
+}
+
+/// An MLD message as a router sends it: one hop, with the option that makes others look.
+pub fn mld(source: Ipv6Addr, destination: Ipv6Addr, message: &[u8]) -> Vec<u8> {
+    let mut message = message.to_vec();
+    let pseudo = checksum::pseudo_v6(source, destination, protocol::ICMPV6, message.len());
+    icmpv6::fill_checksum(&mut message, pseudo);
+    let payload = [&[protocol::ICMPV6, 0, 5, 2, 0, 0, 1, 0][..], &message].concat();
+    packet(source, destination, 1, 0, &payload)
+}
+
+/// Cuts a packet without extension headers into fragments of at most `mtu` bytes.
+pub fn fragments(packet: &[u8], mtu: usize, identification: u32) -> Vec<Vec<u8>> {
+    let payload = &packet[L4..];
+    let part = (mtu - ipv6::HEADER_LEN - 8) & !7;
+    let last = (payload.len() - 1) / part;
+    let cut = |(number, bytes): (usize, &[u8])| {
+        fragment(packet, identification, number * part, number < last, bytes)
+    };
+    payload.chunks(part).enumerate().map(cut).collect()
+}
+
+/// One fragment with the header of `packet`.
+pub fn fragment(
+    packet: &[u8],
+    identification: u32,
+    offset: usize,
+    more: bool,
+    part: &[u8],
+) -> Vec<u8> {
+    let mut bytes = packet[..L4].to_vec();
+    let next = core::mem::replace(&mut bytes[L4 - 34], 44);
+    bytes[L4 - 36..L4 - 34].copy_from_slice(&(part.len() as u16 + 8).to_be_bytes());
+    bytes.extend([next, 0]);
+    bytes.extend((offset as u16 | u16::from(more)).to_be_bytes());
+    bytes.extend(identification.to_be_bytes());
+    bytes.extend_from_slice(part);
+    bytes
 }
 
 /// A neighbour solicitation as the peer sends it.

@@ -54,6 +54,8 @@ pub struct Peer {
     pub hold: bool,
     in_flight: Vec<Transmit>,
     sent: VecDeque<Packet>,
+    /// Messages of multicast listener discovery, apart: every IPv6 address brings some.
+    pub reports: VecDeque<super::craft6::V6>,
     frames: usize,
     connections: Vec<ConnectionId>,
     listeners: Vec<ListenerId>,
@@ -94,6 +96,7 @@ impl Peer {
             hold: false,
             in_flight: Vec::new(),
             sent: VecDeque::new(),
+            reports: VecDeque::new(),
             frames: frames as usize,
             connections: Vec::new(),
             listeners: Vec::new(),
@@ -242,7 +245,10 @@ impl Peer {
                     segment.gso_size = packet.gso_size;
                     self.make_relative(segment);
                 }
-                self.sent.push_back(parsed);
+                match parsed {
+                    Packet::V6(report) if report.is_mld() => self.reports.push_back(report),
+                    parsed => self.sent.push_back(parsed),
+                }
             }
             for packet in batch.iter() {
                 match self.hold {

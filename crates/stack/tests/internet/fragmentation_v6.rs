@@ -1,0 +1,182 @@
+//! Fragments of IPv6 (RFC 8200 §4.5, RFC 5722, RFC 6946, RFC 7112).
+
+use core::net::SocketAddr;
+use core::time::Duration;
+
+use millrace_frames::Owners;
+use millrace_stack::SocketId;
+use millrace_wire::icmpv6::{Kind, kind, parameter};
+use millrace_wire::{checksum, protocol, udp};
+
+use crate::common::craft6::{self, PEER_V6, STACK_V6, V6, fragment, fragments};
+use crate::common::peer::{Peer, pattern};
+use crate::met;
+
+const L4: usize = 14 + 40;
+
+fn socket(peer: &mut Peer) -> SocketId {
+    peer.bind_datagram(SocketAddr::new(STACK_V6.into(), 53))
+}
+
+fn datagram(len: usize) -> Vec<u8> {
+    craft6::udp((PEER_V6, 4000), (STACK_V6, 53), &pattern(0, len))
+}
+
+fn receive(peer: &mut Peer, socket: SocketId) -> Option<Vec<u8>> {
+    let datagram = peer.stack.receive_datagram(socket).unwrap()?;
+    assert_eq!(datagram.source, SocketAddr::new(PEER_V6.into(), 4000));
+    let arena = peer.stack.arena_mut();
+    let (mut bytes, mut frame) = (Vec::new(), datagram.frame);
+    while frame.is_some() {
+        bytes.extend_from_slice(arena.bytes(frame));
+        frame = arena.meta(frame).next;
+    }
+    arena.release_chain(datagram.frame, Owners::RECEIVED);
+    Some(bytes)
+}
+
+/// Puts what was sent in fragments together.
+fn whole(peer: &mut Peer) -> (usize, Vec<u8>) {
+    let (mut count, mut bytes) = (0, Vec::new());
+    while let Some(crate::common::craft::Packet::V6(V6 { payload, fragment, .. })) =
+        peer.next_packet()
+    {
+        if let Some((offset, _)) = fragment {
+            assert_eq!(offset, bytes.len());
+            assert!(payload.len() <= 1500 - 48);
+        }
+        bytes.extend(payload);
+        count += 1;
+    }
+    (count, bytes)
+}
+
+#[test]
+fn datagrams_come_whole_in_any_order() {
+    let mut peer = met(|_| {});
+    let socket = socket(&mut peer);
+    for (number, len) in [1453, 8000, 65_527].into_iter().enumerate() {
+        let mut packets = fragments(&datagram(len), 1500, number as u32);
+        if number == 1 {
+            packets.reverse();
+        }
+        for packet in packets {
+            peer.inject(&packet);
+        }
+        assert!(receive(&mut peer, socket) == Some(pattern(0, len)), "{len}");
+    }
+    assert_eq!(peer.stack.counters().dropped(), 0);
+}
+
+#[test]
+fn an_atomic_fragment_waits_for_nothing() {
+    let mut peer = met(|_| {});
+    let socket = socket(&mut peer);
+    let packet = datagram(100);
+    // RFC 6946: not even when fragments with the same identification wait.
+    peer.inject(&fragments(&datagram(3000), 1500, 7)[0]);
+    peer.inject(&fragment(&packet, 7, 0, false, &packet[L4..]));
+    assert_eq!(receive(&mut peer, socket), Some(pattern(0, 100)));
+    assert_eq!(peer.stack.counters().fragments_in, 1);
+}
+
+#[test]
+fn overlaps_cost_the_whole_datagram() {
+    let mut peer = met(|_| {});
+    let socket = socket(&mut peer);
+    let packet = datagram(3000);
+    let part = |offset: usize, more: bool, len: usize| {
+        fragment(&packet, 7, offset, more, &packet[L4 + offset..][..len])
+    };
+    for packet in [part(0, true, 1448), part(1440, true, 1448), part(1448, false, 1560)] {
+        peer.inject(&packet);
+    }
+    assert_eq!(receive(&mut peer, socket), None);
+    assert_eq!(peer.stack.counters().drop_fragment_overlap, 3);
+    peer.expect_silence();
+}
+
+#[track_caller]
+fn problem(peer: &mut Peer) -> (u8, u32) {
+    match peer.expect_v6().icmp() {
+        Kind::ParameterProblem { code, pointer, .. } => (code, pointer),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn mistakes_are_told_to_who_made_them() {
+    let mut peer = met(|_| {});
+    let packet = datagram(3000);
+    let part =
+        |offset: usize, more: bool, len: usize| fragment(&packet, 7, offset, more, &vec![0; len]);
+    // No multiple of eight: the payload length. Too long: the fragment's offset.
+    peer.inject(&part(8, true, 1447));
+    assert_eq!(problem(&mut peer), (parameter::FIELD, 4));
+    peer.inject(&part(65_528, false, 100));
+    assert_eq!(problem(&mut peer), (parameter::FIELD, 42));
+    // RFC 7112: the first fragment has all headers.
+    peer.inject(&fragment(&packet, 7, 0, true, &[]));
+    peer.expect_silence();
+    let segment = craft6::packet(PEER_V6, STACK_V6, 64, protocol::TCP, &[0; 40]);
+    peer.inject(&fragment(&segment, 7, 0, true, &[0; 16]));
+    assert_eq!(problem(&mut peer), (parameter::INCOMPLETE_CHAIN, 0));
+    assert_eq!(peer.stack.counters().drop_fragment_malformed, 4);
+}
+
+#[test]
+fn time_is_bounded_and_the_source_is_told() {
+    let mut peer = met(|_| {});
+    let packets = fragments(&datagram(3000), 1500, 7);
+    let start = peer.now;
+    peer.inject(&packets[0]);
+    assert_eq!(peer.wait(), Duration::from_secs(60));
+    assert_eq!(peer.now - start, Duration::from_secs(60));
+    match peer.expect_v6().icmp() {
+        Kind::TimeExceeded { code: 1, quote } => assert!(packets[0][14..].starts_with(quote)),
+        other => panic!("{other:?}"),
+    }
+    peer.inject(&packets[1]);
+    peer.advance_ms(60_000);
+    peer.expect_silence();
+    assert_eq!(peer.stack.counters().drop_fragment_timeout, 2);
+}
+
+#[test]
+fn long_echoes_are_answered_in_fragments() {
+    let mut peer = met(|_| {});
+    for (number, len) in [100, 1453, 65_527].into_iter().enumerate() {
+        let data = pattern(3, len);
+        let request = craft6::echo(PEER_V6, STACK_V6, &data);
+        for packet in fragments(&request, 1500, number as u32) {
+            peer.inject(&packet);
+        }
+        let (_, message) = whole(&mut peer);
+        assert_eq!(message[0], kind::ECHO_REPLY);
+        assert!(message[8..] == data, "{len}");
+        let pseudo = checksum::pseudo_v6(STACK_V6, PEER_V6, protocol::ICMPV6, message.len());
+        assert_eq!(checksum::finish(checksum::add(pseudo, checksum::sum(&message))), 0);
+    }
+}
+
+#[test]
+fn long_datagrams_leave_in_fragments() {
+    let mut peer = met(|_| {});
+    let socket = socket(&mut peer);
+    let to = Some(SocketAddr::new(PEER_V6.into(), 4000));
+    for len in [1453, 20_000, 65_527] {
+        let data = pattern(0, len);
+        peer.stack.send_datagram(socket, &data, to).unwrap();
+        let (count, bytes) = whole(&mut peer);
+        assert_eq!(count, (len + 8).div_ceil(1448));
+        let sent = udp::Datagram::parse(&bytes).unwrap();
+        let pseudo = checksum::pseudo_v6(STACK_V6, PEER_V6, protocol::UDP, bytes.len());
+        assert!(sent.verify_checksum(pseudo) && sent.payload() == data);
+    }
+    peer.stack.set_dont_fragment(socket, true).unwrap();
+    let error = peer.stack.send_datagram(socket, &[0; 1453], to).unwrap_err();
+    assert!(error.to_string().contains("1452"), "{error}");
+    peer.stack.set_dont_fragment(socket, false).unwrap();
+    let error = peer.stack.send_datagram(socket, &[0; 65_528], to).unwrap_err();
+    assert!(error.to_string().contains("65527"), "{error}");
+}
