@@ -12,7 +12,7 @@ use crate::stack::Stack;
 impl Stack {
     /// An IPv6 packet whose header is at `start` of the frame's bytes. Takes the frames.
     pub(crate) fn ipv6_packet(&mut self, frame: Frame, mac: Mac, start: usize, many: bool) {
-        if !self.addresses.has_v6() {
+        if !self.addresses.has_v6() && !self.config.ipv6.router_discovery {
             self.counters.drop_ipv6 += 1;
             return self.drop_chain(frame);
         }

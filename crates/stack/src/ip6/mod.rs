@@ -71,6 +71,11 @@ impl Stack {
         self.detection_timers();
         self.address_timers();
         self.router_timers();
+        self.schedule_ipv6();
+    }
+
+    /// Works out when there is something to do next.
+    pub(crate) fn schedule_ipv6(&mut self) {
         self.ip6.due = self
             .addresses
             .slots()

@@ -176,6 +176,7 @@ impl Stack {
         } else {
             self.ask_if_no_router_is_left();
         }
+        self.schedule_ipv6();
         true
     }
 

@@ -19,6 +19,7 @@ mod multicast;
 mod ndp;
 mod reassembly;
 mod routes;
+mod slaac;
 mod udp;
 
 /// A stack at 2001:db8::1 that may use its address at once, and knows the peer's hardware address.
