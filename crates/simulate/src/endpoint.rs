@@ -36,6 +36,8 @@ pub(crate) struct Endpoint {
     pub(crate) latencies: Vec<Duration>,
     /// What should never happen, and did.
     pub(crate) wrong: Option<String>,
+    /// When it last read or wrote a byte, or heard of its connection.
+    pub(crate) moved: Instant,
 }
 
 impl Endpoint {
@@ -66,6 +68,7 @@ impl Endpoint {
             resume_at: Instant::ZERO,
             latencies: Vec::new(),
             wrong: None,
+            moved: Instant::ZERO,
         }
     }
 
@@ -101,6 +104,7 @@ impl Endpoint {
         ready: Ready,
     ) {
         let Some(id) = self.id else { return };
+        self.moved = now;
         if ready.has(Ready::CONNECTED) {
             self.report.connected = Some(now);
             self.writable = true;
@@ -168,6 +172,7 @@ impl Endpoint {
             }
             self.report.first_byte.get_or_insert(now);
             self.report.last_byte = Some(now);
+            self.moved = now;
         }
         self.note_answers(now);
         let end = stack.finished(id).is_ok_and(|finished| finished);
@@ -219,6 +224,9 @@ impl Endpoint {
         match stack.write(id, data) {
             Ok(taken) => {
                 self.report.written += taken as u64;
+                if taken > 0 {
+                    self.moved = now;
+                }
                 self.writable = taken == data.len();
             }
             // It ended under us; CLOSED says how.

@@ -212,6 +212,10 @@ impl Maker {
         if dice.happens(0.2) {
             options.push(("neighbour_reachable", OptionValue::Number(dice.pick(&[1.0, 20.0]))));
         }
+        if dice.happens(0.5) {
+            let name = dice.pick(&["reno", "cubic", "bbr", "dctcp"]);
+            options.push(("congestion", OptionValue::Text(name.into())));
+        }
         for name in FEATURES {
             if dice.happens(0.15) {
                 options.push((name, OptionValue::Flag(false)));
@@ -302,7 +306,7 @@ impl Maker {
         };
         // Nobody waits for a byte at a time of a megabyte.
         let bytes = match pace {
-            Pace::Lazy { bytes: size, .. } => bytes.min(u64::from(size) * 2_000),
+            Pace::Lazy { bytes: size, .. } => bytes.min(u64::from(size) * 400),
             Pace::Eager => bytes,
         };
         let linger = (manner == Manner::Hasty && dice.happens(0.3))
@@ -461,8 +465,10 @@ pub fn judge(random: RandomWorld) -> Result<Passed, Broken> {
     let quiet = to_the_end(&mut world, &mut wrong);
     // Whoever is left waits for what will never come. That must be somebody with nothing to say
     // whose peer is gone without a word.
-    for at in world.unfinished().into_iter().filter(|_| quiet) {
-        excuse(&world, at, kind, &mut wrong);
+    for at in world.unfinished() {
+        if quiet || world.endpoint(at ^ 1).over() {
+            excuse(&world, at, kind && quiet, &mut wrong);
+        }
     }
     for at in world.unfinished() {
         world.give_up(at);
@@ -550,9 +556,8 @@ fn to_the_end(world: &mut World, wrong: &mut Vec<String>) -> bool {
         }
         for at in world.unfinished() {
             let (endpoint, peer) = (world.endpoint(at), world.endpoint(at ^ 1));
-            let latest = endpoint.report.last_byte.max(peer.report.last_byte);
-            let moves = latest.is_some_and(|latest| latest + STILL > world.epoch() + world.now());
-            if endpoint.id.is_some() && !moves {
+            let still = endpoint.moved.max(peer.moved) + STILL < world.epoch() + world.now();
+            if endpoint.id.is_some() && still && !peer.over() {
                 let info = world.endpoint_info(at);
                 wrong.push(format!("no end after {:?}: {info:?} {endpoint:?}", world.now()));
             }

@@ -35,3 +35,19 @@ proptest! {
         hostile::run(&script);
     }
 }
+
+/// What the fuzzer has found worth keeping (`fuzz/corpus/hostile`): each file reaches code that the
+/// others do not, or once broke something.
+#[test]
+fn the_corpus_holds() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/fuzz/corpus/hostile");
+    let mut files: Vec<_> =
+        std::fs::read_dir(folder).expect(folder).map(|file| file.unwrap().path()).collect();
+    files.sort();
+    assert!(files.len() >= 20, "{} files in {folder}", files.len());
+    for file in files {
+        let script = std::fs::read(&file).unwrap();
+        eprintln!("{}", file.display());
+        hostile::run(&script);
+    }
+}

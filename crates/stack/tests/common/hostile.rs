@@ -12,13 +12,14 @@ use millrace_frames::{
     TxBatch,
 };
 use millrace_stack::{
-    Config, ConnectionId, DhcpConfig, Event, InterfaceAddress, ListenerId, MulticastConfig,
-    ReassemblyConfig, SocketId, Stack,
+    Algorithm, Config, ConnectionId, DhcpConfig, Event, InterfaceAddress, ListenerId,
+    MulticastConfig, ReassemblyConfig, SocketId, Stack, SynCookies,
 };
 use millrace_wire::arp::Operation;
 use millrace_wire::dhcpv4;
 use millrace_wire::mac::Mac;
-use millrace_wire::tcp::{Flags, OptionWriter};
+use millrace_wire::seq::Seq;
+use millrace_wire::tcp::{FastOpen, Flags, OptionWriter};
 
 use super::craft::{self, PEER_IP, PEER_MAC, STACK_IP, STACK_MAC, TcpSegment};
 
@@ -37,6 +38,10 @@ struct Flow {
     snd_max: u32,
     /// What it repeats.
     snd_una: u32,
+    /// The peer speaks timestamps and selective acknowledgements.
+    modern: bool,
+    /// The stack's last timestamp.
+    stamp: u32,
 }
 
 struct Script<'a>(&'a [u8]);
@@ -133,6 +138,12 @@ impl Target {
             },
             ephemeral_ports: 40_000..=40_003,
             retries: 4,
+            congestion: Algorithm::ALL[usize::from(variant >> 4 & 3)],
+            syn_cookies: match variant >> 6 {
+                0 => SynCookies::Off,
+                1 => SynCookies::Always,
+                _ => SynCookies::WhenFull,
+            },
             ..Config::default()
         };
         let now = Instant::from_millis(5_000_000);
@@ -144,7 +155,9 @@ impl Target {
         .expect("a small arena");
         let mut stack = Stack::new(config, arena, now).expect("a stack");
         let local = SocketAddr::new(STACK_IP.into(), 80);
-        let listener = Some(stack.listen(local, 6).expect("listen"));
+        let listener = stack.listen(local, 6).expect("listen");
+        stack.set_fast_open(listener, 3).expect("just made");
+        let listener = Some(listener);
         let socket = stack.bind_datagram(SocketAddr::new(STACK_IP.into(), 53)).expect("bind");
         Target {
             stack,
@@ -153,6 +166,7 @@ impl Target {
                 peer_port: 5000 + number as u16,
                 stack_port: 80,
                 rcv_nxt: 1000,
+                modern: number % 2 == 1 || variant & 8 != 0,
                 ..Flow::default()
             }),
             listener,
@@ -290,10 +304,12 @@ impl Target {
         payload: &[u8],
         variant: u8,
     ) {
-        let bytes = self.bytes(flow, flags, seq, ack, payload, variant);
+        let options = self.options(flow, flags, variant);
+        let bytes = self.bytes(flow, flags, seq, ack, payload, variant, options);
         self.inject(&bytes, checksum_state(variant >> 4));
     }
 
+    #[allow(clippy::too_many_arguments, reason = "one for each thing a segment has")]
     fn bytes(
         &self,
         flow: usize,
@@ -302,17 +318,9 @@ impl Target {
         ack: u32,
         payload: &[u8],
         variant: u8,
+        options: OptionWriter,
     ) -> Vec<u8> {
         let Flow { peer_port, stack_port, rcv_nxt, .. } = self.flows[flow];
-        let mut options = OptionWriter::new();
-        if flags.contains(Flags::SYN) {
-            if variant & 1 == 0 {
-                options.mss([0, 100, 536, 1460, 65_535][usize::from(variant) % 5]);
-            }
-            if variant & 2 == 0 {
-                options.window_scale([0, 7, 14, 255][usize::from(variant) % 4]);
-            }
-        }
         TcpSegment {
             source: (PEER_IP, peer_port),
             destination: (STACK_IP, stack_port),
@@ -325,6 +333,69 @@ impl Target {
             payload,
         }
         .bytes()
+    }
+
+    /// The peer's clock, in milliseconds.
+    fn clock(&self) -> u32 {
+        (self.now.as_micros() / 1000) as u32
+    }
+
+    /// Options that an honest peer would send.
+    fn options(&self, flow: usize, flags: Flags, variant: u8) -> OptionWriter {
+        let Flow { modern, stamp, .. } = self.flows[flow];
+        let mut options = OptionWriter::new();
+        if flags.contains(Flags::SYN) {
+            if variant & 1 == 0 {
+                options.mss([0, 100, 536, 1460, 65_535][usize::from(variant) % 5]);
+            }
+            if variant & 2 == 0 {
+                options.window_scale([0, 7, 14, 255][usize::from(variant) % 4]);
+            }
+            if modern {
+                options.sack_permitted();
+            }
+        }
+        if modern {
+            options.timestamps(self.clock(), stamp);
+        }
+        options
+    }
+
+    /// Options that lie: clocks that jump, blocks that were never sent or are gone, cookies.
+    fn lies(&self, flow: usize, script: &mut Script<'_>) -> OptionWriter {
+        let Flow { snd_una, snd_max, stamp, .. } = self.flows[flow];
+        let mut options = OptionWriter::new();
+        let what = script.byte();
+        if what & 1 != 0 {
+            let ahead = script.word() as i16;
+            let echo = stamp.wrapping_add_signed((script.byte() as i8).into());
+            options.timestamps(self.clock().wrapping_add_signed(ahead.into()), echo);
+        }
+        if what & 2 != 0 {
+            let cookie = script.bytes(usize::from(what >> 5) * 2 + 2);
+            if let Some(cookie) = FastOpen::new(&cookie) {
+                options.fast_open(&cookie);
+            }
+        }
+        if what & 4 != 0 {
+            options.sack_permitted();
+        }
+        if what & 8 != 0 {
+            let mut blocks = Vec::new();
+            for _ in 0..1 + script.byte() % 4 {
+                let base = if script.one_in(4) { snd_max } else { snd_una };
+                let start = base.wrapping_add_signed(script.word() as i16 as i32);
+                let len = match script.byte() % 4 {
+                    0 => 1448,
+                    1 => u32::from(script.byte()),
+                    2 => u32::from(script.word()),
+                    _ => script.long(),
+                };
+                blocks.push((Seq(start), Seq(start.wrapping_add(len))));
+            }
+            options.sack(&blocks);
+        }
+        options
     }
 
     /// Segments around the edges of windows and queues: what an attacker on the path would try.
@@ -363,7 +434,16 @@ impl Target {
         };
         let payload = vec![0x5a; len];
         let variant = script.byte();
-        self.bytes(number, flags, seq, ack, &payload, variant & 0x0f)
+        let options = if variant & 0x40 != 0 {
+            self.lies(number, script)
+        } else {
+            self.options(number, flags, variant & 0x0f)
+        };
+        let mut bytes = self.bytes(number, flags, seq, ack, &payload, variant & 0x0f, options);
+        // The ECN field of the IP header.
+        bytes[15] |= variant >> 4 & 3;
+        craft::mend_ip_checksum(&mut bytes);
+        bytes
     }
 
     fn burst(&mut self, script: &mut Script<'_>) {
@@ -563,7 +643,14 @@ impl Target {
             (11, _) => {
                 let host = Ipv4Addr::new(192, 0, 2, 2 + script.byte() % 6);
                 let port = 5000 + u16::from(script.byte()) % 16;
-                if let Ok(id) = self.stack.connect(SocketAddr::new(host.into(), port), None) {
+                let remote = SocketAddr::new(host.into(), port);
+                let opened = if script.one_in(3) {
+                    let data = vec![0x33; usize::from(script.word()) % 3000];
+                    self.stack.connect_with_data(remote, None, &data).map(|(id, _)| id)
+                } else {
+                    self.stack.connect(remote, None)
+                };
+                if let Ok(id) = opened {
                     let local = self.stack.info(id).expect("just made").local.port();
                     self.connections.push(id);
                     let number = usize::from(script.byte()) % FLOWS;
@@ -705,6 +792,9 @@ impl Target {
                 + u32::from(segment.flags.contains(Flags::FIN));
             flow.snd_una = segment.seq;
             flow.snd_max = segment.seq.wrapping_add(segment.payload.len() as u32 + taken);
+            if let Some((stamp, _)) = segment.options.timestamps {
+                flow.stamp = stamp;
+            }
             if segment.flags.contains(Flags::ACK) {
                 flow.rcv_nxt = segment.ack;
                 flow.window = u32::from(segment.window);
