@@ -226,3 +226,36 @@ def attack(
     with aside:
         for note in outcome.notes:
             print(note)
+
+
+@app.command()
+def integrity(
+    json_file: JsonOption = None,
+    runs: Annotated[int, typer.Option(help="Connections in all.", min=1)] = 208,
+    seed: Annotated[int, typer.Option(help="Where sizes, orders and losses start.", min=0)] = 1,
+    wire: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="A condition by name; repeatable.")
+    ] = None,
+) -> int:
+    """Our stack against Linux's on bad wires, both ways: every byte once and in order, no hang.
+
+    Sizes, pieces, who opens, who shuts first and who aborts come from the seed. Both sides hash
+    what they receive. Exit status 1 if anything is wrong.
+    """
+    from millrace.bench.integrity import measure
+    from millrace.cli.report import Row, check_json_file, show
+
+    check_json_file(json_file)
+    rows: list[Row] = []
+    wrong: list[str] = []
+    for row, said in measure(runs=runs, seed=seed, conditions=wire or ()):
+        rows.append(row)
+        wrong += said
+    show(rows, title="Connections between our stack and Linux's", json_file=json_file)
+    for line in wrong:
+        typer.echo(line, err=True)
+    if wrong:
+        typer.echo(
+            f"to see it again: millrace bench integrity --runs {runs} --seed {seed}", err=True
+        )
+    return 1 if wrong else 0
