@@ -56,27 +56,42 @@ impl World {
         if !self.sysctl.fast_open(bits::CLIENT) {
             return Err(Errno(libc::EOPNOTSUPP));
         }
-        match &self.descriptors.socket(number)?.kind {
+        match &mut self.descriptors.socket_mut(number)?.kind {
             Kind::Fresh | Kind::Deferred { .. } => {}
             Kind::Listener { .. } => return Err(Errno(libc::EISCONN)),
-            Kind::Stream(stream) if stream.connected => return Err(Errno(libc::EISCONN)),
+            Kind::Stream(stream) if stream.connected && stream.connect_told => {
+                return Err(Errno(libc::EISCONN));
+            }
+            Kind::Stream(stream) if stream.connected => {
+                // As a second `connect` would: it says once that the first one succeeded.
+                stream.connect_told = true;
+                return Ok(None);
+            }
             Kind::Stream(_) => return Err(Errno(libc::EALREADY)),
         }
-        let taken = self.begin(number, remote, data)?;
+        let taken = self.begin(number, remote, data, !last)?;
         if last && taken == 0 {
             return Err(Errno(libc::EINPROGRESS));
         }
         Ok(Some(taken))
     }
 
-    /// Opens the connection. Returns how much of the data goes with the SYN; what does not is left
-    /// to the caller.
-    fn begin(&mut self, number: RawFd, remote: SocketAddr, data: &[u8]) -> Result<usize> {
+    /// Opens the connection. Returns how much of the data was taken: what goes with the SYN, and
+    /// all of it of a call that `waits`. What was not is left to the caller.
+    fn begin(
+        &mut self,
+        number: RawFd,
+        remote: SocketAddr,
+        data: &[u8],
+        waits: bool,
+    ) -> Result<usize> {
         let socket = self.descriptors.socket(number)?;
         let (bound, options) = (socket.bound, socket.options.clone());
         let stack = self.stack_for(bound.map(|bound| bound.ip()), Some(remote.ip()))?;
+        // A smaller segment size that was asked for bounds the SYN, too (`TCP_MAXSEG`).
         let room = stack.fast_open_room(remote.ip()).map_or(0, usize::from);
-        let first = &data[..data.len().min(room)];
+        let room = room.min(options.syn_room());
+        let first = if waits && room > 0 { data } else { &data[..data.len().min(room)] };
         let (id, taken) = stack.connect_with_data(remote, bound, first)?;
         options.apply(stack, id)?;
         let mut stream = Stream::new(id, false);
@@ -94,7 +109,7 @@ impl World {
             self.descriptors.socket_mut(number)?.kind = Kind::Deferred { remote };
             return Ok(true);
         }
-        self.begin(number, remote, &[]).map(|_| false)
+        self.begin(number, remote, &[], false).map(|_| false)
     }
 
     /// Gives a listener what its socket was told of Fast Open. `backlog` bounds it where all

@@ -102,6 +102,12 @@ impl Options {
         self.set.push(option);
     }
 
+    /// Most data of a SYN: what the segment size that was asked for leaves beside all options.
+    pub(crate) fn syn_room(&self) -> usize {
+        let asked = self.get(OptionName::MaxSegment).and_then(SocketOption::number);
+        asked.map_or(usize::MAX, |bytes| (bytes as usize).saturating_sub(40))
+    }
+
     /// What bounds the socket's writes.
     pub(crate) fn limits(&self, sysctl: &Sysctl) -> Limits {
         let number = |name| self.get(name).and_then(SocketOption::number).map(|n| n as u32);

@@ -185,6 +185,8 @@ bits! {
         EXPERIMENT = 1 << 8;
         /// Its application has closed it, and it goes on ([`super::orphan`]).
         ORPHAN = 1 << 9;
+        /// The server did not take all data of our SYN, and the rest is to be sent again.
+        SYN_DATA_DUE = 1 << 10;
     }
 }
 

@@ -55,6 +55,13 @@ impl Stack {
             connection.snd_wl1 = segment.seq;
             self.established(index);
             self.fast_open_answered(index, segment, retries);
+            let again = self.transfer(index).map_or(0, |transfer| transfer.syn_data_due);
+            if self.connections[index].unsent() > again {
+                // A request that waited for the handshake: an answer follows, and what answers
+                // that.
+                self.enter_quick_ack(index);
+                self.connections[index].traffic.last_data_recv = self.tick as u32;
+            }
             self.acknowledge_now(index);
             self.tell(index, Ready::CONNECTED);
             self.counters.connections_opened += 1;

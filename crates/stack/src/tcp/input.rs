@@ -134,6 +134,7 @@ impl Stack {
                 self.push_out(index);
                 return self.drop_chain(frame);
             }
+            self.report_duplicate(index, seq, seq + 1);
             seq += 1;
             syn = false;
         }

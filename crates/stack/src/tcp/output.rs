@@ -240,6 +240,11 @@ impl Stack {
             if !connection.sends_data() {
                 return Stop::Done;
             }
+            if connection.features.has(Features::SYN_DATA_DUE) && !self.resend_syn_data(index, out)
+            {
+                return Stop::Again;
+            }
+            let connection = &mut self.connections[index];
             let unsent = connection.unsent();
             if unsent == 0 {
                 let in_flight = self.in_flight(index);

@@ -30,6 +30,8 @@ use crate::stack::Stack;
 pub(crate) struct Transfer {
     /// What came beyond a gap.
     pub(crate) blocks: Blocks,
+    /// Bytes of our SYN's data that are to be sent again.
+    pub(crate) syn_data_due: u32,
     /// What our SYN tries.
     pub(crate) fast_open: Option<Attempt>,
     /// What selective acknowledgements are to say.
@@ -92,6 +94,7 @@ impl Transfer {
         self.blocks.is_empty()
             && self.reports.is_empty()
             && self.fast_open.is_none()
+            && self.syn_data_due == 0
             && self.sent.is_empty()
             && self.recovery.state == CaState::Open
             && !self.undo.armed()

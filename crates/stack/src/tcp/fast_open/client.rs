@@ -5,7 +5,7 @@
 use core::net::{IpAddr, SocketAddr};
 use std::io;
 
-use millrace_frames::Owners;
+use millrace_frames::{Owners, TxBatch};
 use millrace_wire::seq::Seq;
 use millrace_wire::tcp::{FastOpen, MAX_OPTIONS_LEN, OptionWriter};
 
@@ -15,7 +15,7 @@ use crate::tcp::api::ConnectionId;
 use crate::tcp::connection::{Features, State};
 use crate::tcp::handshake::default_mss;
 use crate::tcp::input::Segment;
-use crate::tcp::output::Payload;
+use crate::tcp::output::{Payload, Shape};
 
 /// What a connection in SYN-SENT tries.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -168,7 +168,9 @@ impl Stack {
                 connection.features.set(Features::FAST_OPEN);
                 self.counters.fast_open_active += 1;
             } else {
-                // The rest is sent again, in an order of its own.
+                // The rest is sent again, apart from what follows.
+                connection.features.set(Features::SYN_DATA_DUE);
+                transfer.syn_data_due = u32::from(attempt.sent) - taken;
                 self.counters.fast_open_active_failed += 1;
                 self.counters.segments_retransmitted += 1;
                 transfer.totals.retransmitted += 1;
@@ -200,6 +202,32 @@ impl Stack {
             server.try_experiment = server.try_experiment.max(next);
         }
         server.answered(lost, now_s);
+    }
+
+    /// Sends again what the server did not take of our SYN's data, as one piece: it was sent, so
+    /// no rule for small segments is about it. Returns false if it must be called again.
+    pub(crate) fn resend_syn_data(&mut self, index: usize, out: &mut TxBatch) -> bool {
+        while let Some(transfer) = self.transfers.get_mut(self.connections[index].transfer)
+            && transfer.syn_data_due > 0
+        {
+            let due = transfer.syn_data_due;
+            let connection = &self.connections[index];
+            let window = connection.congestion.window.min(connection.snd_wnd);
+            if connection.flight() + due > window {
+                // It goes the common way.
+                break;
+            }
+            let before = connection.snd_nxt;
+            let shape = Shape { super_: true, push: true, ..Shape::default() };
+            if out.is_full() || !self.send_segment(index, due, shape, out) {
+                return false;
+            }
+            let sent = (self.connections[index].snd_nxt - before) as u32;
+            self.transfer_mut(index).syn_data_due = due.saturating_sub(sent);
+        }
+        self.transfer_mut(index).syn_data_due = 0;
+        self.connections[index].features.clear(Features::SYN_DATA_DUE);
+        true
     }
 
     /// The last number that a SYN-ACK may acknowledge.
