@@ -532,8 +532,7 @@ impl Stack {
         } else {
             self.push_back_probe(index);
         }
-        let in_flight = self.in_flight(index);
-        self.pace(index, len, in_flight);
+        self.pace(index, len);
     }
 
     /// After the application has read: whether the window has grown so much that the peer must

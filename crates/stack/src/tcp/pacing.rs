@@ -80,7 +80,15 @@ impl Stack {
 
     /// So many bytes have left.
     #[inline]
-    pub(crate) fn pace(&mut self, index: usize, bytes: u32, in_flight: u32) {
+    pub(crate) fn pace(&mut self, index: usize, bytes: u32) {
+        let connection = &self.connections[index];
+        let short = connection.rtt.smoothed() < LEAST_RTT_US;
+        let Some(transfer) = self.transfers.get(connection.transfer) else { return };
+        let pacing = &transfer.pacing;
+        if short && !pacing.running && pacing.most == 0 && !transfer.congestion.owns_window() {
+            return;
+        }
+        let in_flight = self.in_flight(index);
         let rate = self.pacing_rate(index, in_flight);
         let now_us = self.now_us;
         let Some(transfer) = self.transfers.get_mut(self.connections[index].transfer) else {

@@ -157,7 +157,7 @@ impl Stack {
         transfer.undo.retransmitted(len, timestamp);
         self.count_retransmission(index, len);
         self.connections[index].last_sent = now_us;
-        self.pace(index, len, in_flight);
+        self.pace(index, len);
         if at == 0 || !self.connections[index].flags.has(Flags::REXMIT_ARMED) {
             self.arm_retransmission(index);
         }

@@ -108,6 +108,19 @@ impl Transfer {
             && self.totals == Totals::default()
     }
 
+    /// As new, when it is plain: what [`Transfer::is_plain`] has looked at needs no second look, and
+    /// a large record is not written again for a few words.
+    fn clear_plain(&mut self) {
+        self.recovery = Recovery::default();
+        self.rack = Rack::default();
+        self.undo = Undo::default();
+        self.delivery = Delivery::default();
+        self.pacing = Pacing::default();
+        self.usage = WindowUsage::default();
+        self.small_until = None;
+        self.pushed = Seq(0);
+    }
+
     /// As new, keeping the memory of its lists.
     fn clear(&mut self) {
         let mut sent = core::mem::take(&mut self.sent);
@@ -117,6 +130,9 @@ impl Transfer {
         *self = Transfer { sent, blocks, ..Transfer::default() };
     }
 }
+
+/// Records that connections keep although nothing is in flight.
+const KEPT: usize = 64;
 
 /// The pool. It grows with the number of connections that use it at once.
 #[derive(Debug, Default)]
@@ -137,6 +153,11 @@ impl Transfers {
 
     fn give_back(&mut self, number: u32) {
         self.records[number as usize].clear();
+        self.free.push(number);
+    }
+
+    fn give_back_plain(&mut self, number: u32) {
+        self.records[number as usize].clear_plain();
         self.free.push(number);
     }
 
@@ -166,7 +187,7 @@ impl Stack {
         if connection.transfer == NO_LINK {
             connection.transfer = self.transfers.take();
             let record = &mut self.transfers.records[connection.transfer as usize];
-            record.congestion = Private::new(connection.algorithm);
+            record.congestion.renew(connection.algorithm);
         }
         &mut self.transfers.records[connection.transfer as usize]
     }
@@ -185,11 +206,13 @@ impl Stack {
         }
     }
 
-    /// Nothing is in flight: the record goes back unless it holds something worth keeping.
+    /// Nothing is in flight: the record goes back unless it holds something worth keeping. While
+    /// few connections have one, each keeps its own, for it will soon want it again.
     #[inline]
     pub(crate) fn settle_transfer(&mut self, index: usize) {
-        if self.transfer(index).is_some_and(Transfer::is_plain) {
-            self.release_transfer(index);
+        if self.transfers.in_use() > KEPT && self.transfer(index).is_some_and(Transfer::is_plain) {
+            let number = core::mem::replace(&mut self.connections[index].transfer, NO_LINK);
+            self.transfers.give_back_plain(number);
         }
     }
 }

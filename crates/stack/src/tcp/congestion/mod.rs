@@ -245,6 +245,17 @@ impl Private {
         }
     }
 
+    /// As [`Private::new`], in place: the largest state is many times the smallest, and a new one of
+    /// the same kind writes no more than its own.
+    #[inline]
+    pub(crate) fn renew(&mut self, algorithm: Algorithm) {
+        match (self, algorithm) {
+            (Private::Cubic(cubic), Algorithm::Cubic) => *cubic = Cubic::default(),
+            (Private::Reno(reno), Algorithm::NewReno) => *reno = NewReno::default(),
+            (private, algorithm) => *private = Private::new(algorithm),
+        }
+    }
+
     /// Whose state it is.
     pub(crate) fn algorithm(&self) -> Algorithm {
         match self {
