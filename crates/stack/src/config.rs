@@ -202,6 +202,12 @@ pub struct Config {
     pub send_buffer: u32,
     /// Most received bytes that a connection keeps for its application; the window's limit.
     pub receive_buffer: u32,
+    /// To how many bytes the send buffer may grow with the congestion window; no more than
+    /// `send_buffer`: not at all.
+    pub send_buffer_max: u32,
+    /// To how many bytes the receive buffer may grow with what is read in a round trip; no more than
+    /// `receive_buffer`: not at all. The window scale is chosen for it.
+    pub receive_buffer_max: u32,
     /// Most frames that wait for a gap before them to be filled, per connection.
     pub out_of_order_frames: u16,
     /// Most such frames of all connections together; 0: a quarter of the arena's. None gets more
@@ -311,6 +317,8 @@ impl Default for Config {
             frame_reserve: 256,
             send_buffer: 1 << 20,
             receive_buffer: 1 << 20,
+            send_buffer_max: 6 << 20,
+            receive_buffer_max: 6 << 20,
             out_of_order_frames: 8192,
             out_of_order_frames_total: 0,
             datagram_queue: 256,

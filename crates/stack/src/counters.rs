@@ -50,6 +50,8 @@ counters! {
     sack_reneged,
     /// Zero-window probes sent.
     window_probes,
+    /// Receive buffers that grew with what their connection moves.
+    receive_buffers_grown,
     /// Keepalive probes sent.
     keepalive_probes,
     /// Acknowledgements that the delay timer sent.

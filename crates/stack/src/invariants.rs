@@ -34,7 +34,7 @@ impl Stack {
                 self.check_sending(connection);
             }
             if connection.state != State::Closed || connection.flags.has(Flags::ATTACHED) {
-                self.check_receiving(connection);
+                self.check_receiving(index, connection);
                 self.check_out_of_order(index);
             }
         }
@@ -163,7 +163,7 @@ impl Stack {
         }
     }
 
-    fn check_receiving(&self, connection: &Connection) {
+    fn check_receiving(&self, index: usize, connection: &Connection) {
         let (mut at, mut last) = (connection.receive.head, Frame::NONE);
         let (mut frames, mut bytes) = (0u32, 0u32);
         while at.is_some() {
@@ -176,8 +176,9 @@ impl Stack {
         assert_eq!(last, connection.receive.tail, "the end of the receive queue");
         let counted = (u32::from(connection.receive_frames), connection.receive_bytes);
         assert_eq!((frames, bytes), counted, "the receive queue");
-        let most = self.config.receive_buffer + self.config.receive_buffer / ROUNDING;
-        assert!(bytes <= most, "{bytes} bytes");
+        let limit = self.receive_limit(index);
+        let most = limit + limit / ROUNDING;
+        assert!(bytes <= most || connection.flags.has(Flags::CUSTOM), "{bytes} bytes");
 
         let (mut at, mut last, mut frames) = (connection.out_of_order.head, Frame::NONE, 0);
         let mut seq: Option<Seq> = None;

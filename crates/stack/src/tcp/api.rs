@@ -297,7 +297,11 @@ impl Stack {
         let sending = connection.sends_data();
         let room = self.send_room(index);
         let connection = &mut self.connections[index];
+        let idle = sending && connection.queued() == 0;
         let written = connection.enqueue_data(&mut self.arena, &self.config, room, data);
+        if idle && written > 0 {
+            connection.traffic.begin_busy(self.tick);
+        }
         if written < data.len().min(room) {
             self.push_starved(index);
         }
@@ -327,6 +331,7 @@ impl Stack {
         let index = self.entry(id)?;
         let frame = self.connections[index].take_received(&mut self.arena);
         if frame.is_some() {
+            self.right_size(index);
             self.window_update(index);
             if self.connections[index].receive_bytes == 0 {
                 self.read_everything(index);

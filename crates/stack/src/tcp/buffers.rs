@@ -1,5 +1,6 @@
 //! How much a connection may keep: bytes to be sent, bytes received and not read.
 
+use super::chronograph::Limit;
 use super::connection::{Flags, Ready, State};
 use crate::stack::Stack;
 
@@ -13,19 +14,24 @@ impl Stack {
                 return fixed;
             }
         }
-        self.config.send_buffer
+        self.tuned_send_limit(index)
     }
 
     /// Most received bytes that the connection keeps.
     #[inline]
     pub(crate) fn receive_limit(&self, index: usize) -> u32 {
         if self.connections[index].flags.has(Flags::CUSTOM) {
-            let fixed = self.settings(index).receive_buffer;
-            if fixed > 0 {
-                return fixed;
-            }
+            let settings = self.settings(index);
+            let clamp = match settings.window_clamp {
+                0 => u32::MAX,
+                clamp => clamp,
+            };
+            return match settings.receive_buffer {
+                0 => self.tuned_receive_limit(index).min(clamp),
+                fixed => fixed.min(clamp),
+            };
         }
-        self.config.receive_buffer
+        self.tuned_receive_limit(index)
     }
 
     /// Bytes that a write takes now.
@@ -65,6 +71,7 @@ impl Stack {
             && (lowat == u32::MAX || connection.unsent() <= lowat / 2)
         {
             self.connections[index].flags.clear(Flags::WANT_WRITE);
+            self.set_limit(index, Limit::None);
             self.tell(index, Ready::WRITABLE);
         }
     }

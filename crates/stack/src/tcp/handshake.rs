@@ -112,7 +112,7 @@ impl Stack {
             connection.snd_shift = 0;
             connection.rcv_shift = 0;
         }
-        let window = self.config.receive_buffer.min(u32::from(u16::MAX));
+        let window = self.receive_limit(index).min(u32::from(u16::MAX));
         let connection = &mut self.connections[index];
         connection.rcv_adv = connection.rcv_nxt + window;
         connection.snd_wnd = u32::from(segment.window);
@@ -125,7 +125,12 @@ impl Stack {
         let bounds = self.rtt_bounds;
         let initial = self.config.initial_window;
         let now_us = self.now_us;
+        let tick = self.tick;
         let connection = &mut self.connections[index];
+        connection.traffic.last_data_recv = tick as u32;
+        if connection.queued() > 0 {
+            connection.traffic.begin_busy(tick);
+        }
         connection.state = if connection.flags.has(Flags::FIN_QUEUED) {
             State::FinWait1
         } else {

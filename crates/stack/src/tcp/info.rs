@@ -136,9 +136,11 @@ tcp_info! {
     data_segs_out: u32,
     /// Rate of delivery as last measured.
     delivery_rate: u64,
-    /// Microseconds in which the peer's window was the limit.
+    /// Microseconds with something to send or unacknowledged.
+    busy_time: u64,
+    /// Of those, microseconds in which the peer's window was the limit.
     rwnd_limited: u64,
-    /// Microseconds in which our send buffer was the limit.
+    /// Of those, microseconds in which our send buffer was the limit.
     sndbuf_limited: u64,
     /// Segments delivered to the peer.
     delivered: u32,
@@ -230,6 +232,8 @@ impl Stack {
             last_ack_recv: self.millis_since(connection.traffic.last_recv),
             pmtu: u32::from(self.config.mtu),
             rcv_ssthresh: self.receive_limit(index),
+            rcv_rtt: self.transfer(index).map_or(0, |transfer| transfer.right_sizing.rtt_us),
+            rcv_space: self.transfer(index).map_or(0, |transfer| transfer.right_sizing.space),
             rtt: connection.rtt.smoothed(),
             rttvar: connection.rtt.variation(),
             snd_ssthresh: match connection.congestion.threshold {
@@ -256,8 +260,9 @@ impl Stack {
             },
             data_segs_in: connection.traffic.data_segs_in,
             data_segs_out: connection.traffic.data_segs_out,
-            rwnd_limited: micros(totals.window_limited),
-            sndbuf_limited: micros(totals.buffer_limited),
+            busy_time: self.busy_time(connection),
+            rwnd_limited: micros(self.limited(index).0),
+            sndbuf_limited: micros(self.limited(index).1),
             delivered: connection
                 .traffic
                 .data_segs_out
@@ -277,6 +282,18 @@ impl Stack {
             total_rto_time: totals.timeout_millis,
             ..TcpInfo::default()
         })
+    }
+
+    fn busy_time(&self, connection: &Connection) -> u64 {
+        let busy = connection.traffic.busy;
+        let synchronised = !matches!(
+            connection.state,
+            State::Closed | State::SynSent | State::SynReceived | State::TimeWait
+        );
+        if synchronised && connection.queued() > 0 {
+            return micros(busy.wrapping_add(self.tick as u32));
+        }
+        micros(busy)
     }
 
     fn millis_since(&self, tick: u32) -> u32 {

@@ -288,7 +288,8 @@ impl Stack {
             return;
         }
         if len > 0 {
-            let most = self.config.receive_buffer / 512 + 64;
+            let most = self.receive_limit(index) / 512 + 64;
+            let connection = &mut self.connections[index];
             let few = self.arena.free() <= self.config.frame_reserve as usize / 2;
             if few || u32::from(connection.receive_frames) >= most.min(MOST_RECEIVE_FRAMES) {
                 self.counters.drop_tcp_receive_queue_full += 1;

@@ -9,8 +9,10 @@
 //! [`delivery_rate`] and [`pacing`] are the documents of their names.
 
 pub(crate) mod api;
+pub(crate) mod autotuning;
 pub(crate) mod buffers;
 pub(crate) mod challenge_ack;
+pub(crate) mod chronograph;
 pub(crate) mod congestion;
 pub(crate) mod connection;
 pub(crate) mod delivery_rate;

@@ -9,6 +9,7 @@ use millrace_wire::seq::Seq;
 use millrace_wire::tcp::{self, Flags as Bits, OptionWriter};
 use millrace_wire::{checksum, ipv4, ipv6};
 
+use super::chronograph::Limit;
 use super::congestion::Private;
 use super::connection::{Connection, Features, Flags, State};
 use super::headers::{self, Headers};
@@ -100,7 +101,8 @@ impl Stack {
 
     /// Shift that makes the whole receive buffer announceable (RFC 7323 §2.2).
     pub(crate) fn receive_shift(&self) -> u8 {
-        (0..14).find(|&shift| self.config.receive_buffer >> shift <= 0xffff).unwrap_or(14)
+        let most = self.config.receive_buffer.max(self.config.receive_buffer_max);
+        (0..14).find(|&shift| most >> shift <= 0xffff).unwrap_or(14)
     }
 
     /// Sends what the connection may send now. Returns false if it must be called again because
@@ -261,6 +263,10 @@ impl Stack {
                     transfer.delivery.app_limited(in_flight);
                 }
                 let connection = &self.connections[index];
+                if connection.flags.has(Flags::WANT_WRITE) && in_flight < window && in_flight > 0 {
+                    self.set_limit(index, Limit::Buffer);
+                }
+                let connection = &self.connections[index];
                 if !connection.fin_unsent() {
                     return Stop::Done;
                 }
@@ -294,6 +300,11 @@ impl Stack {
                     && flight == 0
                     && (usable >= connection.max_window / 2 || connection.flags.has(Flags::FORCE));
                 if !worth_it {
+                    let by_window = by_peer < by_congestion;
+                    if by_window {
+                        self.set_limit(index, Limit::Window);
+                    }
+                    let connection = &mut self.connections[index];
                     if connection.snd_una == connection.snd_nxt
                         && !connection.flags.has(Flags::REXMIT_ARMED)
                     {
@@ -539,7 +550,7 @@ impl Stack {
     /// be told without waiting for a reason.
     #[inline]
     pub(crate) fn window_update(&mut self, index: usize) {
-        let buffer = self.config.receive_buffer;
+        let buffer = self.receive_limit(index);
         let connection = &self.connections[index];
         if !matches!(connection.state, State::Established | State::FinWait1 | State::FinWait2) {
             return;
@@ -557,7 +568,7 @@ impl Stack {
     /// Writes the headers before the payload and hands the packet on.
     #[inline]
     fn emit(&mut self, index: usize, segment: &Outgoing<'_>, out: &mut TxBatch) {
-        let buffer = self.config.receive_buffer;
+        let buffer = self.receive_limit(index);
         let connection = &mut self.connections[index];
         let next_hop = match self.neighbours.resolve(connection.neighbour, self.now) {
             Resolution::Known(mac) => Some(mac),

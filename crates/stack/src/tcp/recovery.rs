@@ -88,7 +88,7 @@ impl Stack {
         let mut told = Told { acked: (ack - connection.snd_una) as u32, ..Told::default() };
         if connection.transfer == super::connection::NO_LINK {
             // Nothing is in flight, or only a SYN or FIN that is not on a scoreboard.
-            connection.advance_una(ack);
+            connection.advance_una(ack, self.tick);
             return told.acked > 0;
         }
         let prior_in_flight = self.in_flight(index);
@@ -142,7 +142,7 @@ impl Stack {
             }
         }
         if told.acked > 0 {
-            connection.advance_una(ack);
+            connection.advance_una(ack, self.tick);
             connection.acknowledge_data(&mut self.arena, ack);
         }
         if let Some(low) = late {

@@ -2,6 +2,7 @@
 
 use millrace_frames::TxBatch;
 
+use super::chronograph::Limit;
 use super::congestion::CaState;
 use super::connection::{Features, Flags};
 use super::delivery_rate::Snapshot;
@@ -21,6 +22,7 @@ impl Stack {
         let before = self.in_flight(index);
         let len = (end - start) as u32;
         let transfer = self.transfer_mut(index);
+        let held = transfer.limit != Limit::None;
         let idle = transfer.sent.is_empty();
         if idle {
             transfer.pushed = start;
@@ -36,6 +38,9 @@ impl Stack {
         });
         if matches!(transfer.recovery.state, CaState::Cwr | CaState::Recovery) {
             transfer.prr.out += len;
+        }
+        if held {
+            self.set_limit(index, Limit::None);
         }
     }
 

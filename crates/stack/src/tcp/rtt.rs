@@ -20,9 +20,9 @@ pub(crate) struct Rtt {
     pub(crate) timeout: u32,
     /// Where this round trip ends.
     round: Seq,
-    /// Least sample of late, and when it was taken.
+    /// Least sample of late, and when it was taken, in units of 2^20 microseconds modulo 2^12.
     least: u32,
-    least_at: u32,
+    least_at: u16,
     /// How often the timeout was doubled since the last sample.
     pub(crate) backoff: u8,
 }
@@ -82,10 +82,11 @@ impl Rtt {
         // 0 means "none yet".
         let rtt = rtt.clamp(1, 1 << 27);
         self.backoff = 0;
-        if self.least == 0 || rtt <= self.least || now_us.wrapping_sub(self.least_at) > LEAST_LASTS
-        {
+        let now = (now_us >> 20) as u16;
+        let age = u32::from(now.wrapping_sub(self.least_at) & 0xfff) << 20;
+        if self.least == 0 || rtt <= self.least || age > LEAST_LASTS {
             self.least = rtt;
-            self.least_at = now_us;
+            self.least_at = now;
         }
         // The least timeout bounds the variation, so that the sum leaves time for a delayed
         // acknowledgement whatever the round-trip time is.
@@ -201,7 +202,7 @@ mod tests {
     fn the_least_round_trip_is_kept_and_forgotten_after_minutes() {
         let mut rtt = sampled(&[300, 100, 200]);
         assert_eq!(rtt.least(), 100);
-        rtt.sample(250, Seq(1), Seq(2), LEAST_LASTS + 10, BOUNDS);
+        rtt.sample(250, Seq(1), Seq(2), LEAST_LASTS + (1 << 20), BOUNDS);
         assert_eq!(rtt.least(), 250);
     }
 

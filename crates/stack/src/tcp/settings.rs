@@ -356,7 +356,13 @@ impl Stack {
     pub fn set_option(&mut self, id: ConnectionId, option: SocketOption) -> io::Result<()> {
         let index = self.entry(id)?;
         match option {
-            SocketOption::NoDelay(on) => self.set_flag(index, Flags::NO_DELAY, on, on),
+            SocketOption::NoDelay(on) => {
+                // As Linux: what waits leaves now, corked or not.
+                if on && self.connections[index].unsent() > 0 {
+                    self.connections[index].flags.set(Flags::FORCE);
+                }
+                self.set_flag(index, Flags::NO_DELAY, on, on);
+            }
             SocketOption::Cork(on) => self.set_flag(index, Flags::CORK, on, !on),
             SocketOption::QuickAck(on) => self.set_quick_ack(index, on),
             SocketOption::Congestion(algorithm) => self.set_congestion(id, algorithm)?,

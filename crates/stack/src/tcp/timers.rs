@@ -251,11 +251,11 @@ impl Stack {
             {
                 self.free_connection(index);
             }
-            State::SynSent => {
+            // Nobody answers, so nobody is there to be told; who comes back meets no connection.
+            _ => {
                 connection.failure = Some(Failure::TimedOut);
                 self.end_connection(index);
             }
-            _ => self.abort_connection(index, Failure::TimedOut),
         }
     }
 

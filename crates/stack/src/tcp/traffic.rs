@@ -18,6 +18,9 @@ pub(crate) struct Traffic {
     /// When payload in order, and when anything, came last.
     pub(crate) last_data_recv: u32,
     pub(crate) last_recv: u32,
+    /// Ticks with something in the send queue. While something is there its start is subtracted
+    /// already, so that the end needs only be added.
+    pub(crate) busy: u32,
 }
 
 impl Traffic {
@@ -28,6 +31,7 @@ impl Traffic {
         data_segs_out: 0,
         last_data_recv: 0,
         last_recv: 0,
+        busy: 0,
     };
 
     /// A segment came, or a super-segment with pieces of `gso_size` bytes.
@@ -42,6 +46,12 @@ impl Traffic {
         if payload > 0 {
             self.data_segs_in = self.data_segs_in.wrapping_add(segments);
         }
+    }
+
+    /// Something is in the send queue, which was empty.
+    #[inline]
+    pub(crate) fn begin_busy(&mut self, tick: u64) {
+        self.busy = self.busy.wrapping_sub(tick as u32);
     }
 
     /// A segment left, or a super-segment with pieces of `mss` bytes.
@@ -75,8 +85,11 @@ impl Stack {
 impl Connection {
     /// `snd_una` goes to `ack`.
     #[inline]
-    pub(crate) fn advance_una(&mut self, ack: Seq) {
+    pub(crate) fn advance_una(&mut self, ack: Seq, tick: u64) {
         let before = (self.snd_una - self.iss) as u32;
+        if self.snd_una.lt(self.snd_end) && ack.ge(self.snd_end) {
+            self.traffic.busy = self.traffic.busy.wrapping_add(tick as u32);
+        }
         self.snd_una = ack;
         let wrapped = ((ack - self.iss) as u32) < before;
         self.acked_wraps = self.acked_wraps.wrapping_add(wrapped.into());

@@ -6,6 +6,8 @@
 
 use millrace_wire::seq::Seq;
 
+use super::autotuning::RightSizing;
+use super::chronograph::Limit;
 use super::congestion::{CaState, Private};
 use super::connection::NO_LINK;
 use super::delivery_rate::Delivery;
@@ -51,6 +53,10 @@ pub(crate) struct Transfer {
     pub(crate) congestion: Private,
     /// End of the last segment with PSH.
     pub(crate) pushed: Seq,
+    /// How the receive buffer is tuned.
+    pub(crate) right_sizing: RightSizing,
+    /// What holds the sender back.
+    pub(crate) limit: Limit,
     /// Settings that differ from the stack's.
     pub(crate) settings: Option<Box<Settings>>,
     /// Keepalive probes that wait for an answer.
@@ -102,6 +108,7 @@ impl Transfer {
             && self.rack.is_plain()
             && self.pacing.most == 0
             && self.congestion.is_plain()
+            && self.right_sizing.buffer == 0
             && self.settings.is_none()
             && self.keepalive == Probes::default()
             && self.silence == Silence::default()

@@ -30,6 +30,9 @@ pub fn config() -> Config {
         time_wait_connections: 32,
         frame_reserve: 16,
         receive_buffer: 65_535,
+        // No tuning but in the tests of it.
+        send_buffer_max: 0,
+        receive_buffer_max: 0,
         // Tests of TCP let hours go by; ARP has tests of its own.
         neighbour_reachable: Duration::from_secs(1_000_000),
         // Halves are easier to follow than seven tenths; each algorithm has tests of its own.

@@ -3,6 +3,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod autotuning;
 mod challenge_ack;
 mod close;
 mod congestion;
