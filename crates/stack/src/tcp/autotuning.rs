@@ -35,10 +35,18 @@ impl Stack {
         self.arena.free() > self.arena.frames() / 4
     }
 
+    /// What one connection's buffer may grow to, whatever the configuration: a quarter of the arena.
+    #[inline]
+    fn fair_share(&self) -> u32 {
+        let bytes = self.arena.frames() * self.arena.frame_size() / 4;
+        u32::try_from(bytes).unwrap_or(u32::MAX)
+    }
+
     /// Most bytes, unsent and unacknowledged, that the connection takes, where nobody fixed them.
     #[inline]
     pub(crate) fn tuned_send_limit(&self, index: usize) -> u32 {
-        let (least, most) = (self.config.send_buffer, self.config.send_buffer_max);
+        let least = self.config.send_buffer;
+        let most = self.config.send_buffer_max.min(self.fair_share());
         let window = self.connections[index].congestion.window;
         if most <= least || window <= least / 2 || !self.frames_abound() {
             return least;
@@ -58,7 +66,7 @@ impl Stack {
     /// The application has read. Measures, and lets the buffer grow.
     #[inline]
     pub(crate) fn right_size(&mut self, index: usize) {
-        let most = self.config.receive_buffer_max;
+        let most = self.config.receive_buffer_max.min(self.fair_share());
         if most <= self.config.receive_buffer {
             return;
         }

@@ -3,7 +3,7 @@
 use core::time::Duration;
 use millrace_stack::{Failure, Ready, State};
 
-use crate::common::peer::{ACK, FIN, MSS, Peer, RST, SYN, pattern};
+use crate::common::peer::{ACK, FIN, MSS, Peer, SYN, pattern};
 
 /// Within a tick of the wheel on either side, and the tick that has begun.
 #[track_caller]
