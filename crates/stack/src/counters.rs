@@ -138,7 +138,7 @@ counters! {
     /// ICMP errors about a connection that is open, which goes on until its own timers end it
     /// (RFC 5461).
     icmp_errors_soft,
-    /// ICMP errors that belonged to a live connection.
+    /// ICMP errors that belonged to a live connection or a connected socket.
     icmp_errors_taken,
     /// ARP requests sent.
     arp_requests_sent,

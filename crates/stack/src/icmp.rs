@@ -7,7 +7,7 @@ use millrace_wire::icmpv4::{self, Kind};
 use millrace_wire::{checksum, ipv4, protocol, tcp};
 
 use crate::Stack;
-use crate::address::word_v4;
+use crate::address::{Word, word_v4};
 use crate::chain;
 use crate::control::{Hop, L4};
 use crate::fragmentation::{Body, IpHeader};
@@ -35,6 +35,10 @@ impl Stack {
                 self.counters.drop_icmp_ignored += 1;
             }
             Kind::Unreachable { code, quote, .. } => {
+                if let Some((source, destination, ports)) = quoted_udp(quote) {
+                    let port = code == icmpv4::unreachable::PORT;
+                    return self.udp_icmp_error(source, destination, ports, port);
+                }
                 let hard =
                     matches!(code, icmpv4::unreachable::PROTOCOL | icmpv4::unreachable::PORT);
                 match quoted_tcp(quote) {
@@ -143,6 +147,16 @@ impl Stack {
             dont_fragment: true,
         }
     }
+}
+
+/// Source and destination of a quoted IPv4 header, and the ports of its UDP header.
+fn quoted_udp(quote: &[u8]) -> Option<(Word, Word, [u8; 4])> {
+    let packet = ipv4::Packet::parse_cut(quote).ok()?;
+    if packet.protocol() != protocol::UDP || packet.fragment_offset() != 0 {
+        return None;
+    }
+    let ports = *packet.payload().first_chunk()?;
+    Some((word_v4(packet.source()), word_v4(packet.destination()), ports))
 }
 
 /// Source and destination of a quoted IPv4 header, and what is left of its TCP header.

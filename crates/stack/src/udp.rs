@@ -53,6 +53,8 @@ pub(crate) struct UdpSocket {
     waiting: bool,
     dropped: u64,
     dont_fragment: bool,
+    /// The peer that the socket is connected to has nobody at the port.
+    refused: bool,
     pub(crate) multicast: SocketMulticast,
 }
 
@@ -123,6 +125,35 @@ impl Stack {
         if !core::mem::replace(&mut socket.waiting, true) {
             self.ready_sockets.push_back(index as u16);
         }
+    }
+
+    /// An ICMP error says that nobody has the port that a datagram of ours went to. A connected
+    /// socket is told with its next datagram (RFC 1122 §4.1.3.3); the error is believed by both
+    /// addresses and both ports (RFC 5927 §4).
+    pub(crate) fn udp_icmp_error(
+        &mut self,
+        source: Word,
+        destination: Word,
+        [a, b, c, d]: [u8; 4],
+        port: bool,
+    ) {
+        if !port {
+            // Other errors may pass (RFC 1122 §4.1.3.3), and a datagram promised nothing.
+            self.counters.drop_icmp_ignored += 1;
+            return;
+        }
+        let remote = (destination, u16::from_be_bytes([c, d]));
+        let mut at = self.udp_ports[usize::from(u16::from_be_bytes([a, b]))];
+        while at != NO_SOCKET {
+            let socket = &mut self.sockets[usize::from(at)];
+            if socket.remote == Some(remote) && socket.local.takes(source).is_some() {
+                socket.refused = true;
+                self.counters.icmp_errors_taken += 1;
+                return;
+            }
+            at = socket.next;
+        }
+        self.counters.drop_icmp_unrelated += 1;
     }
 
     /// Counts a datagram that found too few frames left.
@@ -200,6 +231,7 @@ impl Stack {
                     waiting: false,
                     dropped: 0,
                     dont_fragment: false,
+                    refused: false,
                     multicast: SocketMulticast::NONE,
                 });
                 self.sockets.len() - 1
@@ -219,6 +251,7 @@ impl Stack {
         socket.remote = None;
         socket.dropped = 0;
         socket.dont_fragment = false;
+        socket.refused = false;
         socket.multicast = SocketMulticast::NONE;
         socket.next = core::mem::replace(first, index as u16);
         Ok(SocketId { index: index as u16, generation: socket.generation })
@@ -307,7 +340,8 @@ impl Stack {
     ///
     /// # Errors
     /// `InvalidInput` (`EMSGSIZE`) when it is longer than any datagram, or does not fit the MTU and
-    /// [`Stack::set_dont_fragment`] forbids fragments; no route; `WouldBlock` when not enough
+    /// [`Stack::set_dont_fragment`] forbids fragments; `ConnectionRefused`, once, when the peer that
+    /// the socket is connected to said that nobody has the port of an earlier one; no route; `WouldBlock` when not enough
     /// frames are free or too many packets wait.
     pub fn send_datagram(
         &mut self,
@@ -316,6 +350,12 @@ impl Stack {
         remote: Option<SocketAddr>,
     ) -> io::Result<()> {
         let socket = self.socket(id)?;
+        if core::mem::take(&mut socket.refused) {
+            return Err(io::Error::new(
+                io::ErrorKind::ConnectionRefused,
+                "nobody has the port: the peer refused an earlier datagram",
+            ));
+        }
         let (local, port, dont_fragment) = (socket.local, socket.port, socket.dont_fragment);
         let SocketMulticast { ttl, looped, source: multicast_source, .. } = socket.multicast;
         let remote = match (remote, socket.remote) {

@@ -51,6 +51,10 @@ impl Stack {
                 };
             }
             Kind::Unreachable { code, quote } => {
+                if let Some((source, destination, ports)) = quoted_udp(quote) {
+                    let port = code == unreachable::PORT;
+                    return self.udp_icmp_error(source, destination, ports, port);
+                }
                 let hard = matches!(code, unreachable::PROHIBITED | unreachable::PORT);
                 (quoted_tcp(quote), hard)
             }
@@ -231,6 +235,17 @@ fn is_error(packet: &[u8]) -> bool {
         // More extension headers than anybody walks.
         Err(_) => true,
     }
+}
+
+/// Source and destination of a quoted IPv6 header, and the ports of its UDP header.
+fn quoted_udp(quote: &[u8]) -> Option<(Word, Word, [u8; 4])> {
+    let packet = ipv6::Packet::parse_cut(quote).ok()?;
+    let upper = packet.upper_layer().ok()?;
+    if upper.protocol != protocol::UDP || upper.fragment.is_some_and(|one| one.offset > 0) {
+        return None;
+    }
+    let ports = *upper.payload.first_chunk()?;
+    Some((packet.source().to_bits(), packet.destination().to_bits(), ports))
 }
 
 /// Source and destination of a quoted IPv6 header, and what is left of its TCP header.

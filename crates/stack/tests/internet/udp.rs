@@ -7,7 +7,7 @@ use millrace_frames::Owners;
 use millrace_stack::{Event, SocketId};
 use millrace_wire::mac::Mac;
 
-use crate::common::craft::{PEER_IP, PEER_MAC, Packet, STACK_IP, udp_datagram};
+use crate::common::craft::{PEER_IP, PEER_MAC, Packet, STACK_IP, udp_datagram, unreachable};
 use crate::common::peer::{Peer, pattern};
 
 fn at(ip: Ipv4Addr, port: u16) -> SocketAddr {
@@ -240,5 +240,30 @@ fn too_many_that_wait_to_be_sent_block() {
     assert_eq!(results[5].as_ref().unwrap_err().kind(), ErrorKind::WouldBlock);
     assert_eq!(peer.stack.counters().drop_control_queue_full, 2);
     peer.collect();
+    while peer.next_packet().is_some() {}
+}
+
+#[test]
+fn a_connected_socket_is_told_that_nobody_has_the_port() {
+    let mut peer = Peer::new();
+    let socket = peer.bind_datagram(at(STACK_IP, 53));
+    peer.stack.connect_datagram(socket, at(PEER_IP, 4000)).unwrap();
+    let refused = |source: (Ipv4Addr, u16), to: (Ipv4Addr, u16), code: u8| {
+        let datagram = udp_datagram(source, to, b"who is there?");
+        unreachable(PEER_IP, code, &datagram[14..42])
+    };
+    // About another port, another host, and for a reason that may pass.
+    peer.inject(&refused((STACK_IP, 53), (PEER_IP, 4001), 3));
+    peer.inject(&refused((STACK_IP, 54), (PEER_IP, 4000), 3));
+    peer.inject(&refused((PEER_IP, 53), (PEER_IP, 4000), 3));
+    peer.inject(&refused((STACK_IP, 53), (PEER_IP, 4000), 1));
+    peer.stack.send_datagram(socket, b"once", None).unwrap();
+    assert_eq!(peer.stack.counters().drop_icmp_unrelated, 3);
+    peer.inject(&refused((STACK_IP, 53), (PEER_IP, 4000), 3));
+    let error = peer.stack.send_datagram(socket, b"twice", None).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
+    // It is told once.
+    peer.stack.send_datagram(socket, b"again", None).unwrap();
+    assert_eq!(peer.stack.counters().icmp_errors_taken, 1);
     while peer.next_packet().is_some() {}
 }
