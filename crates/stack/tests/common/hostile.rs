@@ -4,7 +4,7 @@
 //! Whatever the script is: no panic, the invariants hold after every step, and at the end every
 //! frame and every entry comes back.
 
-use core::net::{Ipv4Addr, SocketAddr};
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use core::time::Duration;
 
 use millrace_frames::{
@@ -13,7 +13,7 @@ use millrace_frames::{
 };
 use millrace_stack::{
     Algorithm, Config, ConnectionId, DhcpConfig, Event, InterfaceAddress, ListenerId,
-    MulticastConfig, ReassemblyConfig, SocketId, Stack, SynCookies,
+    MulticastConfig, ProbeConfig, ReassemblyConfig, SocketId, Stack, SynCookies,
 };
 use millrace_wire::arp::Operation;
 use millrace_wire::dhcpv4;
@@ -22,6 +22,7 @@ use millrace_wire::seq::Seq;
 use millrace_wire::tcp::{FastOpen, Flags, OptionWriter};
 
 use super::craft::{self, PEER_IP, PEER_MAC, STACK_IP, STACK_MAC, TcpSegment};
+use super::craft6::{self, PEER_V6, STACK_V6};
 
 const FRAMES: u32 = 256;
 const FLOWS: usize = 12;
@@ -109,9 +110,15 @@ impl Target {
     fn new(variant: u8) -> Target {
         let gso = variant & 1 != 0;
         let config = Config {
-            dhcp: (variant & 4 != 0).then(DhcpConfig::default),
+            dhcp: (variant & 4 != 0).then(|| DhcpConfig {
+                probe: ProbeConfig { count: variant >> 3 & 1, ..ProbeConfig::default() },
+                ..DhcpConfig::default()
+            }),
             mac: STACK_MAC,
-            addresses: vec![InterfaceAddress { address: STACK_IP.into(), prefix: 24 }],
+            addresses: vec![
+                InterfaceAddress { address: STACK_IP.into(), prefix: 24 },
+                InterfaceAddress { address: STACK_V6.into(), prefix: 64 },
+            ],
             gateway: Some(Ipv4Addr::new(192, 0, 2, 254).into()),
             seed: [1, 2, 3, 4],
             tx_gso: if gso { 65_535 } else { 0 },
@@ -158,7 +165,8 @@ impl Target {
         let listener = stack.listen(local, 6).expect("listen");
         stack.set_fast_open(listener, 3).expect("just made");
         let listener = Some(listener);
-        let socket = stack.bind_datagram(SocketAddr::new(STACK_IP.into(), 53)).expect("bind");
+        let any = SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), 53);
+        let socket = stack.bind_datagram(any).expect("bind");
         Target {
             stack,
             now,
@@ -239,6 +247,7 @@ impl Target {
             8 if script.one_in(3) => self.igmp(script),
             8 if script.one_in(3) => self.dhcp(script),
             8 => self.icmp_error(script),
+            9 if script.one_in(2) => self.six(script),
             9 => self.arp(script),
             10 => {
                 let millis = u64::from(script.word());
@@ -491,6 +500,53 @@ impl Target {
         self.inject(&bytes, ChecksumState::Unknown);
     }
 
+    /// IPv6: fragments and queries that were good once.
+    fn six(&mut self, script: &mut Script<'_>) {
+        let len = usize::from(script.word()) % [100, 3000, 20_000][usize::from(script.byte()) % 3];
+        let data = vec![0x5a; len];
+        let group = Ipv6Addr::new(0xff05, 0, 0, 0, 0, 0, 0, u16::from(script.byte() % 4));
+        let mut parts = match script.byte() % 4 {
+            0 => {
+                let mut message = vec![[130, 130, 131, 143][usize::from(script.byte()) % 4], 0];
+                message.extend([0, 0, script.byte(), script.byte(), 0, 0]);
+                let all = script.one_in(3);
+                message.extend(if all { [0; 16] } else { group.octets() });
+                message.extend([script.byte(), script.byte(), 0, script.byte() % 3]);
+                message.extend(STACK_V6.octets());
+                message.truncate(8 + usize::from(script.byte()) % 40);
+                let to = if all { craft6::ALL_NODES } else { group };
+                vec![craft6::mld(craft6::PEER_LINK, to, &message)]
+            }
+            choice => {
+                let to = if script.one_in(4) { group } else { STACK_V6 };
+                let whole = match choice {
+                    1 => craft6::echo(PEER_V6, to, &data),
+                    _ => craft6::udp((PEER_V6, 999), (to, 53), &data),
+                };
+                let mtu = [96, 300, 1500][usize::from(script.byte()) % 3];
+                craft6::fragments(&whole, mtu, u32::from(script.byte() % 8))
+            }
+        };
+        for _ in 0..script.byte() % 4 {
+            let at = usize::from(script.byte()) % parts.len();
+            match script.byte() % 4 {
+                0 => parts.push(parts[at].clone()),
+                1 => parts.reverse(),
+                2 => {
+                    let byte = usize::from(script.byte()) % parts[at].len().min(80);
+                    parts[at][byte] = script.byte();
+                }
+                _ => {
+                    let len = usize::from(script.word()) % parts[at].len();
+                    parts[at].truncate(len + 1);
+                }
+            }
+        }
+        for part in parts.iter().take(80) {
+            self.inject(part, ChecksumState::Unknown);
+        }
+    }
+
     /// A server that knows the exchange's number and lies about the rest.
     fn dhcp(&mut self, script: &mut Script<'_>) {
         let mut bytes = vec![0; dhcpv4::MAX_LEN];
@@ -679,8 +735,16 @@ impl Target {
         };
         match script.byte() % 6 {
             4 | 5 => {
-                let group = Ipv4Addr::new(239, 0, 0, script.byte() % 5).into();
-                let source = || Ipv4Addr::new(198, 51, 100, 1).into();
+                let six = script.one_in(2);
+                let number = script.byte() % 5;
+                let group: IpAddr = match six {
+                    true => Ipv6Addr::new(0xff05, 0, 0, 0, 0, 0, 0, u16::from(number)).into(),
+                    false => Ipv4Addr::new(239, 0, 0, number).into(),
+                };
+                let source = || match six {
+                    true => IpAddr::from(PEER_V6),
+                    false => Ipv4Addr::new(198, 51, 100, 1).into(),
+                };
                 let named = script.one_in(2).then(source);
                 let _ = match script.byte() % 5 {
                     0 | 1 => self.stack.join_group(socket, group, named),

@@ -199,6 +199,7 @@ fn what_a_router_tells_of_the_link_is_taken_within_reason() {
     let remote = Some(SocketAddr::new(FAR.into(), 7));
     peer.stack.send_datagram(socket, &[0; 1400 - 48], remote).unwrap();
     assert_eq!(peer.expect_v6().hop_limit, 33);
+    peer.stack.set_dont_fragment(socket, true).unwrap();
     assert!(peer.stack.send_datagram(socket, &[0; 1400 - 47], remote).is_err());
     // A smaller MTU than any link has, a larger one than this has, a hop limit of one, and timers
     // that would make a flood or a standstill.
