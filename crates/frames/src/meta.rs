@@ -169,6 +169,8 @@ pub struct Meta {
     pub gso_size: u16,
     /// Checksum knowledge of a received packet, kept in the chain's first frame.
     pub checksum: ChecksumState,
+    /// A record that is to be sent ends here: what follows leaves in a segment of its own.
+    pub record_end: bool,
 }
 
 const _: () = assert!(core::mem::size_of::<Meta>() == 32);

@@ -98,7 +98,7 @@ fn fill(layout: &mut Layout, info: &TcpInfo) {
     ] {
         layout.word(value);
     }
-    for value in [info.delivery_rate, 0, info.rwnd_limited, info.sndbuf_limited] {
+    for value in [info.delivery_rate, info.busy_time, info.rwnd_limited, info.sndbuf_limited] {
         layout.long(value);
     }
     layout.word(info.delivered);

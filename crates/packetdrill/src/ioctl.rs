@@ -25,11 +25,8 @@ impl World {
             (Some(stream), Some(stack)) => {
                 let info = stack.info(stream.id)?;
                 match request {
-                    // SIOCINQ. The FIN counts as one byte once everything before it was read.
-                    libc::FIONREAD => match stream.readable(stack) {
-                        0 => usize::from(stack.finished(stream.id)?),
-                        bytes => bytes,
-                    },
+                    // SIOCINQ.
+                    libc::FIONREAD => stream.readable(stack),
                     // SIOCOUTQ.
                     libc::TIOCOUTQ => info.send_queue as usize,
                     SIOCOUTQNSD => info.send_queue.saturating_sub(info.in_flight) as usize,

@@ -278,15 +278,7 @@ impl World {
             }
         }
         match socket.kind {
-            Kind::Listener { id, .. } if name == TCP_FASTOPEN_KEY => {
-                let keys = socket.options.fast_open_keys;
-                let stack = self.stack()?;
-                match keys {
-                    Some((key, older)) => Ok(stack.set_fast_open_keys(id, key, older)?),
-                    None => Ok(()),
-                }
-            }
-            Kind::Listener { id, .. } => self.configure_fast_open(number, id, 0),
+            Kind::Listener { id, backlog, .. } => self.configure_fast_open(number, id, backlog),
             Kind::Stream(_) if name == libc::TCP_FASTOPEN => Err(Errno(libc::EINVAL)),
             _ => Ok(()),
         }

@@ -38,6 +38,7 @@ pub(crate) enum Kind {
         id: ListenerId,
         /// The stack said that a connection waits.
         acceptable: bool,
+        backlog: u32,
     },
     Stream(Stream),
 }
@@ -176,7 +177,8 @@ impl World {
         let id = self.stack_for(Some(address.ip()), None)?.listen(address, backlog)?;
         self.configure_listener(number, id)?;
         self.configure_fast_open(number, id, backlog)?;
-        self.descriptors.socket_mut(number)?.kind = Kind::Listener { id, acceptable: false };
+        self.descriptors.socket_mut(number)?.kind =
+            Kind::Listener { id, acceptable: false, backlog };
         Ok(())
     }
 
@@ -193,7 +195,7 @@ impl World {
     fn try_accept(&mut self, number: RawFd) -> Result<Option<Outcome>> {
         let socket = self.descriptors.socket_mut(number)?;
         let (v6, options) = (socket.v6, socket.options.clone());
-        let Kind::Listener { id, acceptable } = &mut socket.kind else {
+        let Kind::Listener { id, acceptable, .. } = &mut socket.kind else {
             return Err(Errno(libc::EINVAL));
         };
         let listener = *id;

@@ -25,6 +25,7 @@ pub(crate) struct Sysctl {
     retries2: Option<u64>,
     fin_timeout: Option<u64>,
     min_tso_segs: Option<u64>,
+    slow_start_after_idle: Option<u64>,
     fastopen: Option<u64>,
     fastopen_key: Option<String>,
     keepalive_time: Option<u64>,
@@ -78,6 +79,7 @@ impl Sysctl {
             retries2: number("tcp_retries2")?,
             fin_timeout: number("tcp_fin_timeout")?,
             min_tso_segs: number("tcp_min_tso_segs")?,
+            slow_start_after_idle: number("tcp_slow_start_after_idle")?,
             fastopen: number("tcp_fastopen")?,
             fastopen_key: text("tcp_fastopen_key")?,
             keepalive_time: number("tcp_keepalive_time")?,
@@ -114,6 +116,7 @@ impl Sysctl {
         tcp.timestamps = on(self.timestamps, tcp.timestamps);
         tcp.window_scaling = on(self.window_scaling, tcp.window_scaling);
         tcp.frto = on(self.frto, tcp.frto);
+        tcp.slow_start_after_idle = on(self.slow_start_after_idle, tcp.slow_start_after_idle);
         // Bit 0 of tcp_recovery: RACK.
         tcp.rack = self.recovery.map_or(tcp.rack, |value| value & 1 != 0);
         // 3 and 4 of tcp_early_retrans: tail loss probes.

@@ -18,6 +18,9 @@ use crate::world::World;
 const SEND_IGNORED: i32 =
     libc::MSG_NOSIGNAL | libc::MSG_DONTWAIT | libc::MSG_CONFIRM | libc::MSG_ZEROCOPY;
 
+/// Flags of `send` that the stack has functions for.
+const SEND_KNOWN: i32 = SEND_IGNORED | libc::MSG_MORE | libc::MSG_EOR;
+
 /// What one attempt to send came to.
 enum Sent {
     /// So many bytes were taken.
@@ -191,7 +194,7 @@ impl World {
                 taken => Sent::Bytes(taken),
             });
         }
-        if flags & !SEND_IGNORED != 0 {
+        if flags & !SEND_KNOWN != 0 {
             return Err(Errno(libc::EOPNOTSUPP));
         }
         let sysctl = self.sysctl.clone();
@@ -219,7 +222,15 @@ impl World {
             return Ok(Sent::Wait);
         }
         let room = room.min(data.len());
-        let taken = stack.write(stream.id, &data[..room])?;
+        let part = &data[..room];
+        // Only a write's last part ends a record.
+        let taken = if flags & libc::MSG_EOR != 0 && room == data.len() {
+            stack.write_record(stream.id, part)?
+        } else if flags & libc::MSG_MORE != 0 {
+            stack.write_more(stream.id, part)?
+        } else {
+            stack.write(stream.id, part)?
+        };
         stream.written += taken as u64;
         Ok(if taken == 0 && room > 0 { Sent::Wait } else { Sent::Bytes(taken) })
     }

@@ -221,7 +221,7 @@ impl World {
     fn note_accept(&mut self, listener: ListenerId) {
         let found = self.descriptors.iter_mut().find_map(|(number, object)| match object {
             Object::Socket(socket) => match &mut socket.kind {
-                Kind::Listener { id, acceptable } if *id == listener => {
+                Kind::Listener { id, acceptable, .. } if *id == listener => {
                     *acceptable = true;
                     Some(number)
                 }

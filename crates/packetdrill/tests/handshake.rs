@@ -214,6 +214,9 @@ fn a_connection_opens_and_carries_data_both_ways() {
     let (number, next) = drill.connection();
     drill.inject(Segment { ack: next, flags: ACK | PSH, payload: b"ping", ..PEER });
     assert_eq!(drill.read(number), b"ping");
+    // A new connection acknowledges at once.
+    let (bytes, _) = drill.sniff();
+    assert_eq!((parse(&bytes).flags, parse(&bytes).ack), (ACK, 5));
     drill.write(number, b"pong");
     let (bytes, _) = drill.sniff();
     let segment = parse(&bytes);

@@ -49,6 +49,8 @@ pub struct TcpFeatures {
     /// Acknowledgements go at once where a sender needs them, and are delayed for as long as was
     /// learned; without it each second segment has one and the others wait for `delayed_ack`.
     pub quick_ack: bool,
+    /// A window that was not used for a timeout is the initial one again (RFC 5681 §4.1).
+    pub slow_start_after_idle: bool,
 }
 
 impl Default for TcpFeatures {
@@ -67,6 +69,7 @@ impl Default for TcpFeatures {
             rto_restart: true,
             pacing: true,
             quick_ack: true,
+            slow_start_after_idle: true,
         }
     }
 }

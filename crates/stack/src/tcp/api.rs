@@ -283,6 +283,21 @@ impl Stack {
         self.append(index, data)
     }
 
+    /// As [`Stack::write`], and says that a record ends: what is written later does not share a
+    /// segment with it, and its last segment carries PSH (`MSG_EOR`). Where less was taken than
+    /// given, the record goes on.
+    ///
+    /// # Errors
+    /// As [`Stack::write`].
+    pub fn write_record(&mut self, id: ConnectionId, data: &[u8]) -> io::Result<usize> {
+        let written = self.write(id, data)?;
+        if written == data.len() {
+            let index = self.entry(id)?;
+            self.connections[index].end_record(&mut self.arena);
+        }
+        Ok(written)
+    }
+
     #[inline]
     fn append(&mut self, index: usize, data: &[u8]) -> io::Result<usize> {
         let connection = &self.connections[index];

@@ -279,7 +279,7 @@ impl Stack {
                 return Stop::Again;
             }
             let flight = connection.flight();
-            if flight == 0 {
+            if flight == 0 && connection.snd_wnd > 0 && self.config.tcp.slow_start_after_idle {
                 self.restart_after_idle(index);
             }
             let in_flight = self.in_flight(index);
@@ -461,7 +461,7 @@ impl Stack {
             && u32::from(meta.len) <= limit
             && !self.arena.owners(cursor).intersects(Owners::TRANSMIT);
 
-        let (head, frames, len, sum, next);
+        let (head, frames, len, sum, next, record_end);
         if whole {
             let mut total = u32::from(meta.len);
             let mut total_sum = meta.sum;
@@ -471,6 +471,7 @@ impl Stack {
                 while count < MOST_FRAMES && last.next.is_some() {
                     let more = *self.arena.meta(last.next);
                     if total + u32::from(more.len) > limit
+                        || last.record_end
                         || self.arena.owners(last.next).intersects(Owners::TRANSMIT)
                     {
                         break;
@@ -486,6 +487,7 @@ impl Stack {
                 self.arena.own(frame, Owners::TRANSMIT);
                 frame = self.arena.meta(frame).next;
             }
+            record_end = last.record_end;
             (head, frames, len, sum, next) = (cursor, count, total, total_sum, last.next);
         } else {
             // Not a whole frame, or one that is still in flight: a copy leaves in its stead.
@@ -499,6 +501,7 @@ impl Stack {
             let part_sum =
                 if self.config.tx_checksum { 0 } else { checksum::sum(self.arena.bytes(copy)) };
             let rest = into + part < u32::from(meta.len);
+            record_end = meta.record_end && !rest;
             let after = if rest { cursor } else { meta.next };
             (head, frames, len, sum, next) = (copy, 1, part, part_sum, after);
         }
@@ -507,7 +510,7 @@ impl Stack {
         let end = seq + len;
         let mut bits = Bits::ACK;
         let last = end == connection.snd_end && !connection.flags.has(Flags::MORE);
-        let push = push || last || len > mss;
+        let push = push || last || record_end || len > mss;
         let mut next_seq = end;
         if fin && end == connection.snd_end {
             bits |= Bits::FIN;

@@ -68,8 +68,17 @@ impl Connection {
     fn may_grow(&self, arena: &Arena, frame: Frame, fill: usize) -> bool {
         let meta = arena.meta(frame);
         self.snd_nxt.le(Seq(meta.mark))
+            && !meta.record_end
             && usize::from(meta.len) < fill
             && !arena.owners(frame).intersects(Owners::TRANSMIT)
+    }
+
+    /// What was written last ends a record, if none of it was sent.
+    pub(crate) fn end_record(&mut self, arena: &mut Arena) {
+        let tail = self.send.tail;
+        if tail.is_some() && self.snd_nxt.lt(self.snd_end) {
+            arena.meta_mut(tail).record_end = true;
+        }
     }
 
     /// Lets go of what `ack` covers.

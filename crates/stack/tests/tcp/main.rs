@@ -28,6 +28,7 @@ mod ports;
 mod push;
 mod quickack;
 mod rack;
+mod record;
 mod reset;
 mod retransmission;
 mod rto_restart;
