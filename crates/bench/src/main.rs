@@ -33,7 +33,7 @@ usage: millrace-bench COMMAND [--OPTION VALUE]...
           --port KIND:INTERFACE  --address A/N  [--listen PORT]  [--wait sleep|spin]
           [--body BYTES]
   http    serve HTTP on a channel, Millrace's native arm; options as for floor
-          [--report SECONDS]  (print counters so often)
+          [--gateway A]  [--report SECONDS]  (print counters so often)
   visitors  well-behaved clients at a rate, over the kernel's TCP
           --to IP:PORT  --seconds N  [--rate N]  [--new-rate N]  [--clients N]  [--body BYTES]
   attack  a hostile peer
@@ -120,14 +120,17 @@ fn floor(arguments: impl Iterator<Item = String>) -> Result<(), Failure> {
 }
 
 fn http_server(arguments: impl Iterator<Item = String>) -> Result<(), Failure> {
-    let options =
-        Options::parse(arguments, &["port", "address", "listen", "wait", "body", "report"])?;
+    let options = Options::parse(
+        arguments,
+        &["port", "address", "listen", "wait", "body", "report", "gateway"],
+    )?;
     let port: millrace_channel::PortName = options.required("port")?;
     let listen = options.value("listen", 80)?;
     let wait = options.value("wait", Wait::Sleep)?;
     let body = options.value("body", 1024)?;
     let config = millrace_channel::Config {
         wait: wait.into(),
+        gateway: options.optional("gateway")?,
         ..millrace_channel::Config::new(options.required("address")?)
     };
     let failed = |error| Failure::of(format!("http on {port}"), error);

@@ -88,6 +88,17 @@ impl Options {
         }
     }
 
+    /// The value of an option that has no default.
+    ///
+    /// # Errors
+    /// [`Failure::Usage`] when its text is no such value.
+    pub fn optional<T: FromStr<Err: fmt::Display>>(
+        &self,
+        name: &str,
+    ) -> Result<Option<T>, Failure> {
+        self.text(name).map(|_| self.required(name)).transpose()
+    }
+
     /// The value of an option that must be given.
     ///
     /// # Errors

@@ -1,6 +1,7 @@
 """A server under attack, and what its well-behaved clients see of it: `millrace bench attack`.
 
 The server has a core to itself; the attacker and the clients share the other, the clients first.
+All of them run before whatever else the machine does, where this user may ask for that.
 They reach the server over one veth pair, the attacker by a packet socket on the clients' own
 interface. The clients ask at a given rate, some on connections that they keep and some on new ones,
 before the attack and during it. For comparison the same attack is made on a kernel's server.
@@ -22,6 +23,7 @@ from typing import IO, Any
 
 from millrace.bench import binary
 from millrace.bench.figures import Row
+from millrace.bench.priority import PRIORITY, prefer
 from millrace.bench.serving import stop
 from millrace.cli.report import Steps
 from millrace.lab import Lab, LabError, Wire
@@ -52,7 +54,8 @@ _BODY_BYTES = 1024
 #: Addresses that nobody has; the server's way to them leads to the clients' host.
 _SOURCES = "198.18.0.0/15"
 _SERVER_CORE, _OTHER_CORE = 1, 0
-_CLIENTS_NICENESS, _ATTACKER_NICENESS = -10, 5
+#: Of server and clients: above the attacker's, who gets the rest of the clients' core.
+_PRIORITY = PRIORITY + 1
 _REPORT_SECONDS = 0.2
 _SETTLE_SECONDS = 1.0
 _START_SECONDS = 10.0
@@ -170,6 +173,7 @@ class Site:
         if self.arm == OURS:
             args = [self._binary, "http", "--port", f"{self._port}:{self.wire.b.name}"]
             args += ["--address", self.address, "--report", str(_REPORT_SECONDS)]
+            args += ["--gateway", self.wire.a.ip]
         else:
             args = [self._binary, "epoll", "--address", self.target]
         args += ["--body", str(_BODY_BYTES)]
@@ -205,7 +209,6 @@ class Site:
         process = self.visitors.popen(
             args, core=_OTHER_CORE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )
-        _prefer(process, _CLIENTS_NICENESS)
         return process
 
     def attack(
@@ -219,7 +222,6 @@ class Site:
         process = self.visitors.popen(
             args, core=_OTHER_CORE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )
-        _prefer(process, _ATTACKER_NICENESS)
         return process
 
     def received(self) -> int:
@@ -244,11 +246,6 @@ def _ended(process: subprocess.Popen[Any]) -> LabError:
     return LabError(f"the server ended with status {process.returncode}: {said}")
 
 
-def _prefer(process: subprocess.Popen[Any], niceness: int) -> None:
-    with contextlib.suppress(OSError):
-        os.setpriority(os.PRIO_PROCESS, process.pid, niceness)
-
-
 def once(site: Site, kind: str, *, load: Load, seconds: float, pps: int, connections: int) -> Row:
     """One attack on a fresh server: before it, during it, after it."""
     warm = _SETTLE_SECONDS
@@ -265,11 +262,15 @@ def once(site: Site, kind: str, *, load: Load, seconds: float, pps: int, connect
         attacker = None
         try:
             time.sleep(warm)
+            # Its threads are there by now.
+            preferred = all(prefer(one.pid, _PRIORITY) for one in (process, clients))
             begin = time.monotonic_ns()
             time.sleep(seconds)
             before = (begin, time.monotonic_ns())
             memory_before = _memory(site.arm, process.pid)
             attacker = site.attack(kind, ramp + seconds, pps, connections)
+            if pps == 0:
+                prefer(attacker.pid)
             time.sleep(ramp)
             attacked_since, arrived_since = time.monotonic(), site.received()
             begin = time.monotonic_ns()
@@ -324,6 +325,7 @@ def once(site: Site, kind: str, *, load: Load, seconds: float, pps: int, connect
             counters_before, counters_after, interface_before, interface_after
         ),
         "counted": _differences(counters_before, counters_after),
+        "preferred": preferred,
         "attacker": ", ".join(f"{name} {value}" for name, value in figures.items()),
     }
 
@@ -446,6 +448,11 @@ def _notes(rows: Sequence[Row], pps: int) -> list[str]:
     notes = [
         f"The attacker sends {limit}; it shares a core with the clients, and the server has one."
     ]
+    if not all(row["preferred"] for row in rows):
+        notes.append(
+            "This user may not let the server and the clients run before other programs, so these "
+            "are figures of an idle machine only if it was one."
+        )
     if ours:
         notes.append(
             f"Below {LEAST_RATIO:g} of the request rate before: {', '.join(low) or 'none'}. "

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import itertools
 import json
-import os
 import statistics
 import subprocess
 from collections.abc import Iterator, Sequence
@@ -19,6 +18,7 @@ from typing import Any
 
 from millrace.bench import binary
 from millrace.bench.figures import Row
+from millrace.bench.priority import prefer
 from millrace.cli.report import Steps
 from millrace.lab import Host, Lab, LabError, Statistics, Wire
 
@@ -50,7 +50,6 @@ _PORT = 5001
 #: More than any product of bandwidth and delay here, with its queue.
 _MOST_BUFFER = 128 << 20
 _LEAST_BUFFER = 4 << 20
-_NICENESS = -10
 _START_SECONDS = 10.0
 _GRACE_SECONDS = 20.0
 
@@ -191,7 +190,7 @@ class Range:
         process = self.receiver.popen(
             args, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )
-        _prefer(process)
+        prefer(process.pid)
         try:
             assert process.stdout is not None
             if not process.stdout.readline():
@@ -201,12 +200,6 @@ class Range:
         finally:
             process.kill()
             process.communicate()
-
-
-def _prefer(process: subprocess.Popen[Any]) -> None:
-    """Let both ends run before what else the machine does, where this user may say so."""
-    with contextlib.suppress(OSError):
-        os.setpriority(os.PRIO_PROCESS, process.pid, _NICENESS)
 
 
 def _prepare(host: Host) -> None:
@@ -239,7 +232,7 @@ def _flows(
                 args, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
             )
             processes.append(process)
-            _prefer(process)
+            prefer(process.pid)
         try:
             out, err = sink.communicate(timeout=seconds + _GRACE_SECONDS)
         except subprocess.TimeoutExpired:

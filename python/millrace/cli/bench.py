@@ -218,7 +218,7 @@ def attack(
         pps=pps,
         connections=connections,
     )
-    hidden = ("counted", "attacker", "missed_during", "memory_mib_after", "uncounted_packets")
+    hidden = ("counted", "attacker", "preferred", "missed_during", "memory_mib_after")
     columns = [name for name in outcome.rows[0] if name not in hidden]
     show(outcome.rows, title="A server under attack", columns=columns, json_file=json_file)
     # The JSON is the rows alone; with it on standard output, nothing else may be there.

@@ -23,8 +23,6 @@ pub(super) enum Kind {
 
 const SEGMENT: usize = 1460;
 const RETRY_SYN: Duration = Duration::from_secs(1);
-/// The scale that an ordinary server announces at least; what is beyond the window is not kept.
-const WINDOW: u32 = 1 << 20;
 
 struct Hoarder {
     from: SocketAddrV4,
@@ -32,6 +30,9 @@ struct Hoarder {
     asked: Option<Duration>,
     /// What the server expects an acknowledgement of; none before its SYN.
     peer: Option<u32>,
+    /// What the server has room for, and the scale of what it announces.
+    window: u32,
+    scale: u8,
     offset: u32,
 }
 
@@ -50,6 +51,8 @@ pub(super) fn run(
             sequence: dice.roll() as u32,
             asked: None,
             peer: None,
+            window: 0,
+            scale: 0,
             offset: 0,
         })
         .collect();
@@ -92,7 +95,7 @@ pub(super) fn run(
                         craft.payload = &payload[..len];
                     }
                     hoarder.offset += step;
-                    if hoarder.offset + SEGMENT as u32 > WINDOW {
+                    if hoarder.offset + SEGMENT as u32 > hoarder.window {
                         hoarder.offset = step;
                     }
                 }
@@ -132,6 +135,11 @@ fn listen(
             } else if segment.flags().contains(Flags::SYN) && hoarder.peer.is_none() {
                 hoarder.peer = Some(segment.sequence().0.wrapping_add(1));
                 hoarder.offset = 0;
+                hoarder.window = segment.window().into();
+                let scale = segment.options().ok().and_then(|options| options.window_scale);
+                hoarder.scale = scale.unwrap_or(0).min(14);
+            } else {
+                hoarder.window = u32::from(segment.window()) << hoarder.scale;
             }
         }
         gun.arena.release_chain(head, Owners::RECEIVED);
