@@ -1,12 +1,12 @@
 //! A host: a stack, the port that joins it to its wire, and whose each connection is.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::io;
 
 use millrace_frames::{
     Arena, ArenaConfig, Duration, Hugepages, Instant, RxBatch, Transmit, TxBatch,
 };
-use millrace_stack::{ConnectionId, InterfaceAddress, ListenerId, Stack};
+use millrace_stack::{ConnectionId, InterfaceAddress, ListenerId, Route, Stack};
 
 use crate::random::Dice;
 use crate::topology::{HostSpec, Interface, NodeId, PREFIX_V4, PREFIX_V6, Plan};
@@ -102,8 +102,10 @@ impl Host {
         self.timer = Instant::FAR_FUTURE;
         self.sent_at = now;
         self.gone = false;
-        let servers: Vec<_> = self.listeners.drain().map(|(_, entry)| entry).collect();
-        for (_, port, server) in servers {
+        // One a port, whatever the families, and in an order that is the same every time.
+        let servers: BTreeMap<u16, Server> =
+            self.listeners.drain().map(|(_, (_, port, server))| (port, server)).collect();
+        for (port, server) in servers {
             self.listen(port, server, ipv6)?;
         }
         Ok(())
@@ -164,7 +166,11 @@ fn boot(
         frame_size: spec.frame_size,
         hugepages: Hugepages::Never,
     })?;
-    Stack::new(config, arena, now)
+    let mut stack = Stack::new(config, arena, now)?;
+    if let Some(router) = gateway.filter(|_| ipv6) {
+        stack.add_route(Route::default_by(router.v6.into()))?;
+    }
+    Ok(stack)
 }
 
 /// How long a port needs for the next packet.

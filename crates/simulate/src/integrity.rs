@@ -61,6 +61,7 @@ struct Maker {
     kind: bool,
     text: Vec<String>,
     mtu: u16,
+    ipv6: bool,
 }
 
 /// Makes the world of a seed.
@@ -78,11 +79,15 @@ pub fn random_world(seed: u64, trace: Option<PathBuf>, check: bool) -> io::Resul
         wires: Vec::new(),
         kind,
         text: Vec::new(),
+        ipv6: false,
     };
     maker.network()?;
+    // IPv6 takes links of 1280 bytes at the least (RFC 8200 §5).
+    let ipv6 = maker.mtu >= 1280 && maker.chance(0.6);
+    maker.ipv6 = ipv6;
     let epoch = maker.epoch();
     maker.text.push(format!("the clock starts at {epoch:?}"));
-    let settings = Settings { seed, epoch, ipv6: false, trace, digest: true, check };
+    let settings = Settings { seed, epoch, ipv6, trace, digest: true, check };
     let mut world = World::new(core::mem::take(&mut maker.topology), settings)?;
     maker.talk(&mut world)?;
     maker.trouble(&mut world)?;
@@ -350,8 +355,10 @@ impl Maker {
                 }
                 _ => {}
             }
+            conversation.ipv6 = self.ipv6 && self.chance(0.5);
+            let family = if conversation.ipv6 { " by IPv6" } else { "" };
             self.text.push(format!(
-                "{count} from {} to {} port {port} at {start:?}: {:?} {:?}",
+                "{count} from {} to {} port {port}{family} at {start:?}: {:?} {:?}",
                 world.topology().name(client),
                 world.topology().name(server),
                 conversation.sides,
@@ -388,7 +395,8 @@ impl Maker {
         }
         if !self.kind && self.chance(0.1) {
             let wire = self.dice.pick(&self.wires);
-            let mtu = self.dice.pick(&[576, 700, 1280]);
+            let least = if self.ipv6 { 1280 } else { 576 };
+            let mtu = self.dice.pick(&[576, 700, 1280]).max(least);
             changes.push((at, Change::Mtu(wire, mtu)));
         }
         for (at, change) in changes {

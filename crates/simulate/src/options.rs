@@ -111,6 +111,7 @@ pub fn set_option(host: &mut HostSpec, name: &str, value: &OptionValue) -> io::R
             syn_retries => config.syn_retries,
             syn_ack_retries => config.syn_ack_retries,
             retries => config.retries,
+            dad_transmits => config.ipv6.dad_transmits,
         }
         time: {
             transmit_time => host.transmit_time,

@@ -7,7 +7,7 @@ use std::io;
 
 use millrace_frames::Duration;
 use millrace_port::impair::Impairment;
-use millrace_stack::Config;
+use millrace_stack::{Config, Ipv6Config};
 use millrace_wire::mac::Mac;
 
 /// A host, a switch or a router.
@@ -52,7 +52,14 @@ pub struct HostSpec {
 impl Default for HostSpec {
     fn default() -> Self {
         HostSpec {
-            config: Config { connections: 1024, time_wait_connections: 512, ..Config::default() },
+            config: Config {
+                connections: 1024,
+                time_wait_connections: 512,
+                // Addresses come from the topology, so none is there twice, and all can be used
+                // from the start.
+                ipv6: Ipv6Config { dad_transmits: 0, ..Ipv6Config::default() },
+                ..Config::default()
+            },
             frames: 4096,
             frame_size: 2048,
             super_segments: 0,

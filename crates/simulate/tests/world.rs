@@ -246,3 +246,22 @@ fn a_router_says_that_a_wire_is_too_narrow_or_makes_a_black_hole() {
         assert_eq!(counters.icmp_sent > 0, icmp);
     }
 }
+
+#[test]
+fn ipv6_goes_the_same_ways() {
+    let (topology, a, b) = long_way(1400, true);
+    let mut world = World::new(topology, Settings { ipv6: true, ..settings(10) }).unwrap();
+    for (port, ipv6) in [(80, true), (81, false)] {
+        let bulk = Conversation::bulk(a, b, port, 100_000);
+        world.converse(Conversation { ipv6, ..bulk }).unwrap();
+    }
+    let exchange = Exchange { request: 10, response: 10, think: Duration::ZERO };
+    let requests = Conversation::requests(a, b, 82, 10, exchange);
+    world.converse(Conversation { ipv6: true, ..requests }).unwrap();
+    world.run(LONG).unwrap();
+    let reports = world.reports();
+    assert!(reports[2].complete(), "{:?}", reports[2]);
+    let info = reports[0].sides[0].info.unwrap();
+    assert!(info.local.is_ipv6() && info.remote.is_ipv6(), "{info:?}");
+    assert!(world.address(b, true).unwrap().is_ipv6());
+}
