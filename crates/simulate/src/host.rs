@@ -1,6 +1,6 @@
 //! A host: a stack, the port that joins it to its wire, and whose each connection is.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::io;
 
 use millrace_frames::{
@@ -41,7 +41,7 @@ pub(crate) struct Host {
     pub(crate) sending: VecDeque<Transmit>,
     pub(crate) sent_at: Instant,
     holders: Vec<Holder>,
-    pub(crate) listeners: HashMap<usize, (ListenerId, u16, Server)>,
+    pub(crate) listeners: BTreeMap<usize, (ListenerId, u16, Server)>,
     /// It vanished: nothing goes in or out any more.
     pub(crate) gone: bool,
     pub(crate) dirty: bool,
@@ -76,7 +76,7 @@ impl Host {
             sending: VecDeque::new(),
             sent_at: now,
             holders,
-            listeners: HashMap::new(),
+            listeners: BTreeMap::new(),
             gone: false,
             dirty: true,
             rx_no_frame: 0,
@@ -103,8 +103,9 @@ impl Host {
         self.sent_at = now;
         self.gone = false;
         // One a port, whatever the families, and in an order that is the same every time.
+        let listeners = core::mem::take(&mut self.listeners);
         let servers: BTreeMap<u16, Server> =
-            self.listeners.drain().map(|(_, (_, port, server))| (port, server)).collect();
+            listeners.into_values().map(|(_, port, server)| (port, server)).collect();
         for (port, server) in servers {
             self.listen(port, server, ipv6)?;
         }
