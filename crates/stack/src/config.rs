@@ -8,6 +8,7 @@ use millrace_wire::mac::Mac;
 
 use crate::ip6::config::Ipv6Config;
 use crate::tcp::congestion::Algorithm;
+use crate::tcp::ecn::Ecn;
 
 /// An address and the length of its network's prefix.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -222,6 +223,8 @@ pub struct Config {
 
     /// Parts of TCP that can be switched off.
     pub tcp: TcpFeatures,
+    /// Explicit congestion notification (RFC 3168, RFC 9768).
+    pub ecn: Ecn,
     /// Congestion control of connections for which
     /// [`Stack::set_congestion`](crate::Stack::set_congestion) chooses no other.
     pub congestion: Algorithm,
@@ -327,6 +330,7 @@ impl Default for Config {
             datagram_queue: 256,
             tcp: TcpFeatures::default(),
             ephemeral_ports: 32_768..=65_535,
+            ecn: Ecn::default(),
             congestion: Algorithm::default(),
             initial_window: 10,
             least_train: 2,

@@ -42,6 +42,17 @@ counters! {
     reductions_undone,
     /// Retransmission timeouts that F-RTO found to be needless (RFC 5682).
     spurious_timeouts,
+    /// Packets of connections with ECN that came with a Congestion Experienced mark.
+    ce_received,
+    /// Connections that agreed on ECN (RFC 3168).
+    ecn_connections,
+    /// Connections that agreed on Accurate ECN (RFC 9768).
+    accurate_ecn_connections,
+    /// SYNs and SYN-ACKs sent again without the ECN bits of the first.
+    ecn_fallbacks,
+    /// Connections whose path changes ECN bits as it must not (RFC 9768 §3.2.2.3, §3.2.2.4): they
+    /// send nothing ECN-capable any more.
+    ecn_mangled,
     /// Duplicates that peers reported (RFC 2883).
     dsacks_received,
     /// SACK blocks that make no sense, such as of what was never sent.

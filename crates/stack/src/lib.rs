@@ -55,6 +55,7 @@ pub use stack::{Event, Stack};
 pub use tcp::api::{ConnectionId, ConnectionInfo, ListenerId};
 pub use tcp::congestion::{Algorithm, UnknownAlgorithm};
 pub use tcp::connection::{Failure, Ready, State};
+pub use tcp::ecn::Ecn;
 pub use tcp::info::TcpInfo;
 pub use tcp::listen::{ListenOptions, ListenerInfo};
 pub use tcp::settings::{OptionName, SocketOption};

@@ -60,6 +60,13 @@ macro_rules! bits {
         #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
         $vis struct $name($int);
 
+        // Two flags of one bit would be found by nobody.
+        const _: () = {
+            let mut seen: $int = 0;
+            $(assert!(seen & $value == 0); seen |= $value;)+
+            let _ = seen;
+        };
+
         #[allow(dead_code, reason = "every set has the whole vocabulary")]
         impl $name {
             $($(#[doc = $doc])* pub const $flag: $name = $name($value);)+
@@ -151,6 +158,8 @@ bits! {
         IN_STARVED = 1 << 25;
         /// A duplicate waits to be reported (RFC 2883).
         REPORT_DUPLICATE = 1 << 26;
+        /// Accurate ECN: every packet is counted by its codepoint.
+        COUNTS_MARKS = 1 << 23;
         /// Its settings differ from the stack's: see [`super::settings`].
         CUSTOM = 1 << 27;
         /// Partial segments wait for more ([`super::nagle`]).
@@ -187,6 +196,15 @@ bits! {
         ORPHAN = 1 << 9;
         /// The server did not take all data of our SYN, and the rest is to be sent again.
         SYN_DATA_DUE = 1 << 10;
+        /// What came was marked: ECE goes on every segment (RFC 3168 §6.1.3).
+        ECHOES_CE = 1 << 11;
+        /// The window has come down: CWR goes on the next new data (RFC 3168 §6.1.2).
+        CWR_OWED = 1 << 12;
+        /// The path does things to ECN bits that it must not: nothing that is sent is ECN-capable.
+        NOT_ECN_CAPABLE = 1 << 13;
+        /// The two bits with which the peer's SYN or SYN-ACK came.
+        SYN_CAME_AS_0 = 1 << 14;
+        SYN_CAME_AS_1 = 1 << 15;
     }
 }
 

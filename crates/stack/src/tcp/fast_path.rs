@@ -91,6 +91,7 @@ impl Stack {
             bits,
             window: half(48),
             len: (transport - header_len) as u32,
+            ecn: head[15] & 0b11 | (head[46] & 1) << 2,
             options,
         };
         let meta = self.arena.meta_mut(frame);

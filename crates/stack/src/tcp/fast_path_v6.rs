@@ -66,6 +66,8 @@ impl Stack {
             bits: Bits(head[67]),
             window: half(68),
             len: (transport - header_len) as u32,
+            // The traffic class lies across the first two bytes.
+            ecn: head[15] >> 4 & 0b11 | (head[66] & 1) << 2,
             options,
         };
         let meta = self.arena.meta_mut(frame);

@@ -55,6 +55,7 @@ impl Stack {
             connection.snd_wl1 = segment.seq;
             self.established(index);
             self.fast_open_answered(index, segment, retries);
+            self.ecn_established(index, segment);
             let again = self.transfer(index).map_or(0, |transfer| transfer.syn_data_due);
             if self.connections[index].unsent() > again {
                 // A request that waited for the handshake: an answer follows, and what answers
@@ -89,7 +90,11 @@ impl Stack {
         let connection = &mut self.connections[index];
         connection.irs = segment.seq;
         connection.rcv_nxt = segment.seq + 1;
+        let asked = self.ecn_asked(index);
+        let connection = &mut self.connections[index];
         connection.features = Features::default();
+        self.agree_on_ecn(index, segment, asked);
+        let connection = &mut self.connections[index];
         if let Some((value, _)) = segment.options.timestamps.filter(|_| tcp.timestamps) {
             connection.features.set(Features::TIMESTAMPS);
             connection.ts_recent = value;
@@ -207,6 +212,10 @@ impl Stack {
         connection.snd_wnd = u32::from(segment.window) << shift;
         connection.snd_wl1 = segment.seq;
         self.established(index);
+        self.ecn_established(index, segment);
+        if self.connections[index].has_ecn() {
+            self.ecn_received(index, segment);
+        }
         if active {
             self.fast_open_answered(index, segment, retries);
             self.counters.connections_opened += 1;

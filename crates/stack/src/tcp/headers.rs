@@ -33,6 +33,8 @@ pub(crate) struct Headers {
     pub(crate) seq: Seq,
     pub(crate) ack: Seq,
     pub(crate) bits: Bits,
+    /// The ECN codepoint in the lower two bits, and AE in the third.
+    pub(crate) ecn: u8,
     pub(crate) window: u16,
     /// Bytes and sum of the TCP options behind the headers.
     pub(crate) options: (u16, u16),
@@ -53,12 +55,13 @@ impl Headers {
         room[12..14].copy_from_slice(&EtherType::IPV4.to_be_bytes());
 
         let total_len = self.transport_len + 20;
-        let fixed = u32::from(VERSION_AND_LENGTH)
+        let first = VERSION_AND_LENGTH | u16::from(self.ecn & 0b11);
+        let fixed = u32::from(first)
             + u32::from(DONT_FRAGMENT)
             + u32::from(TTL_AND_TCP)
             + u32::from(total_len)
             + u32::from(self.address_sum);
-        room[14..16].copy_from_slice(&VERSION_AND_LENGTH.to_be_bytes());
+        room[14..16].copy_from_slice(&first.to_be_bytes());
         room[16..18].copy_from_slice(&total_len.to_be_bytes());
         room[18..20].copy_from_slice(&[0; 2]);
         room[20..22].copy_from_slice(&DONT_FRAGMENT.to_be_bytes());
@@ -74,10 +77,13 @@ impl Headers {
     #[inline]
     pub(crate) fn write_v6(&self, room: &mut [u8; LEN_V6], hop_limit: u8, flow_label: u32) {
         const VERSION: u32 = 6 << 28;
+        let traffic_class = u32::from(self.ecn & 0b11);
         room[0..6].copy_from_slice(&self.destination_mac.0);
         room[6..12].copy_from_slice(&self.source_mac.0);
         room[12..14].copy_from_slice(&EtherType::IPV6.to_be_bytes());
-        room[14..18].copy_from_slice(&(VERSION | (flow_label & 0xf_ffff)).to_be_bytes());
+        room[14..18].copy_from_slice(
+            &(VERSION | traffic_class << 20 | (flow_label & 0xf_ffff)).to_be_bytes(),
+        );
         room[18..20].copy_from_slice(&self.transport_len.to_be_bytes());
         room[20..22].copy_from_slice(&[protocol::TCP, hop_limit]);
         room[22..38].copy_from_slice(&self.source.to_be_bytes());
@@ -99,8 +105,9 @@ impl Headers {
 
     #[inline]
     fn write_transport(&self, room: &mut [u8; tcp::HEADER_LEN]) {
-        let offset_and_flags =
-            (tcp::HEADER_LEN as u16 + self.options.0) << 10 | u16::from(self.bits.0);
+        let offset_and_flags = (tcp::HEADER_LEN as u16 + self.options.0) << 10
+            | u16::from(self.ecn & 0b100) << 6
+            | u16::from(self.bits.0);
         let pseudo =
             u32::from(self.address_sum) + u32::from(protocol::TCP) + u32::from(self.transport_len);
         let field = match self.payload_sum {
@@ -150,7 +157,8 @@ mod tests {
             addresses: (Option<u128>, u128),
             ports: (u16, u16),
             numbers: (u32, u32),
-            bits in 0u8..64,
+            bits: u8,
+            ecn in 0u8..8,
             window: u16,
             flow_label in 0u32..1 << 20,
             options in prop::collection::vec(any::<u8>(), 0..10).prop_map(|mut o| {
@@ -177,6 +185,7 @@ mod tests {
                 seq: Seq(numbers.0),
                 ack: Seq(numbers.1),
                 bits: Bits(bits),
+                ecn,
                 window,
                 options: (options.len() as u16, checksum::sum(&options)),
                 transport_len: (20 + options.len() + payload.len()) as u16,
@@ -197,7 +206,8 @@ mod tests {
                 prop_assert_eq!(IpAddr::V6(packet.source()), address(source));
                 prop_assert_eq!(IpAddr::V6(packet.destination()), address(destination));
                 prop_assert_eq!((packet.hop_limit(), packet.flow_label()), (61, flow_label));
-                prop_assert_eq!((packet.traffic_class(), packet.next_header()), (0, protocol::TCP));
+                prop_assert_eq!(packet.traffic_class(), ecn & 3);
+                prop_assert_eq!(packet.next_header(), protocol::TCP);
                 packet.payload()
             } else {
                 let packet = ipv4::Packet::parse(frame.payload()).unwrap();
@@ -205,6 +215,7 @@ mod tests {
                 prop_assert_eq!(IpAddr::V4(packet.source()), address(source));
                 prop_assert_eq!(IpAddr::V4(packet.destination()), address(destination));
                 prop_assert!(packet.dont_fragment() && packet.ttl() == 64);
+                prop_assert_eq!(packet.tos(), ecn & 3);
                 packet.payload()
             };
             let segment = tcp::Segment::parse(transport).unwrap();
@@ -213,6 +224,7 @@ mod tests {
             prop_assert_eq!((segment.source_port(), segment.destination_port()), ports);
             prop_assert_eq!((segment.sequence().0, segment.acknowledgement().0), numbers);
             prop_assert_eq!((segment.flags().0, segment.window()), (bits, window));
+            prop_assert_eq!(segment.ae(), ecn & 4 != 0);
             prop_assert_eq!(segment.options_bytes(), &options[..]);
             prop_assert_eq!(segment.payload(), &payload[..]);
         }

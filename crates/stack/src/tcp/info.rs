@@ -168,6 +168,20 @@ tcp_info! {
     total_rto_recoveries: u16,
     /// Milliseconds that those which ended took.
     total_rto_time: u32,
+    /// Packets received with a congestion mark (Accurate ECN).
+    received_ce: u32,
+    /// Payload bytes delivered to the peer as ECT(1) (Accurate ECN).
+    delivered_e1_bytes: u32,
+    /// As ECT(0).
+    delivered_e0_bytes: u32,
+    /// Marked for congestion.
+    delivered_ce_bytes: u32,
+    /// Payload bytes received as ECT(1) (Accurate ECN).
+    received_e1_bytes: u32,
+    /// As ECT(0).
+    received_e0_bytes: u32,
+    /// Marked for congestion.
+    received_ce_bytes: u32,
 }
 
 impl State {
@@ -210,6 +224,10 @@ impl Stack {
         let syn_delivered = connection.state > State::SynReceived
             && !(connection.flags.has(Flags::ACTIVE)
                 && connection.features.has(Features::FAST_OPEN));
+        let (delivered, received) =
+            self.transfer(index).map_or_else(Default::default, |transfer| {
+                (transfer.accurate.sent.totals(), transfer.accurate.received.totals())
+            });
         Ok(TcpInfo {
             state: connection.state.linux_number(),
             ca_state: self.transfer(index).map_or(0, |transfer| transfer.recovery.state as u8),
@@ -280,6 +298,13 @@ impl Stack {
             total_rto: totals.timeouts,
             total_rto_recoveries: totals.timeout_recoveries,
             total_rto_time: totals.timeout_millis,
+            received_ce: received.ce_packets,
+            delivered_e1_bytes: delivered.ect_1_bytes,
+            delivered_e0_bytes: delivered.ect_0_bytes,
+            delivered_ce_bytes: delivered.ce_bytes,
+            received_e1_bytes: received.ect_1_bytes,
+            received_e0_bytes: received.ect_0_bytes,
+            received_ce_bytes: received.ce_bytes,
             ..TcpInfo::default()
         })
     }

@@ -23,6 +23,8 @@ pub(crate) struct Segment {
     pub(crate) window: u16,
     /// Payload bytes.
     pub(crate) len: u32,
+    /// The IP header's ECN codepoint in the lower two bits, and AE in the third.
+    pub(crate) ecn: u8,
     pub(crate) options: Options,
 }
 
@@ -40,6 +42,16 @@ impl Segment {
     #[inline]
     pub(crate) fn sequence_len(&self) -> u32 {
         self.len + u32::from(self.has(Bits::SYN)) + u32::from(self.has(Bits::FIN))
+    }
+}
+
+/// The ECN codepoint of the IP header that begins at `start`.
+fn ip_codepoint(bytes: &[u8], start: usize) -> u8 {
+    match bytes.get(start..start + 2) {
+        Some(&[first, second]) if first >> 4 == 4 => second & 0b11,
+        // The traffic class lies across the first two bytes.
+        Some(&[_, second]) => second >> 4 & 0b11,
+        _ => 0,
     }
 }
 
@@ -68,6 +80,7 @@ impl Stack {
             return self.drop_chain(frame);
         };
         let header_len = header.header_len();
+        let ecn = ip_codepoint(self.arena.bytes(frame), ip.start) | u8::from(header.ae()) << 2;
         let segment = Segment {
             tuple: FourTuple {
                 remote: ip.source,
@@ -80,6 +93,7 @@ impl Stack {
             bits: header.flags(),
             window: header.window(),
             len: (ip.len - header_len) as u32,
+            ecn,
             options,
         };
         let meta = self.arena.meta_mut(frame);
@@ -130,6 +144,12 @@ impl Stack {
             // The peer's SYN once more: it missed our SYN-ACK. With an ACK it is its own
             // SYN-ACK, the other half of a simultaneous open (RFC 9293 §3.5, figure 8).
             if !segment.has(Bits::ACK) {
+                if connection.has_ecn() && !self.ecn_of_repeated_syn(index, segment) {
+                    self.send_reset(segment, None);
+                    self.free_connection(index);
+                    return self.drop_chain(frame);
+                }
+                let connection = &mut self.connections[index];
                 connection.flags.set(Flags::SEND_SYN);
                 self.push_out(index);
                 return self.drop_chain(frame);
@@ -197,6 +217,10 @@ impl Stack {
         if !segment.has(Bits::ACK) {
             self.counters.drop_tcp_no_ack += 1;
             return self.drop_chain(frame);
+        }
+        if self.connections[index].has_ecn() && self.connections[index].state != State::SynReceived
+        {
+            self.ecn_received(index, segment);
         }
         if self.connections[index].state == State::SynReceived {
             if !self.handshake_done(index, segment) {
@@ -364,6 +388,7 @@ impl Stack {
             return self.drop_chain(frame);
         }
         if segment.has(Bits::SYN) {
+            self.ecn_of_repeated_syn_ack(index, segment);
             self.counters.drop_tcp_challenged += 1;
             self.challenge(index);
             return self.drop_chain(frame);

@@ -16,6 +16,7 @@ pub(crate) mod chronograph;
 pub(crate) mod congestion;
 pub(crate) mod connection;
 pub(crate) mod delivery_rate;
+pub(crate) mod ecn;
 pub(crate) mod fast_open;
 pub(crate) mod fast_path;
 mod fast_path_v6;

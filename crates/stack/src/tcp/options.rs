@@ -37,6 +37,9 @@ impl Stack {
             scaling.then(|| self.receive_shift()),
         );
         self.fast_open_option(index, &mut options);
+        if passive {
+            self.syn_ack_ecn_option(index, &mut options);
+        }
         options
     }
 
@@ -52,6 +55,9 @@ impl Stack {
             !connection.out_of_order.is_empty() || connection.flags.has(Flags::REPORT_DUPLICATE);
         if reports && connection.features.has(Features::SACK) {
             self.sack_option(index, len, to);
+        }
+        if self.connections[index].flags.has(Flags::COUNTS_MARKS) {
+            self.accurate_ecn_option(index, len, to);
         }
     }
 }

@@ -11,7 +11,8 @@ use millrace_wire::{checksum, ipv4, ipv6};
 
 use super::chronograph::Limit;
 use super::congestion::Private;
-use super::connection::{Connection, Features, Flags, State};
+use super::connection::{Connection, Features, Flags, NO_LINK, State};
+use super::ecn::feedback::Marking;
 use super::headers::{self, Headers};
 use super::push::Train;
 use crate::address::{Word, address, is_v4};
@@ -118,7 +119,8 @@ impl Stack {
                     && self.send_acknowledgements(index, out) == Stop::Done
             }
             _ => {
-                self.send_window_probe(index, out) == Stop::Done
+                (!self.ecn_wants_ack(index) || self.send_acknowledgements(index, out) == Stop::Done)
+                    && self.send_window_probe(index, out) == Stop::Done
                     && self.send_lost(index, out) == Stop::Done
                     && self.send_data(index, out) == Stop::Done
                     && self.send_acknowledgements(index, out) == Stop::Done
@@ -133,6 +135,10 @@ impl Stack {
             return Stop::Done;
         }
         let passive = connection.state == State::SynReceived;
+        if !passive {
+            self.ask_for_ecn(index);
+        }
+        let connection = &self.connections[index];
         if !passive && connection.snd_nxt == connection.iss {
             // What a SYN-ACK may echo begins here.
             self.connections[index].ts_recent = self.timestamp(index);
@@ -325,6 +331,11 @@ impl Stack {
                 self.validate_window(index, false);
                 return Stop::Done;
             }
+            let usable = if self.config.tx_gso > 0 && usable > mss {
+                usable.min(self.burst(index))
+            } else {
+                usable
+            };
             let mut shape = Shape { super_: true, ..Shape::default() };
             if self.config.tx_gso == 0 && unsent > mss {
                 let left = by_congestion.min(by_peer).saturating_sub(mss);
@@ -354,7 +365,7 @@ impl Stack {
         let connection = &mut self.connections[index];
         let idle_us = now_us.wrapping_sub(connection.last_sent);
         let (timeout_us, mss) = (connection.rtt.timeout, u32::from(connection.mss));
-        if idle_us <= timeout_us {
+        if idle_us <= timeout_us && connection.transfer == NO_LINK {
             return;
         }
         let mut fresh = Private::new(connection.algorithm);
@@ -452,6 +463,7 @@ impl Stack {
         let meta = *self.arena.meta(cursor);
         let into = (seq - Seq(meta.mark)).max(0) as u32;
         let gso = self.config.tx_gso;
+        let super_ = super_ && !self.ecn_wants_one(index);
         let limit = match gso > 0 && super_ {
             true if most > gso => gso / mss * mss,
             true => most,
@@ -598,6 +610,12 @@ impl Stack {
             connection.quick_ack.acknowledged();
             ack = connection.rcv_nxt;
         }
+        let mut marking = Marking::default();
+        if connection.has_ecn() {
+            let new = segment.len > 0 && segment.seq == connection.snd_nxt;
+            marking = self.ecn_marking(index, segment.bits, new, segment.options);
+        }
+        let connection = &self.connections[index];
         let transport_len = (tcp::HEADER_LEN + segment.options.len()) as u32 + segment.len;
         let headers = Headers {
             destination_mac: next_hop.unwrap_or(Mac([0; 6])),
@@ -609,7 +627,8 @@ impl Stack {
             destination_port: connection.remote_port,
             seq: segment.seq,
             ack,
-            bits: segment.bits,
+            bits: segment.bits | marking.bits,
+            ecn: marking.ecn,
             window,
             options: if segment.options.is_empty() {
                 (0, 0)

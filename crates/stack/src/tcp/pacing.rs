@@ -56,6 +56,20 @@ impl Stack {
         }
     }
 
+    /// Most bytes that may leave at once, a multiple of the segment size: what the algorithm
+    /// says, or a millisecond's worth, as Linux has it. Bounds super-segments.
+    #[inline]
+    pub(crate) fn burst(&self, index: usize) -> u32 {
+        let mss = u32::from(self.connections[index].mss);
+        let Some(transfer) = self.transfer(index) else { return u32::MAX };
+        let bytes = match transfer.congestion.send_quantum() {
+            Some(quantum) => quantum,
+            None if transfer.pacing.rate == 0 => return u32::MAX,
+            None => (transfer.pacing.rate / 1000).min(1 << 30) as u32,
+        };
+        (bytes / mss * mss).max(2 * mss)
+    }
+
     /// Whether a segment may leave now. If not, the timer is set.
     #[inline]
     pub(crate) fn may_leave(&mut self, index: usize) -> bool {
@@ -71,7 +85,7 @@ impl Stack {
         if ahead < TICK_US as i32 {
             return true;
         }
-        let ticks = (u64::from(ahead as u32) * 1000 >> TICK_SHIFT) as u32;
+        let ticks = ((u64::from(ahead as u32) * 1000) >> TICK_SHIFT) as u32;
         pacing.at_tick = (self.tick as u32).wrapping_add(ticks.max(1));
         self.connections[index].flags.set(Flags::PACING_ARMED);
         self.wake_within(index, ticks.max(1));

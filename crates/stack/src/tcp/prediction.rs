@@ -9,6 +9,7 @@ use millrace_frames::{Frame, Owners};
 use millrace_wire::tcp::Flags as Bits;
 
 use super::connection::{Flags, Ready, State};
+use super::ecn::codepoint;
 use super::input::Segment;
 use crate::stack::Stack;
 
@@ -18,6 +19,7 @@ const UNUSUAL: Flags = Flags::FIN_SEEN
     .with(Flags::APP_CLOSED)
     .with(Flags::READ_SHUT)
     .with(Flags::PERSIST)
+    .with(Flags::COUNTS_MARKS)
     .with(Flags::WANT_WRITE);
 
 impl Stack {
@@ -30,6 +32,7 @@ impl Stack {
         let as_predicted = connection.state == State::Established
             && segment.bits.0 & !Bits::PSH.0 == Bits::ACK.0
             && segment.seq == connection.rcv_nxt
+            && segment.ecn < codepoint::CE
             && len > 0
             && len == u32::from(meta.len)
             && meta.next.is_none()

@@ -95,11 +95,15 @@ impl Stack {
         self.deliver(index, segment, &mut told);
         told.duplicate = duplicate && told.acked == 0 && prior_in_flight > 0;
         self.measure(index, segment, &told);
+        let mut ce_bytes = 0;
+        if self.connections[index].has_ecn() {
+            ce_bytes = self.ecn_feedback(index, segment, told.delivered);
+        }
         if self.needs_thought(index, &told) {
             self.detect_losses(index, &mut told);
             self.change_state(index, segment, &told);
         }
-        self.set_window(index, segment, &told, prior_in_flight);
+        self.set_window(index, &told, prior_in_flight, ce_bytes);
         self.after_acknowledgement(index, &told);
         told.acked > 0
     }
@@ -456,6 +460,7 @@ impl Stack {
         transfer.prr.begin(prior.window.max(in_flight));
         transfer.recovery.state = CaState::Cwr;
         transfer.recovery.high = connection.snd_nxt;
+        connection.ecn_reduced();
         self.counters.congestion_reductions += 1;
     }
 
@@ -495,6 +500,7 @@ impl Stack {
         }
         transfer.recovery.state = CaState::Recovery;
         transfer.recovery.high = connection.snd_nxt;
+        connection.ecn_reduced();
         transfer.recovery.force = true;
         self.counters.fast_retransmits += 1;
     }
@@ -534,7 +540,7 @@ impl Stack {
         self.counters.reductions_undone += 1;
     }
 
-    fn set_window(&mut self, index: usize, segment: &Segment, told: &Told, prior_in_flight: u32) {
+    fn set_window(&mut self, index: usize, told: &Told, prior_in_flight: u32, ce_bytes: u32) {
         let now_us = self.now_us;
         let in_flight = self.in_flight(index);
         let proportional = self.config.tcp.prr;
@@ -569,8 +575,7 @@ impl Stack {
             ack: connection.snd_una,
             snd_nxt: connection.snd_nxt,
             rate,
-            ce_bytes: 0,
-            ece: segment.has(millrace_wire::tcp::Flags::ECE),
+            ce_bytes,
         };
         connection.congestion.on_ack(&mut transfer.congestion, &sample);
         if transfer.congestion.holds_back() {
@@ -683,6 +688,7 @@ impl Stack {
         probe.cancel();
         prr.begin(before);
         let left = in_flight(transfer, connection.flight(), true);
+        connection.ecn_reduced();
         connection.congestion.on_timeout(&mut transfer.congestion, left, mss, now_us, first_time);
         self.count_losses(index, lost);
         self.push_out(index);

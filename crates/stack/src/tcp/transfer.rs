@@ -11,6 +11,7 @@ use super::chronograph::Limit;
 use super::congestion::{CaState, Private};
 use super::connection::NO_LINK;
 use super::delivery_rate::Delivery;
+use super::ecn::feedback::Accurate;
 use super::fast_open::client::Attempt;
 use super::keepalive::Probes;
 use super::out_of_order::Blocks;
@@ -65,6 +66,8 @@ pub(crate) struct Transfer {
     pub(crate) silence: Silence,
     /// What is to be remembered of the connection's life.
     pub(crate) totals: Totals,
+    /// Accurate ECN's counters.
+    pub(crate) accurate: Accurate,
 }
 
 /// What has happened in a connection's life that happens to few; TCP_INFO tells of it. A
@@ -113,6 +116,7 @@ impl Transfer {
             && self.keepalive == Probes::default()
             && self.silence == Silence::default()
             && self.totals == Totals::default()
+            && self.accurate.is_plain()
     }
 
     /// As new, when it is plain: what [`Transfer::is_plain`] has looked at needs no second look, and

@@ -28,6 +28,9 @@ pub struct TcpSegment<'a> {
     pub urgent: u16,
     pub options: OptionWriter,
     pub payload: &'a [u8],
+    /// The IP header's ECN codepoint, and Accurate ECN's bit.
+    pub ecn: u8,
+    pub ae: bool,
 }
 
 impl Default for TcpSegment<'_> {
@@ -42,6 +45,8 @@ impl Default for TcpSegment<'_> {
             urgent: 0,
             options: OptionWriter::new(),
             payload: &[],
+            ecn: 0,
+            ae: false,
         }
     }
 }
@@ -62,6 +67,9 @@ impl TcpSegment<'_> {
         }
         .emit(&mut packet[L4..], options);
         packet[L4 + header_len..].copy_from_slice(self.payload);
+        packet[L4 + 12] |= u8::from(self.ae);
+        packet[L2 + 1] |= self.ecn;
+        mend_ip_checksum(&mut packet);
         let pseudo = checksum::pseudo_v4(self.source.0, self.destination.0, protocol::TCP, len);
         let header = &mut packet[L4..L4 + header_len];
         tcp::fill_checksum(header, pseudo, checksum::sum(self.payload));
@@ -245,6 +253,9 @@ pub struct Segment {
     pub options: Options,
     pub options_bytes: Vec<u8>,
     pub payload: Vec<u8>,
+    /// The IP header's ECN codepoint, and Accurate ECN's bit.
+    pub ecn: u8,
+    pub ae: bool,
     /// Segment size of a super-segment, else 0.
     pub gso_size: u16,
 }
@@ -312,6 +323,8 @@ fn parse_ip(to: Mac, bytes: &[u8], unfinished: bool) -> Packet {
                 options_bytes: segment.options_bytes().to_vec(),
                 options,
                 payload: segment.payload().to_vec(),
+                ecn: ip.ecn(),
+                ae: segment.ae(),
                 gso_size: 0,
             })
         }

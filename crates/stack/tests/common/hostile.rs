@@ -12,14 +12,14 @@ use millrace_frames::{
     TxBatch,
 };
 use millrace_stack::{
-    Algorithm, Config, ConnectionId, DhcpConfig, Event, InterfaceAddress, ListenerId,
+    Algorithm, Config, ConnectionId, DhcpConfig, Ecn, Event, InterfaceAddress, ListenerId,
     MulticastConfig, ProbeConfig, ReassemblyConfig, SocketId, Stack, SynCookies,
 };
 use millrace_wire::arp::Operation;
 use millrace_wire::dhcpv4;
 use millrace_wire::mac::Mac;
 use millrace_wire::seq::Seq;
-use millrace_wire::tcp::{FastOpen, Flags, OptionWriter};
+use millrace_wire::tcp::{AccurateEcn, FastOpen, Flags, OptionWriter};
 
 use super::craft::{self, PEER_IP, PEER_MAC, STACK_IP, STACK_MAC, TcpSegment};
 use super::craft6::{self, PEER_V6, STACK_V6};
@@ -110,6 +110,7 @@ impl Target {
     fn new(variant: u8) -> Target {
         let gso = variant & 1 != 0;
         let config = Config {
+            ecn: [Ecn::Passive, Ecn::Accurate, Ecn::On, Ecn::Off][usize::from(variant >> 3) % 4],
             dhcp: (variant & 4 != 0).then(|| DhcpConfig {
                 probe: ProbeConfig { count: variant >> 3 & 1, ..ProbeConfig::default() },
                 ..DhcpConfig::default()
@@ -330,6 +331,11 @@ impl Target {
         options: OptionWriter,
     ) -> Vec<u8> {
         let Flow { peer_port, stack_port, rcv_nxt, .. } = self.flows[flow];
+        let mut options = options;
+        if variant & 4 == 0 {
+            let counter = [None, Some(0), Some(1), Some(0xff_ffff)][usize::from(variant >> 3) % 4];
+            options.accurate_ecn(&AccurateEcn { e0b: counter, ceb: counter, e1b: counter });
+        }
         TcpSegment {
             source: (PEER_IP, peer_port),
             destination: (STACK_IP, stack_port),
@@ -340,6 +346,8 @@ impl Target {
             urgent: u16::from(variant),
             options,
             payload,
+            ecn: (variant ^ variant >> 4) & 3,
+            ae: variant & 8 != 0,
         }
         .bytes()
     }

@@ -9,6 +9,7 @@ mod close;
 mod congestion;
 mod cork;
 mod delayed_ack;
+mod ecn;
 mod exhaustion;
 mod fast_open;
 mod fast_retransmit;

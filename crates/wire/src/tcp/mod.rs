@@ -5,7 +5,7 @@ mod options;
 mod writer;
 
 pub use flags::Flags;
-pub use options::{FastOpen, MAX_SACK_BLOCKS, MAX_WINDOW_SCALE, Options, UserTimeout};
+pub use options::{AccurateEcn, FastOpen, MAX_SACK_BLOCKS, MAX_WINDOW_SCALE, Options, UserTimeout};
 pub use writer::{OptionWriter, timestamps};
 
 use crate::{Malformed, Seq, checksum};

@@ -20,6 +20,8 @@ pub(super) mod kind {
     pub const TIMESTAMPS: u8 = 8;
     pub const USER_TIMEOUT: u8 = 28;
     pub const FAST_OPEN: u8 = 34;
+    pub const ACCURATE_ECN_0: u8 = 172;
+    pub const ACCURATE_ECN_1: u8 = 174;
     pub const EXPERIMENT: u8 = 254;
 }
 
@@ -46,6 +48,8 @@ pub struct Options {
     pub fast_open_experiment: bool,
     /// The peer's user timeout (RFC 5482).
     pub user_timeout: Option<UserTimeout>,
+    /// Accurate ECN's byte counters (RFC 9768 §3.2.3). Means nothing on a SYN without ACK.
+    pub accurate_ecn: Option<AccurateEcn>,
     sack: [(Seq, Seq); MAX_SACK_BLOCKS],
     sack_len: u8,
 }
@@ -112,6 +116,14 @@ impl Options {
             (kind::USER_TIMEOUT, &[a, b]) => {
                 self.user_timeout = Some(UserTimeout(u16::from_be_bytes([a, b])));
             }
+            (kind::ACCURATE_ECN_0, fields) => {
+                let [e0b, ceb, e1b] = AccurateEcn::read(fields);
+                self.accurate_ecn = Some(AccurateEcn { e0b, ceb, e1b });
+            }
+            (kind::ACCURATE_ECN_1, fields) => {
+                let [e1b, ceb, e0b] = AccurateEcn::read(fields);
+                self.accurate_ecn = Some(AccurateEcn { e0b, ceb, e1b });
+            }
             (kind::FAST_OPEN, cookie) => self.read_fast_open(cookie, false),
             (kind::EXPERIMENT, data) => {
                 if let Some(cookie) = data.strip_prefix(&FAST_OPEN_EXPERIMENT) {
@@ -159,6 +171,50 @@ pub(super) fn timestamps_only(bytes: &[u8]) -> Option<(u32, u32)> {
             Some((u32::from_be_bytes(value), u32::from_be_bytes(echo)))
         }
         _ => None,
+    }
+}
+
+/// Accurate ECN's counters (RFC 9768 §3.2.3): payload bytes by the codepoint that they came with,
+/// modulo 2^24. A counter that did not change may be left out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct AccurateEcn {
+    /// ECT(0).
+    pub e0b: Option<u32>,
+    /// CE.
+    pub ceb: Option<u32>,
+    /// ECT(1).
+    pub e1b: Option<u32>,
+}
+
+impl AccurateEcn {
+    /// The whole fields; what is left over is padding (RFC 9768 §3.2.3).
+    #[inline]
+    fn read(fields: &[u8]) -> [Option<u32>; 3] {
+        let (whole, _) = fields.as_chunks::<3>();
+        let mut read = [None; 3];
+        for (to, &[a, b, c]) in read.iter_mut().zip(whole) {
+            *to = Some(u32::from_be_bytes([0, a, b, c]));
+        }
+        read
+    }
+
+    /// Kind and fields, in the order that leaves out the most.
+    #[inline]
+    pub(super) fn order(&self) -> (u8, [Option<u32>; 3]) {
+        if self.e0b.is_none() && self.e1b.is_some() {
+            (kind::ACCURATE_ECN_1, [self.e1b, self.ceb, None])
+        } else {
+            let ceb = if self.e1b.is_some() { self.ceb.or(Some(0)) } else { self.ceb };
+            let e0b = if ceb.is_some() { self.e0b.or(Some(0)) } else { self.e0b };
+            (kind::ACCURATE_ECN_0, [e0b, ceb, self.e1b])
+        }
+    }
+
+    /// Bytes of the option with its padding.
+    #[inline]
+    pub fn padded_len(&self) -> usize {
+        let (_, fields) = self.order();
+        (2 + 3 * fields.iter().flatten().count()).next_multiple_of(4)
     }
 }
 

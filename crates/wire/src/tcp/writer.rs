@@ -1,7 +1,7 @@
 //! Writing of TCP options, aligned as RFC 7323 appendix A advises and peers' fast paths expect.
 
 use super::MAX_OPTIONS_LEN;
-use super::options::{FAST_OPEN_EXPERIMENT, FastOpen, MAX_SACK_BLOCKS, kind};
+use super::options::{AccurateEcn, FAST_OPEN_EXPERIMENT, FastOpen, MAX_SACK_BLOCKS, kind};
 use crate::Seq;
 
 /// The options of nearly every segment of an established connection: two no-operations and
@@ -102,6 +102,23 @@ impl OptionWriter {
         let cookie = fast_open.cookie();
         self.push(&[kind::EXPERIMENT, 4 + cookie.len() as u8]);
         self.push(&FAST_OPEN_EXPERIMENT).push(cookie)
+    }
+
+    /// Accurate ECN's counters (RFC 9768 §3.2.3), fields at the end left out that are `None`.
+    /// Returns whether there was room for them.
+    #[inline]
+    pub fn accurate_ecn(&mut self, counters: &AccurateEcn) -> bool {
+        let (kind, fields) = counters.order();
+        let len = 2 + 3 * fields.iter().flatten().count();
+        if self.len + len > MAX_OPTIONS_LEN {
+            return false;
+        }
+        self.push(&[kind, len as u8]);
+        for field in fields.into_iter().flatten() {
+            let [_, a, b, c] = field.to_be_bytes();
+            self.push(&[a, b, c]);
+        }
+        true
     }
 
     /// The options, filled up to a multiple of four bytes with no-operations.

@@ -2,8 +2,8 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use millrace_wire::tcp::{
-    CHECKSUM_OFFSET, FastOpen, Flags, HEADER_LEN, Header, MAX_OPTIONS_LEN, OptionWriter, Options,
-    Segment, UserTimeout, fill_checksum, set_checksum, timestamps,
+    AccurateEcn, CHECKSUM_OFFSET, FastOpen, Flags, HEADER_LEN, Header, MAX_OPTIONS_LEN,
+    OptionWriter, Options, Segment, UserTimeout, fill_checksum, set_checksum, timestamps,
 };
 use millrace_wire::{Malformed, Seq, checksum, protocol};
 use proptest::prelude::*;
@@ -143,7 +143,7 @@ proptest! {
     }
 
     #[test]
-    fn unknown_options_are_skipped(kind in 35..=253_u8, data in payload(28), mss: u16) {
+    fn unknown_options_are_skipped(kind in 35..=171_u8, data in payload(28), mss: u16) {
         let mut options = vec![kind, 2 + data.len() as u8];
         options.extend(&data);
         options.extend([2, 4]);
@@ -325,4 +325,46 @@ fn as_many_sack_blocks_as_fit() {
 #[should_panic(expected = "32-bit words")]
 fn emit_of_options_that_are_not_padded() {
     HEADER.emit(&mut [0; 60], &[1, 1, 1]);
+}
+
+#[test]
+fn accurate_ecn_is_written_in_the_order_that_is_shortest() {
+    let counters = |e0b, ceb, e1b| AccurateEcn { e0b, ceb, e1b };
+    for (counters, kind, len) in [
+        (counters(None, None, None), 172, 2),
+        (counters(Some(1), None, None), 172, 5),
+        (counters(Some(1), Some(0), None), 172, 8),
+        (counters(Some(1), Some(0), Some(0xff_ffff)), 172, 11),
+        (counters(None, None, Some(7)), 174, 5),
+        (counters(None, Some(9), Some(7)), 174, 8),
+    ] {
+        let mut options = OptionWriter::new();
+        assert!(options.accurate_ecn(&counters));
+        assert_eq!((options.padded()[0], options.padded()[1]), (kind, len));
+        assert_eq!(options.padded().len(), counters.padded_len());
+        assert_eq!(Options::parse(options.padded()).unwrap().accurate_ecn, Some(counters));
+    }
+}
+
+#[test]
+fn accurate_ecn_of_an_odd_length_is_read_as_far_as_its_fields_are_whole() {
+    let options = Options::parse(&[172, 7, 0, 0, 5, 9, 9, 1]).unwrap();
+    assert_eq!(options.accurate_ecn, Some(AccurateEcn { e0b: Some(5), ceb: None, e1b: None }));
+    let long = [174, 14, 0, 0, 1, 0, 0, 2, 0, 0, 3, 4, 5, 6];
+    let options = Options::parse(&long).unwrap();
+    assert_eq!(
+        options.accurate_ecn,
+        Some(AccurateEcn { e1b: Some(1), ceb: Some(2), e0b: Some(3) })
+    );
+}
+
+#[test]
+fn accurate_ecn_that_finds_no_room_is_left_out() {
+    let mut options = OptionWriter::new();
+    let blocks = [(Seq(1), Seq(2)); 3];
+    options.timestamps(1, 2);
+    options.sack(&blocks);
+    let counters = AccurateEcn { e0b: Some(1), ..AccurateEcn::default() };
+    assert!(!options.accurate_ecn(&counters));
+    assert_eq!(options.padded().len(), 40);
 }

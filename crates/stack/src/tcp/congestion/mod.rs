@@ -49,6 +49,11 @@ impl Algorithm {
     pub const ALL: [Algorithm; 4] =
         [Algorithm::Cubic, Algorithm::NewReno, Algorithm::Bbr, Algorithm::Dctcp];
 
+    /// It is made for ECN that tells every mark: a connection that uses it asks for that.
+    pub(crate) fn needs_ecn(self) -> bool {
+        self == Algorithm::Dctcp
+    }
+
     /// The name.
     pub fn name(self) -> &'static str {
         match self {
@@ -187,8 +192,6 @@ pub(crate) struct AckSample {
     pub(crate) rate: RateSample,
     /// Delivered bytes whose packets were marked Congestion Experienced.
     pub(crate) ce_bytes: u32,
-    /// The segment had the ECE bit (RFC 3168).
-    pub(crate) ece: bool,
 }
 
 /// A segment that was marked lost, for algorithms that look at each.
@@ -220,7 +223,7 @@ pub(crate) struct Congestion {
 
 /// The algorithm's own state; needed only while data is in flight, or where something was learned.
 #[derive(Clone, Copy, Debug)]
-#[expect(clippy::large_enum_variant, reason = "it is part of a pooled record")]
+#[allow(clippy::large_enum_variant, reason = "it is part of a pooled record")]
 pub(crate) enum Private {
     Cubic(Cubic),
     Reno(NewReno),
@@ -281,12 +284,6 @@ impl Private {
     #[inline]
     pub(crate) fn owns_window(&self) -> bool {
         matches!(self, Private::Bbr(_))
-    }
-
-    /// It is made for ECN that tells every mark: a connection that uses it offers ECN.
-    #[inline]
-    pub(crate) fn needs_ecn(&self) -> bool {
-        matches!(self, Private::Dctcp(_))
     }
 
     /// Bytes a second at which to send; `None`: [`Congestion::pacing_rate`] serves.

@@ -369,7 +369,6 @@ impl Model {
                 lost_total: flow.lost as u32,
             },
             ce_bytes: if packet.marked { MSS } else { 0 },
-            ece: packet.marked,
         };
         flow.congestion.on_ack(&mut flow.private, &sample);
         if flow.private.holds_back() {
