@@ -85,11 +85,6 @@ impl Delivery {
         self.limited_until = Some(self.delivered.wrapping_add(in_flight.max(1)));
     }
 
-    /// Whether the application limits the rate now.
-    pub(crate) fn is_app_limited(&self) -> bool {
-        self.limited_until.is_some()
-    }
-
     /// The sample that an acknowledgement makes, once all it covers was told. `min_rtt_us`: an
     /// interval shorter than that comes from acknowledgements that were held back and let go at
     /// once.

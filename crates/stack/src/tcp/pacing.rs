@@ -27,13 +27,6 @@ pub(crate) struct Pacing {
     pub(crate) most: u64,
 }
 
-impl Pacing {
-    /// The connection is idle: what was planned is over.
-    pub(crate) fn reset(&mut self) {
-        *self = Pacing { most: self.most, ..Pacing::default() };
-    }
-}
-
 impl Stack {
     /// Bytes a second at which to send; `None`: as the window allows.
     #[inline]

@@ -127,12 +127,6 @@ impl Rtt {
     pub(crate) fn back_off(&mut self) {
         self.backoff = (self.backoff + 1).min(16);
     }
-
-    /// How often the timeout is doubled.
-    pub(crate) fn doublings(&self) -> u8 {
-        self.backoff
-    }
-
     /// What the doubling was for is over, and it was not the path.
     pub(crate) fn forget_back_off(&mut self) {
         self.backoff = 0;

@@ -130,10 +130,6 @@ impl Scoreboard {
         self.records.back()
     }
 
-    pub(crate) fn iter(&self) -> impl Iterator<Item = &Sent> {
-        self.records.iter()
-    }
-
     /// Adds a first transmission, behind all others.
     #[inline]
     pub(crate) fn push(&mut self, sent: Sent) {
