@@ -419,7 +419,7 @@ def test_a_channel_that_is_forgotten_closes_itself(wire_name: str) -> None:
 
 
 def test_options_have_the_names_and_values_of_setsockopt(pair: Any) -> None:
-    client, server = pair.connect()
+    client, _server = pair.connect()
     for name, value in [
         ("TCP_NODELAY", 0),
         ("TCP_KEEPIDLE", 10),

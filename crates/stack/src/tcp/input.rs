@@ -397,6 +397,13 @@ impl Stack {
         if end.le(connection.rcv_nxt) && sequence_len > 0 {
             self.counters.drop_tcp_duplicate += 1;
             self.counters.duplicates += 1;
+            let state = self.connections[index].state;
+            if segment.len == 0 && !matches!(state, State::TimeWait) {
+                // A FIN without data below the window repeats none that the connection waits for
+                // an answer to, or a repeated one is answered soon enough.
+                self.answer_outside_window(index, segment);
+                return self.drop_chain(frame);
+            }
             self.report_duplicate(index, segment.seq, end);
             self.enter_quick_ack(index);
             if self.connections[index].state == State::TimeWait {

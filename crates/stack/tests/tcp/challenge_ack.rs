@@ -153,3 +153,17 @@ fn a_reset_from_the_end_of_what_waits_is_believed() {
     assert_eq!(peer.stack.failure(id).unwrap(), Some(Failure::Reset));
     peer.take();
 }
+
+#[test]
+fn fins_below_the_window_are_answered_so_many_a_second() {
+    let mut peer = Peer::new();
+    let id = peer.accepted();
+    peer.send(ACK, 1, 1, &pattern(0, 1000));
+    peer.advance_ms(600);
+    peer.take();
+    for seq in 0..100 {
+        peer.send(ACK | FIN, seq, 1, &[]);
+    }
+    assert_eq!(peer.take().len(), 1, "one answer for all of them");
+    assert_eq!(peer.state(id), State::Established);
+}
