@@ -7,7 +7,9 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Instant as Clock;
 
-use millrace_frames::{Arena, ArenaConfig, BURST, Hugepages, Instant, Owners, RxBatch, TxBatch};
+use millrace_frames::{
+    Arena, ArenaConfig, BURST, Duration, Hugepages, Instant, Owners, RxBatch, TxBatch,
+};
 use millrace_stack::{Config, InterfaceAddress, Stack, SynCookies};
 use millrace_wire::mac::Mac;
 use millrace_wire::seq::Seq;
