@@ -96,7 +96,7 @@ _IPV6 = Family(
     options=("--mtu=1520",),
     definitions=(
         ("TFO_COOKIE", "c1d1e9742a47a9bc"),
-        ("CODE", "host_unreachable"),
+        ("CODE", "address_unreachable"),
         ("CMSG_LEVEL_IP", "SOL_IPV6"),
         ("CMSG_TYPE_RECVERR", "IPV6_RECVERR"),
     ),
@@ -154,12 +154,25 @@ def script_option(text: str, name: str) -> str | None:
     return matches[-1] if matches else None
 
 
+def script_address(text: str, name: str, family: Family) -> str | None:
+    """An address that the script gives, if it is one of the family's."""
+    address = script_option(text, name)
+    if address is None or (":" in address) != (":" in family.local):
+        return None
+    return address
+
+
 def applies(path: Path, text: str, family: Family) -> bool:
-    """Whether the script is meant for the family: it may say so, or its name may, as packetdrill's
-    own runner has it."""
+    """Whether the script is meant for the family: it may say so, or give addresses of one, or its
+    name may tell, as packetdrill's own runner has it."""
     version = script_option(text, "ip_version")
     if version is not None:
         return version == family.name
+    if any(
+        script_option(text, name) and script_address(text, name, family) is None
+        for name in ("local_ip", "remote_ip")
+    ):
+        return False
     if path.stem.endswith("v6"):
         return family.name == "ipv6"
     if path.stem.endswith("v4"):
@@ -206,9 +219,9 @@ def packetdrill_command(
     packetdrill: Path, plugin: Path, script: Path, text: str, family: Family, extra: Sequence[str]
 ) -> list[str]:
     local = [family.local]
-    if (own := script_option(text, "local_ip")) is not None and own not in local:
+    if (own := script_address(text, "local_ip", family)) is not None and own not in local:
         local.append(own)
-    remote = script_option(text, "remote_ip") or family.remote
+    remote = script_address(text, "remote_ip", family) or family.remote
     options = [
         f"--ip_version={family.name}",
         f"--local_ip={family.local}",
@@ -220,7 +233,7 @@ def packetdrill_command(
     flags += [f"remote={remote}", f"mtu={family.mtu}", *extra]
     return [
         str(packetdrill),
-        # What the command line says would override what the script says.
+        # What the command line says overrides what the script says.
         *(option for option in options if script_option(text, option[2:].split("=")[0]) is None),
         *(f"-D{name}={value}" for name, value in family.definitions),
         f"--so_filename={plugin}",
@@ -232,8 +245,8 @@ def packetdrill_command(
 def sandbox_script(family: Family, text: str) -> str:
     """Shell commands that make the place in which packetdrill runs. $1 is a folder with the
     settings; the command to run follows."""
-    remotes = {family.remote, script_option(text, "remote_ip") or family.remote}
-    locals_ = {family.local, script_option(text, "local_ip") or family.local}
+    remotes = {family.remote, script_address(text, "remote_ip", family) or family.remote}
+    locals_ = {family.local, script_address(text, "local_ip", family) or family.local}
     version = "-6" if family.name == "ipv6" else "-4"
     nodad = " nodad" if family.name == "ipv6" else ""
     lines = [
@@ -244,16 +257,8 @@ def sandbox_script(family: Family, text: str) -> str:
         "shift",
         "ip tuntap add dev tun0 mode tun",
         f"ip link set dev tun0 mtu {family.mtu} up",
-        *(
-            f"ip addr add {local}/{family.prefix} dev tun0{nodad}"
-            for local in sorted(locals_)
-            if (":" in local) == (family.name == "ipv6")
-        ),
-        *(
-            f"ip {version} route add {remote} dev tun0"
-            for remote in sorted(remotes)
-            if (":" in remote) == (family.name == "ipv6")
-        ),
+        *(f"ip addr add {local}/{family.prefix} dev tun0{nodad}" for local in sorted(locals_)),
+        *(f"ip {version} route add {remote} dev tun0" for remote in sorted(remotes)),
         "trap - EXIT; set +e",
         # Scripts that change settings may leave a file that would have restored them.
         '"$@" & pid=$!; wait $pid; status=$?',

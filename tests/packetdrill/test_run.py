@@ -127,6 +127,8 @@ def test_every_feature_has_a_reason(run: types.ModuleType) -> None:
         ("a-v4.pkt", "", ["ipv4", "ipv4-mapped-ipv6"]),
         ("a-v6.pkt", "", ["ipv6"]),
         ("a.pkt", "--ip_version=ipv6\n", ["ipv6"]),
+        ("a.pkt", "--local_ip=192.168.0.7\n", ["ipv4", "ipv4-mapped-ipv6"]),
+        ("a.pkt", "--remote_ip=2001:db8::7\n", ["ipv6"]),
         ("a.pkt", "// --ip_version=ipv6\n", ["ipv4", "ipv6", "ipv4-mapped-ipv6"]),
     ],
 )

@@ -5,7 +5,7 @@ use core::time::Duration;
 use std::io;
 use std::path::Path;
 
-use millrace_stack::Config;
+use millrace_stack::{Config, Ecn};
 
 use crate::fast_open::bits;
 
@@ -25,6 +25,7 @@ pub(crate) struct Sysctl {
     retries2: Option<u64>,
     fin_timeout: Option<u64>,
     min_tso_segs: Option<u64>,
+    ecn: Option<u64>,
     slow_start_after_idle: Option<u64>,
     fastopen: Option<u64>,
     fastopen_key: Option<String>,
@@ -79,6 +80,7 @@ impl Sysctl {
             retries2: number("tcp_retries2")?,
             fin_timeout: number("tcp_fin_timeout")?,
             min_tso_segs: number("tcp_min_tso_segs")?,
+            ecn: number("tcp_ecn")?,
             slow_start_after_idle: number("tcp_slow_start_after_idle")?,
             fastopen: number("tcp_fastopen")?,
             fastopen_key: text("tcp_fastopen_key")?,
@@ -128,6 +130,13 @@ impl Sysctl {
         config.syn_retries = small(self.syn_retries, config.syn_retries);
         config.syn_ack_retries = small(self.synack_retries, config.syn_ack_retries);
         config.retries = small(self.retries2, config.retries);
+        config.ecn = match self.ecn {
+            None => config.ecn,
+            Some(0) => Ecn::Off,
+            Some(1) => Ecn::On,
+            Some(3) => Ecn::Accurate,
+            Some(_) => Ecn::Passive,
+        };
         config.fast_open.client_without_cookie = self.fast_open(bits::CLIENT_WITHOUT_COOKIE);
         config.fast_open.server_without_cookie = self.fast_open(bits::SERVER_WITHOUT_COOKIE);
         if let Some(text) = &self.fastopen_key {

@@ -122,6 +122,10 @@ impl World {
             neighbour_reachable: Duration::from_secs(1_000_000),
             ..Config::default()
         };
+        // Addresses are given and nobody else has them; there are no routers to listen to.
+        config.ipv6.dad_transmits = 0;
+        config.ipv6.link_local = false;
+        config.ipv6.slaac = false;
         let mut addresses = self.flags.local.clone();
         addresses.extend(self.route.source);
         addresses.extend(local.filter(|address| !address.is_unspecified()));
@@ -160,6 +164,7 @@ impl World {
             let mut config = stack.config().clone();
             self.sysctl.configure(&mut config);
             stack.set_tcp_features(config.tcp);
+            stack.set_ecn(config.ecn);
         }
         Ok(())
     }

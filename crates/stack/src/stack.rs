@@ -222,6 +222,11 @@ impl Stack {
         self.config.tcp = features;
     }
 
+    /// Whether ECN is asked for and granted, for connections that open from now on.
+    pub fn set_ecn(&mut self, ecn: crate::Ecn) {
+        self.config.ecn = ecn;
+    }
+
     /// The counters.
     pub fn counters(&self) -> &Counters {
         &self.counters
