@@ -145,6 +145,19 @@ pub enum AcceptOverflow {
     Reset,
 }
 
+/// Whether segment sizes are searched for that a path takes (RFC 4821), Linux's
+/// `tcp_mtu_probing`. Reports of routers (RFC 1191, RFC 8201) are taken in any case.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum MtuProbing {
+    /// Never.
+    Off,
+    /// When full segments time out again and again.
+    #[default]
+    BlackHole,
+    /// From the beginning of each connection.
+    Always,
+}
+
 /// What a stack is given when it is made. Nothing here changes afterwards.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -255,6 +268,12 @@ pub struct Config {
     /// Time in FIN-WAIT-2 without an application.
     pub fin_wait_2: Duration,
 
+    /// Whether segment sizes are searched for that a path takes.
+    pub mtu_probing: MtuProbing,
+    /// Payload of a segment that the search begins with (RFC 4821 §7.2).
+    pub base_mss: u16,
+    /// Most destinations whose path MTU is remembered.
+    pub path_mtus: u16,
     /// Whether idle connections are probed (`SO_KEEPALIVE`; RFC 1122 §4.2.3.6: off unless asked).
     pub keepalive: bool,
     /// Idle time before the first keepalive probe.
@@ -343,6 +362,9 @@ impl Default for Config {
             delayed_ack: Duration::from_millis(40),
             time_wait: Duration::from_secs(60),
             fin_wait_2: Duration::from_secs(60),
+            mtu_probing: MtuProbing::BlackHole,
+            base_mss: 1024,
+            path_mtus: 1024,
             keepalive: false,
             keepalive_idle: Duration::from_secs(7200),
             keepalive_interval: Duration::from_secs(75),

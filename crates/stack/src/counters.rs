@@ -63,6 +63,16 @@ counters! {
     window_probes,
     /// Receive buffers that grew with what their connection moves.
     receive_buffers_grown,
+    /// Path MTUs that a router's report made smaller.
+    path_mtu_reductions,
+    /// Reports of a path MTU that is not below what is in use.
+    path_mtu_ignored,
+    /// Connections that made their segments smaller because full ones vanished (RFC 4821).
+    path_mtu_black_holes,
+    /// Larger segments sent to see whether the path takes them.
+    path_mtu_probes,
+    /// Those that did arrive.
+    path_mtu_increases,
     /// Keepalive probes sent.
     keepalive_probes,
     /// Acknowledgements that the delay timer sent.

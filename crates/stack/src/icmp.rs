@@ -30,10 +30,17 @@ impl Stack {
             // RFC 1122 §3.2.2.6 lets a host be silent to broadcast requests; that keeps it from
             // helping to flood a third party.
             Kind::EchoRequest { .. } if !ip.many => self.echo_reply(frame, ip),
-            // Path MTU discovery is not there yet, and no reason to give up a connection.
-            Kind::Unreachable { code: icmpv4::unreachable::FRAGMENTATION_NEEDED, .. } => {
-                self.counters.drop_icmp_ignored += 1;
-            }
+            Kind::Unreachable {
+                code: icmpv4::unreachable::FRAGMENTATION_NEEDED,
+                next_hop_mtu,
+                quote,
+            } => match (quoted_tcp(quote), ipv4::Packet::parse_cut(quote)) {
+                (Some((addresses, quoted)), Ok(packet)) => {
+                    let total_len = packet.total_len();
+                    self.fragmentation_needed(addresses, quoted, total_len, next_hop_mtu);
+                }
+                _ => self.counters.drop_icmp_unrelated += 1,
+            },
             Kind::Unreachable { code, quote, .. } => {
                 if let Some((source, destination, ports)) = quoted_udp(quote) {
                     let port = code == icmpv4::unreachable::PORT;

@@ -17,6 +17,7 @@ impl Stack {
         self.check_entries();
         self.check_lists();
         self.check_transfers();
+        assert!(self.path_mtus.len() <= usize::from(self.config.path_mtus), "path MTUs");
         self.check_listeners();
         self.check_addresses();
         self.reassembly.check(&self.arena);

@@ -29,6 +29,7 @@ mod ip6;
 mod mld;
 mod multicast;
 mod neighbour;
+mod path_mtu;
 mod rate;
 mod reassembly;
 mod route;
@@ -41,7 +42,7 @@ mod wheel;
 
 pub use address::{AddressInfo, AddressOrigin, AddressState};
 pub use config::{
-    AcceptOverflow, Config, FastOpenConfig, InterfaceAddress, SynCookies, TcpFeatures,
+    AcceptOverflow, Config, FastOpenConfig, InterfaceAddress, MtuProbing, SynCookies, TcpFeatures,
     TimeWaitReuse,
 };
 pub use counters::Counters;

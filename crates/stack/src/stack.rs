@@ -12,6 +12,7 @@ use crate::group::Listening;
 use crate::hash::Keys;
 use crate::ip6;
 use crate::neighbour::{Action, NeighbourRef, Neighbours};
+use crate::path_mtu::PathMtus;
 use crate::rate::RateLimit;
 use crate::reassembly::Reassembly;
 use crate::table::FlowTable;
@@ -99,6 +100,7 @@ pub struct Stack {
     pub(crate) rtt_bounds: Bounds,
     pub(crate) delayed_ack_ticks: u32,
     pub(crate) default_settings: Settings,
+    pub(crate) path_mtus: PathMtus,
 
     pub(crate) reassembly: Reassembly,
     pub(crate) dhcp: Option<Box<Dhcp>>,
@@ -190,6 +192,7 @@ impl Stack {
                 max: config.max_rto.as_micros().min(u128::from(u32::MAX)) as u32,
             },
             default_settings: Settings::new(&config),
+            path_mtus: PathMtus::new(config.path_mtus),
             delayed_ack_ticks: crate::tcp::timers::ticks(config.delayed_ack),
             dhcp: config
                 .dhcp

@@ -199,12 +199,6 @@ impl Stack {
         icmpv6::fill_checksum(&mut self.control_room(frame)[L4_V6..L4_V6 + len], pseudo);
         self.control_packet(frame, L4_V6 + len, hop);
     }
-
-    /// A router has told the largest packet that gets through to a destination, about a segment
-    /// that is in flight.
-    pub(crate) fn path_mtu_reported(&mut self, _destination: Word, _mtu: u32) {
-        // Path MTU discovery is not there yet, and no reason to give up a connection.
-    }
 }
 
 /// Makes a request the reply to it; `asked` is where the request went, `source` where the reply

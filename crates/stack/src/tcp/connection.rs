@@ -168,6 +168,8 @@ bits! {
         MORE = 1 << 29;
         /// The expiry deadline is the keepalive's ([`super::keepalive`]).
         KEEPALIVE = 1 << 30;
+        /// Segments are smaller than what was agreed on ([`super::plpmtud`]).
+        SMALL_SEGMENTS = 1 << 31;
     }
 }
 

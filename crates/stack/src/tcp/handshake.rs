@@ -127,6 +127,7 @@ impl Stack {
 
     /// Our SYN was acknowledged.
     pub(crate) fn established(&mut self, index: usize) {
+        self.clamp_to_path(index);
         let bounds = self.rtt_bounds;
         let initial = self.config.initial_window;
         let now_us = self.now_us;

@@ -248,7 +248,7 @@ impl Stack {
             last_data_sent: self.now_us.wrapping_sub(connection.last_sent) / 1000,
             last_data_recv: self.millis_since(connection.traffic.last_data_recv),
             last_ack_recv: self.millis_since(connection.traffic.last_recv),
-            pmtu: u32::from(self.config.mtu),
+            pmtu: self.path_mtu(connection.remote).into(),
             rcv_ssthresh: self.receive_limit(index),
             rcv_rtt: self.transfer(index).map_or(0, |transfer| transfer.right_sizing.rtt_us),
             rcv_space: self.transfer(index).map_or(0, |transfer| transfer.right_sizing.space),

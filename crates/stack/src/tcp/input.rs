@@ -521,6 +521,9 @@ impl Stack {
             connection.flags.clear(Flags::PERSIST.with(Flags::REXMIT_ARMED));
         }
         self.tell_room(index);
+        if self.connections[index].flags.has(Flags::SMALL_SEGMENTS) {
+            self.probe_may_have_arrived(index);
+        }
         if timed_out {
             self.silence_ended(index);
         }

@@ -35,6 +35,7 @@ pub(crate) mod orphan;
 pub(crate) mod out_of_order;
 pub(crate) mod output;
 pub(crate) mod pacing;
+pub(crate) mod plpmtud;
 pub(crate) mod prediction;
 pub(crate) mod prr;
 pub(crate) mod push;

@@ -27,16 +27,16 @@ const MOST_FRAMES: u16 = 46;
 pub(crate) const ROUNDING: u32 = 16;
 
 /// A segment to be written.
-struct Outgoing<'a> {
-    head: Frame,
-    frames: u16,
+pub(crate) struct Outgoing<'a> {
+    pub(crate) head: Frame,
+    pub(crate) frames: u16,
     /// Payload bytes, over all frames.
-    len: u32,
+    pub(crate) len: u32,
     /// Their sum.
-    sum: u16,
-    seq: Seq,
-    bits: Bits,
-    options: &'a [u8],
+    pub(crate) sum: u16,
+    pub(crate) seq: Seq,
+    pub(crate) bits: Bits,
+    pub(crate) options: &'a [u8],
 }
 
 /// What a transmission of payload may be besides the payload.
@@ -331,6 +331,15 @@ impl Stack {
                 self.validate_window(index, false);
                 return Stop::Done;
             }
+            if self.connections[index].flags.has(Flags::SMALL_SEGMENTS) {
+                let next = self.connections[index].snd_nxt;
+                if !self.search_segment_size(index, usable, out) {
+                    return Stop::Again;
+                }
+                if next != self.connections[index].snd_nxt {
+                    continue;
+                }
+            }
             let usable = if self.config.tx_gso > 0 && usable > mss {
                 usable.min(self.burst(index))
             } else {
@@ -540,7 +549,7 @@ impl Stack {
 
     /// `snd_nxt` goes to `next`, and the retransmission timer runs.
     #[inline]
-    fn advance_past(&mut self, index: usize, next: Seq) {
+    pub(crate) fn advance_past(&mut self, index: usize, next: Seq) {
         let now_us = self.now_us;
         let connection = &mut self.connections[index];
         let len = (next - connection.snd_nxt) as u32;
@@ -582,7 +591,7 @@ impl Stack {
 
     /// Writes the headers before the payload and hands the packet on.
     #[inline]
-    fn emit(&mut self, index: usize, segment: &Outgoing<'_>, out: &mut TxBatch) {
+    pub(crate) fn emit(&mut self, index: usize, segment: &Outgoing<'_>, out: &mut TxBatch) {
         let buffer = self.receive_limit(index);
         let connection = &mut self.connections[index];
         let next_hop = match self.neighbours.resolve(connection.neighbour, self.now) {

@@ -475,6 +475,10 @@ impl Stack {
     }
 
     fn enter_recovery(&mut self, index: usize) {
+        let small = self.connections[index].flags.has(Flags::SMALL_SEGMENTS);
+        if small && self.only_the_probe_was_lost(index) {
+            return;
+        }
         let now_us = self.now_us;
         let in_flight = self.in_flight(index);
         let proportional = self.config.tcp.prr;

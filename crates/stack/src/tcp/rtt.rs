@@ -127,6 +127,7 @@ impl Rtt {
     pub(crate) fn back_off(&mut self) {
         self.backoff = (self.backoff + 1).min(16);
     }
+
     /// What the doubling was for is over, and it was not the path.
     pub(crate) fn forget_back_off(&mut self) {
         self.backoff = 0;

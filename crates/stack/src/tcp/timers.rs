@@ -225,6 +225,7 @@ impl Stack {
                     // The peer took its window back: what is in flight may be refused for that.
                     connection.flags.set(Flags::PERSIST.with(Flags::PROBE));
                 }
+                self.suspect_black_hole(index);
                 self.enter_loss(index);
             }
         }

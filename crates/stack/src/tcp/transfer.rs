@@ -16,6 +16,7 @@ use super::fast_open::client::Attempt;
 use super::keepalive::Probes;
 use super::out_of_order::Blocks;
 use super::pacing::Pacing;
+use super::plpmtud::SegmentSize;
 use super::prr::Prr;
 use super::rack::Rack;
 use super::recovery::Recovery;
@@ -54,6 +55,8 @@ pub(crate) struct Transfer {
     pub(crate) congestion: Private,
     /// End of the last segment with PSH.
     pub(crate) pushed: Seq,
+    /// What size of segments the path takes.
+    pub(crate) segment_size: SegmentSize,
     /// How the receive buffer is tuned.
     pub(crate) right_sizing: RightSizing,
     /// What holds the sender back.
@@ -112,6 +115,7 @@ impl Transfer {
             && self.pacing.most == 0
             && self.congestion.is_plain()
             && self.right_sizing.buffer == 0
+            && self.segment_size.agreed == 0
             && self.settings.is_none()
             && self.keepalive == Probes::default()
             && self.silence == Silence::default()

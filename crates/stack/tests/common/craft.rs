@@ -176,6 +176,19 @@ pub fn unreachable(source: Ipv4Addr, code: u8, quote: &[u8]) -> Vec<u8> {
     packet
 }
 
+/// A router tells that a packet needs fragmenting to fit `mtu` bytes.
+pub fn fragmentation_needed(source: Ipv4Addr, mtu: u16, quote: &[u8]) -> Vec<u8> {
+    let len = icmpv4::HEADER_LEN + quote.len();
+    let mut packet = ip_packet(source, STACK_IP, protocol::ICMP, len);
+    icmpv4::emit_unreachable(
+        &mut packet[L4..],
+        icmpv4::unreachable::FRAGMENTATION_NEEDED,
+        mtu,
+        quote,
+    );
+    packet
+}
+
 pub fn arp_packet(
     operation: Operation,
     sender: (Mac, Ipv4Addr),

@@ -25,6 +25,8 @@ mod notsent_lowat;
 mod orphan;
 mod out_of_order;
 mod pacing;
+mod path_mtu;
+mod plpmtud;
 mod ports;
 mod push;
 mod quickack;

@@ -1,0 +1,129 @@
+//! The largest packet that a path takes, as routers tell it (RFC 1191, RFC 8201): a bounded cache by
+//! destination, whose entries are forgotten after a while, since paths change.
+//!
+//! A report is believed only if it quotes a segment in flight (RFC 5927 §7), and never below what
+//! every path must take, so that nobody can make a stack send dust.
+
+use std::collections::BTreeMap;
+
+use core::net::Ipv4Addr;
+use core::time::Duration;
+
+use millrace_frames::Instant;
+use millrace_wire::tcp::Quoted;
+
+use crate::Stack;
+use crate::address::{Word, is_v4, word_v4};
+
+/// How long a report is believed (RFC 1191 §6.3, RFC 8201 §5.3).
+pub(crate) const LIFETIME: Duration = Duration::from_secs(600);
+
+/// No packet is made smaller than this for a report: Linux's `min_pmtu`, and IPv6's least MTU
+/// (RFC 8200 §5). What a path takes less is found by packetization-layer discovery.
+const LEAST_V4: u16 = 552;
+const LEAST_V6: u16 = 1280;
+
+/// Sizes to try where a router tells none (RFC 1191 §7.1).
+const PLATEAUS: [u16; 9] = [32_000, 17_914, 8166, 4352, 2002, 1492, 1006, 576, 552];
+
+#[derive(Debug)]
+pub(crate) struct PathMtus {
+    /// Destination: the MTU, and until when it is believed.
+    entries: BTreeMap<Word, (u16, Instant)>,
+    most: usize,
+}
+
+impl PathMtus {
+    pub(crate) fn new(most: u16) -> Self {
+        PathMtus { entries: BTreeMap::new(), most: most.into() }
+    }
+
+    fn get(&self, destination: Word, now: Instant) -> Option<u16> {
+        self.entries.get(&destination).filter(|&&(_, until)| now < until).map(|&(mtu, _)| mtu)
+    }
+
+    /// Remembers a report. The entry that is forgotten soonest makes way when there are too many.
+    fn learn(&mut self, destination: Word, mtu: u16, now: Instant) {
+        if self.most == 0 {
+            return;
+        }
+        if self.entries.len() >= self.most && !self.entries.contains_key(&destination) {
+            let oldest = self.entries.iter().min_by_key(|(_, (_, until))| *until);
+            if let Some(&oldest) = oldest.map(|(destination, _)| destination) {
+                self.entries.remove(&oldest);
+            }
+        }
+        self.entries.insert(destination, (mtu, now + LIFETIME));
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.entries.len()
+    }
+}
+
+impl Stack {
+    /// The largest packet to send to a destination, bytes with its IP header.
+    pub(crate) fn path_mtu(&self, destination: Word) -> u16 {
+        let own = if is_v4(destination) { self.config.mtu } else { self.ip6.mtu };
+        self.path_mtus.get(destination, self.now).map_or(own, |mtu| mtu.min(own))
+    }
+
+    /// A router has told the largest packet that gets through to a destination, about a segment
+    /// that is in flight.
+    pub(crate) fn path_mtu_reported(&mut self, destination: Word, mtu: u32) {
+        let least = if is_v4(destination) { LEAST_V4 } else { LEAST_V6 };
+        let mtu = u16::try_from(mtu).unwrap_or(u16::MAX).max(least);
+        if mtu >= self.path_mtu(destination) {
+            self.counters.path_mtu_ignored += 1;
+            return;
+        }
+        self.counters.path_mtu_reductions += 1;
+        self.path_mtus.learn(destination, mtu, self.now);
+        for index in 0..self.connections.len() {
+            if self.connections[index].remote == destination {
+                self.path_mtu_lowered(index, mtu);
+            }
+        }
+    }
+
+    /// A router could not forward a packet of `total_len` bytes without fragmenting it, and tells
+    /// the next hop's MTU, or 0 if it is older than RFC 1191.
+    pub(crate) fn fragmentation_needed(
+        &mut self,
+        (source, destination): (Ipv4Addr, Ipv4Addr),
+        quoted: Quoted,
+        total_len: usize,
+        next_hop_mtu: u16,
+    ) {
+        let (source, destination) = (word_v4(source), word_v4(destination));
+        if self.quoted_connection(source, destination, quoted).is_none() {
+            self.counters.drop_icmp_unrelated += 1;
+            return;
+        }
+        self.counters.icmp_errors_taken += 1;
+        let mtu = match next_hop_mtu {
+            0 => PLATEAUS.into_iter().find(|&size| usize::from(size) < total_len).unwrap_or(552),
+            mtu => mtu,
+        };
+        self.path_mtu_reported(destination, mtu.into());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_cache_is_bounded_and_forgets() {
+        let mut cache = PathMtus::new(3);
+        let start = Instant::from_millis(1000);
+        for number in 0..5u64 {
+            let now = start + Duration::from_secs(number);
+            cache.learn(number.into(), 1000, now);
+            assert!(cache.len() <= 3);
+        }
+        assert_eq!(cache.get(0, start), None, "the oldest made way");
+        assert_eq!(cache.get(4, start), Some(1000));
+        assert_eq!(cache.get(4, start + Duration::from_secs(605)), None, "it is forgotten");
+    }
+}

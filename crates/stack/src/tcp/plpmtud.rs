@@ -1,0 +1,266 @@
+//! The segment size where the path does not take the interface's MTU: what routers tell, and
+//! packetization-layer path MTU discovery (RFC 4821, RFC 8899) where they tell nothing.
+//!
+//! Full segments that time out again and again, while nothing is known to be wrong with the path,
+//! are taken for a black hole: the size falls to the base, and further with each later timeout.
+//! From there single larger segments search upwards. One that is lost was too large, and says
+//! nothing about congestion.
+
+use millrace_frames::{Frame, Owners, TxBatch};
+use millrace_wire::checksum;
+use millrace_wire::seq::Seq;
+use millrace_wire::tcp::{Flags as Bits, OptionWriter};
+
+use super::congestion::CaState;
+use super::connection::{Flags, State};
+use super::frto::Frto;
+use super::output::Outgoing;
+use super::settings::LEAST_MSS;
+use crate::address::is_v4;
+use crate::config::MtuProbing;
+use crate::path_mtu::LIFETIME;
+use crate::stack::Stack;
+
+/// Timeouts in a row that make a black hole of full segments that are lost (Linux's
+/// `tcp_retries1`).
+const BLACK_HOLE: u8 = 3;
+/// The search ends when what is left to gain is less.
+const CLOSE_ENOUGH: u16 = 8;
+/// Segments that the congestion window holds at least for a probe to be sent, and that must follow
+/// it so that its loss is found without a timeout.
+const LEAST_WINDOW: u32 = 11;
+const FOLLOWERS: u32 = 4;
+
+/// What is known of the path's segment size. All sizes are payload bytes.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct SegmentSize {
+    /// What was agreed on with the peer, and what is searched for; 0: that is in use.
+    pub(crate) agreed: u16,
+    /// The largest that may still work.
+    highest: u16,
+    /// A probe is under way.
+    probe: Option<(Seq, Seq)>,
+    /// When the search goes on, seconds.
+    next_s: u32,
+}
+
+impl Stack {
+    /// The path's MTU became known, or less than it was.
+    pub(crate) fn path_mtu_lowered(&mut self, index: usize, mtu: u16) {
+        let connection = &self.connections[index];
+        if matches!(connection.state, State::Closed | State::TimeWait) {
+            return;
+        }
+        let headers = if is_v4(connection.remote) { 40 } else { 60 };
+        let mss = (mtu - headers - connection.features.options_len()).max(LEAST_MSS);
+        if mss >= connection.mss {
+            return;
+        }
+        let later = self.now_s + LIFETIME.as_secs() as u32;
+        self.lower_segment_size(index, mss, mss, later);
+        self.resend_too_large(index);
+    }
+
+    /// A new connection's path may be known already.
+    pub(crate) fn clamp_to_path(&mut self, index: usize) {
+        let mtu = self.path_mtu(self.connections[index].remote);
+        self.path_mtu_lowered(index, mtu);
+        if self.config.mtu_probing == MtuProbing::Always {
+            let (agreed, base) = (self.connections[index].mss, self.config.base_mss);
+            if base < agreed {
+                self.lower_segment_size(index, base, agreed, self.now_s);
+            }
+        }
+    }
+
+    fn lower_segment_size(&mut self, index: usize, mss: u16, highest: u16, next_s: u32) {
+        let before = core::mem::replace(&mut self.connections[index].mss, mss);
+        self.connections[index].flags.set(Flags::SMALL_SEGMENTS);
+        let size = &mut self.transfer_mut(index).segment_size;
+        if size.agreed == 0 {
+            size.agreed = before;
+        }
+        *size = SegmentSize { highest, probe: None, next_s, ..*size };
+    }
+
+    /// What is in flight and larger than a segment was lost on the way, and not to congestion.
+    fn resend_too_large(&mut self, index: usize) {
+        let connection = &self.connections[index];
+        let mss = u32::from(connection.mss);
+        let Some(transfer) = self.transfers.get_mut(connection.transfer) else { return };
+        let mut lost = 0;
+        for at in 0..transfer.sent.len() {
+            let too_large = transfer.sent.get(at).is_some_and(|piece| {
+                piece.len() > mss && !piece.mark.has(super::scoreboard::Mark::SACKED)
+            });
+            if too_large {
+                lost += transfer.sent.mark_lost(at);
+            }
+        }
+        if lost == 0 {
+            return;
+        }
+        transfer.recovery.state = CaState::Loss;
+        transfer.recovery.high = connection.snd_nxt;
+        transfer.recovery.frto = Frto::Off;
+        transfer.recovery.force = true;
+        transfer.undo.end();
+        self.push_out(index);
+    }
+
+    /// The retransmission timer ran out, `retries` times in a row now.
+    pub(crate) fn suspect_black_hole(&mut self, index: usize) {
+        self.fail_probe(index);
+        let connection = &self.connections[index];
+        if connection.retries < BLACK_HOLE || self.config.mtu_probing == MtuProbing::Off {
+            return;
+        }
+        let mss = connection.mss;
+        let full = self
+            .transfer(index)
+            .and_then(|transfer| transfer.sent.first())
+            .is_some_and(|first| first.len() >= mss.into());
+        let base = self.config.base_mss;
+        let smaller = if mss > base { base } else { (mss / 2).max(LEAST_MSS) };
+        if full && smaller < mss {
+            self.counters.path_mtu_black_holes += 1;
+            let pause = self.now_s + 1;
+            self.lower_segment_size(index, smaller, mss - 1, pause);
+        }
+    }
+
+    /// Before new data leaves on a connection with small segments: sends a larger one as a probe
+    /// where that is due. Returns false if no frame was free.
+    pub(crate) fn search_segment_size(
+        &mut self,
+        index: usize,
+        usable: u32,
+        out: &mut TxBatch,
+    ) -> bool {
+        let now_s = self.now_s;
+        let connection = &self.connections[index];
+        let (mss, window) = (connection.mss, connection.congestion.window);
+        let unsent = connection.unsent();
+        let probing = self.config.mtu_probing != MtuProbing::Off;
+        let Some(transfer) = self.transfers.get_mut(connection.transfer) else { return true };
+        let open = transfer.recovery.state == CaState::Open && transfer.sent.sacked == 0;
+        let size = &mut transfer.segment_size;
+        if size.agreed <= mss {
+            size.agreed = 0;
+            self.connections[index].flags.clear(Flags::SMALL_SEGMENTS);
+            return true;
+        }
+        if size.probe.is_some() || (now_s.wrapping_sub(size.next_s) as i32) < 0 {
+            return true;
+        }
+        if size.highest.saturating_sub(mss) < CLOSE_ENOUGH {
+            // All of it again after a while: the path may have changed.
+            size.highest = size.agreed;
+            size.next_s = now_s + LIFETIME.as_secs() as u32;
+            if !probing {
+                // Without a search, by trying it.
+                self.connections[index].mss = size.agreed;
+            }
+            return true;
+        }
+        if !probing || !open {
+            return true;
+        }
+        // The whole of it first, since most paths take what the interface does.
+        let wanted = match size.highest == size.agreed {
+            true => size.agreed,
+            false => mss + (size.highest - mss).div_ceil(2),
+        };
+        let room = u32::from(wanted) + FOLLOWERS * u32::from(mss);
+        let fits = self.arena.frame_size() - millrace_frames::Arena::HEADROOM >= wanted.into();
+        if !fits || usable < room || unsent < room || window < LEAST_WINDOW * u32::from(mss) {
+            return true;
+        }
+        self.send_size_probe(index, wanted, out)
+    }
+
+    /// One segment of `size` bytes, gathered from as many frames as that takes.
+    fn send_size_probe(&mut self, index: usize, size: u16, out: &mut TxBatch) -> bool {
+        let connection = &self.connections[index];
+        let (seq, mut frame) = (connection.snd_nxt, connection.cursor);
+        let first = frame;
+        let Some(copy) = self.arena.allocate(Owners::TRANSMIT) else {
+            self.counters.drop_no_frame += 1;
+            return false;
+        };
+        let mut left = usize::from(size);
+        let mut next = Frame::NONE;
+        let mut into = (seq - Seq(self.arena.meta(frame).mark)).max(0) as usize;
+        while left > 0 && frame.is_some() {
+            let meta = *self.arena.meta(frame);
+            let part = left.min(usize::from(meta.len) - into);
+            self.arena.append_from(copy, frame, usize::from(meta.offset) + into, part);
+            left -= part;
+            next = if into + part < usize::from(meta.len) { frame } else { meta.next };
+            into = 0;
+            frame = meta.next;
+        }
+        let len = u32::from(size) - left as u32;
+        let end = seq + len;
+        let sum = if self.config.tx_checksum { 0 } else { checksum::sum(self.arena.bytes(copy)) };
+        let mut options = OptionWriter::new();
+        self.segment_options(index, len, &mut options);
+        let options = options.padded();
+        let segment = Outgoing { head: copy, frames: 1, len, sum, seq, bits: Bits::ACK, options };
+        // For once this is the size of a segment.
+        let mss = core::mem::replace(&mut self.connections[index].mss, size);
+        self.emit(index, &segment, out);
+        self.connections[index].mss = mss;
+        self.note_sent(index, seq, end, first);
+        self.connections[index].cursor = next;
+        self.advance_past(index, end);
+        self.transfer_mut(index).segment_size.probe = Some((seq, end));
+        self.counters.path_mtu_probes += 1;
+        true
+    }
+
+    /// Something was acknowledged on a connection with small segments: a probe that is has
+    /// arrived.
+    pub(crate) fn probe_may_have_arrived(&mut self, index: usize) {
+        let una = self.connections[index].snd_una;
+        let Some(transfer) = self.transfers.get_mut(self.connections[index].transfer) else {
+            return;
+        };
+        let size = &mut transfer.segment_size;
+        if let Some((start, end)) = size.probe
+            && una.ge(end)
+        {
+            size.probe = None;
+            let mss = (end - start) as u16;
+            if mss > self.connections[index].mss {
+                self.connections[index].mss = mss;
+                self.counters.path_mtu_increases += 1;
+            }
+        }
+    }
+
+    /// Losses were found. If a probe is all that was lost, it was too large, and nothing else
+    /// follows from it; returns whether that is so.
+    pub(crate) fn only_the_probe_was_lost(&mut self, index: usize) -> bool {
+        let una = self.connections[index].snd_una;
+        let Some(transfer) = self.transfers.get_mut(self.connections[index].transfer) else {
+            return false;
+        };
+        let Some((start, end)) = transfer.segment_size.probe else { return false };
+        let alone = start == una && transfer.sent.lost == (end - start) as u32;
+        if alone {
+            transfer.recovery.force = true;
+            self.fail_probe(index);
+            self.push_out(index);
+        }
+        alone
+    }
+
+    fn fail_probe(&mut self, index: usize) {
+        if let Some(transfer) = self.transfers.get_mut(self.connections[index].transfer)
+            && let Some((start, end)) = transfer.segment_size.probe.take()
+        {
+            transfer.segment_size.highest = ((end - start) as u16) - 1;
+        }
+    }
+}

@@ -1,0 +1,125 @@
+//! Path MTU discovery by routers' reports (RFC 1191).
+
+use core::time::Duration;
+
+use millrace_stack::ConnectionId;
+
+use crate::common::craft::{self, PEER_IP, STACK_IP, TcpSegment};
+use crate::common::peer::{ACK, Peer, pattern};
+
+/// A router tells that a segment of the flow with this sequence number needs fragmenting.
+fn too_large(peer: &mut Peer, seq: u32, mtu: u16) {
+    let payload = [0; 1460];
+    let ours = TcpSegment {
+        source: (STACK_IP, peer.flow.stack_port),
+        destination: (PEER_IP, peer.flow.peer_port),
+        sequence: peer.flow.iss.wrapping_add(seq),
+        payload: &payload,
+        ..TcpSegment::default()
+    };
+    let quote = ours.bytes()[14..14 + 28].to_vec();
+    peer.inject(&craft::fragmentation_needed(PEER_IP, mtu, &quote));
+}
+
+fn full(peer: &mut Peer) -> ConnectionId {
+    let id = peer.accepted_with(Some(1460), None);
+    peer.write(id, 0, 5 * 1460);
+    assert!(peer.take().iter().all(|segment| segment.payload.len() == 1460));
+    id
+}
+
+/// Everything sent again and from there on, put together.
+fn stream(peer: &mut Peer, from: u32, most: usize) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    for _ in 0..100 {
+        for segment in peer.take() {
+            assert!(segment.payload.len() <= most, "{} bytes", segment.payload.len());
+            let at = from + bytes.len() as u32;
+            if segment.seq == at {
+                bytes.extend_from_slice(&segment.payload);
+            }
+        }
+        let at = from + bytes.len() as u32;
+        peer.send(ACK, 1, at, &[]);
+    }
+    bytes
+}
+
+#[test]
+fn what_was_too_large_is_sent_again_in_smaller_pieces_at_once() {
+    let mut peer = Peer::new();
+    let id = full(&mut peer);
+    let window = peer.stack.info(id).unwrap().congestion_window;
+    too_large(&mut peer, 1, 1000);
+    let info = peer.stack.tcp_info(id).unwrap();
+    assert_eq!((info.snd_mss, info.pmtu), (960, 1000));
+    assert_eq!(stream(&mut peer, 1, 960), pattern(0, 5 * 1460));
+    assert!(peer.stack.info(id).unwrap().congestion_window >= window, "it was no congestion");
+    assert_eq!(peer.stack.counters().path_mtu_reductions, 1);
+    assert_eq!(peer.stack.counters().retransmission_timeouts, 0);
+    // What is written from now on is cut to the new size.
+    peer.write(id, 5 * 1460, 3000);
+    assert_eq!(stream(&mut peer, 5 * 1460 + 1, 960), pattern(5 * 1460, 3000));
+}
+
+#[test]
+fn super_segments_are_cut_to_the_new_size() {
+    let mut peer = Peer::with(|config| {
+        config.tx_gso = 65_535;
+        config.tx_checksum = true;
+    });
+    let id = peer.accepted_with(Some(1460), None);
+    peer.write(id, 0, 8000);
+    peer.take();
+    too_large(&mut peer, 1, 1000);
+    let again = peer.take();
+    assert!(!again.is_empty());
+    for segment in &again {
+        assert!(segment.payload.len() <= 960 || segment.gso_size == 960, "{segment:?}");
+    }
+    peer.send(ACK, 1, 8001, &[]);
+    assert_eq!(peer.stack.info(id).unwrap().send_queue, 0);
+}
+
+#[test]
+fn only_what_is_in_flight_is_believed_and_never_dust() {
+    let mut peer = Peer::new();
+    let id = full(&mut peer);
+    too_large(&mut peer, 9000, 1000);
+    too_large(&mut peer, u32::MAX, 1000);
+    assert_eq!(peer.stack.info(id).unwrap().mss, 1460);
+    assert_eq!(peer.stack.counters().drop_icmp_unrelated, 2);
+    too_large(&mut peer, 1, 68);
+    assert_eq!(peer.stack.info(id).unwrap().mss, 512);
+    // Larger than what is in use already.
+    too_large(&mut peer, 1, 1400);
+    assert_eq!(peer.stack.info(id).unwrap().mss, 512);
+    assert_eq!(peer.stack.counters().path_mtu_ignored, 1);
+}
+
+#[test]
+fn an_old_router_that_tells_no_size_is_understood() {
+    let mut peer = Peer::new();
+    let id = full(&mut peer);
+    too_large(&mut peer, 1, 0);
+    assert_eq!(peer.stack.info(id).unwrap().mss, 1492 - 40, "the plateau below 1500");
+}
+
+#[test]
+fn later_connections_know_and_forget() {
+    let mut peer = Peer::new();
+    full(&mut peer);
+    too_large(&mut peer, 1, 1000);
+    peer.take();
+    peer.flow.peer_port += 1;
+    let second = peer.accepted_with(Some(1460), None);
+    assert_eq!(peer.stack.info(second).unwrap().mss, 960);
+    peer.send(ACK, 1, 1, &[]);
+    peer.flow.peer_port -= 1;
+    peer.send(ACK, 1, 5 * 1460 + 1, &[]);
+    peer.advance(Duration::from_secs(601));
+    peer.take();
+    peer.flow.peer_port += 2;
+    let third = peer.accepted_with(Some(1460), None);
+    assert_eq!(peer.stack.info(third).unwrap().mss, 1460);
+}

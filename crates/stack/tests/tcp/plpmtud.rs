@@ -1,0 +1,108 @@
+//! Packetization-layer path MTU discovery (RFC 4821): black holes, and the search upwards.
+
+use millrace_stack::{ConnectionId, MtuProbing};
+
+use crate::common::peer::{ACK, Peer, pattern};
+
+/// A path that takes segments of at most `most` bytes and tells nobody: acknowledges what arrives,
+/// for so many rounds. Returns the largest payload that arrived.
+fn run(peer: &mut Peer, id: ConnectionId, at: &mut u32, most: usize, rounds: usize) -> usize {
+    let (mut largest, mut written) = (0, *at as usize - 1);
+    let mut beyond: Vec<(u32, u32)> = Vec::new();
+    for _ in 0..rounds {
+        peer.advance_ms(1);
+        let room = peer.stack.write_room(id).unwrap().min(60_000);
+        let taken = peer.stack.write(id, &pattern(written, room)).unwrap();
+        written += taken;
+        peer.collect();
+        let segments = peer.take();
+        if segments.is_empty() {
+            peer.wait();
+            continue;
+        }
+        for segment in segments.iter().filter(|segment| segment.payload.len() <= most) {
+            let end = segment.seq + segment.payload.len() as u32;
+            assert_eq!(segment.payload, pattern(segment.seq as usize - 1, segment.payload.len()));
+            beyond.push((segment.seq, end));
+            largest = largest.max(segment.payload.len());
+            beyond.sort_unstable();
+            for &(from, to) in &beyond {
+                if from <= *at && to > *at {
+                    *at = to;
+                }
+            }
+            beyond.retain(|&(_, to)| to > *at);
+            // One for each arrival, or duplicates would not be.
+            let ack = *at;
+            peer.send(ACK, 1, ack, &[]);
+        }
+    }
+    largest
+}
+
+#[test]
+fn a_black_hole_is_found_and_the_search_ends_where_the_path_does() {
+    let mut peer = Peer::with(|config| {
+        config.tcp.pacing = false;
+        config.send_buffer = 200_000;
+    });
+    let id = peer.accepted_with(Some(1460), Some(4));
+    let mut at = 1;
+    let largest = run(&mut peer, id, &mut at, 1200, 1500);
+    let counters = peer.stack.counters();
+    assert!(counters.path_mtu_black_holes >= 1, "{counters:?}");
+    assert!(counters.path_mtu_probes >= 2 && counters.path_mtu_increases >= 1, "{counters:?}");
+    let mss = peer.stack.info(id).unwrap().mss;
+    assert!((1024..=1200).contains(&mss), "{mss}");
+    assert!(largest > 1024 && at > 100_000, "{largest} bytes, {at} acknowledged");
+}
+
+#[test]
+fn a_smaller_path_than_the_base_is_found_too() {
+    let mut peer = Peer::with(|config| config.tcp.pacing = false);
+    let id = peer.accepted_with(Some(1460), Some(4));
+    let mut at = 1;
+    run(&mut peer, id, &mut at, 600, 400);
+    assert!(at > 10_000, "{at}");
+    assert!(peer.stack.info(id).unwrap().mss <= 600);
+}
+
+#[test]
+fn switched_off_it_waits_in_vain() {
+    let mut peer = Peer::with(|config| config.mtu_probing = MtuProbing::Off);
+    let id = peer.accepted_with(Some(1460), Some(4));
+    peer.write(id, 0, 3000);
+    for _ in 0..6 {
+        peer.take();
+        peer.wait();
+    }
+    assert_eq!(peer.stack.info(id).unwrap().mss, 1460);
+}
+
+#[test]
+fn it_may_begin_with_the_base_and_search_from_there() {
+    let mut peer = Peer::with(|config| {
+        config.mtu_probing = MtuProbing::Always;
+        config.base_mss = 512;
+        config.tcp.pacing = false;
+    });
+    let id = peer.accepted_with(Some(1460), Some(4));
+    assert_eq!(peer.stack.info(id).unwrap().mss, 512);
+    let mut at = 1;
+    run(&mut peer, id, &mut at, 1460, 200);
+    assert_eq!(peer.stack.info(id).unwrap().mss, 1460);
+    assert_eq!(peer.stack.counters().retransmission_timeouts, 0);
+}
+
+#[test]
+fn small_segments_that_time_out_are_no_black_hole() {
+    let mut peer = Peer::new();
+    let id = peer.accepted_with(Some(1460), None);
+    peer.write(id, 0, 300);
+    for _ in 0..6 {
+        peer.take();
+        peer.wait();
+    }
+    assert_eq!(peer.stack.info(id).unwrap().mss, 1460);
+    assert_eq!(peer.stack.counters().path_mtu_black_holes, 0);
+}
