@@ -339,7 +339,7 @@ class Channel:
         port: str,
         address: str | Sequence[str],
         *,
-        gateway: str | None = None,
+        gateway: str | Sequence[str] | None = None,
         mac: str | None = None,
         mtu: int | None = None,
         wait: _Wait | None = None,
@@ -350,6 +350,7 @@ class Channel:
         no_delay: bool = True,
         host_name: str | None = None,
         dhcp_timeout: float = 30.0,
+        slaac_timeout: float = 10.0,
         **limits: Any,
     ) -> Self:
         """Open a port and make a stack over it.
@@ -357,10 +358,14 @@ class Channel:
         `port`: KIND:NAME with a kind of PORT_KINDS (`af_xdp:eth1`, `tap:mill0`, `memory:wire`,
         `pcap:in.pcap,out.pcap`), a further queue as `af_xdp:eth1#1`, or an interface's name alone
         for the best kind that it allows; `facts` tells what was chosen.
-        `address`: the channel's own, with the length of its network's prefix, or several. "dhcp"
-        asks a DHCP server for one, tells it `host_name`, and waits for at most `dhcp_timeout`
-        seconds (TimeoutError then); it is given back when the channel is closed.
-        `gateway`: where packets for other networks go. `mac`, `mtu`: by default the port's.
+        `address`: the channel's own, with the length of its network's prefix, or several, of both
+        families. "dhcp" asks a DHCP server for one, tells it `host_name`, and waits for at most
+        `dhcp_timeout` seconds (TimeoutError then); it is given back when the channel is closed.
+        "slaac" listens to IPv6 routers, makes addresses from the prefixes that they advertise, and
+        waits for one for at most `slaac_timeout` seconds. An IPv6 address is looked for on the link
+        for a second before it is used (`dad_transmits=0`: it is not); connections wait for that.
+        `gateway`: where packets for other networks go, one or one of each family. `mac`, `mtu`: by
+        default the port's.
         `wait`: what to do while nothing happens: "sleep", "spin", or for how many microseconds to
         spin before sleeping.
         `frames`, `frame_size`: the arena; a frame is a power of two from 2048 bytes.
@@ -372,8 +377,9 @@ class Channel:
         datagram_queue, neighbours, frame_reserve, send_buffer, receive_buffer,
         initial_window, retries, syn_retries, syn_ack_retries, neighbour_retries, ephemeral_ports
         (first, last); in seconds: initial_rto, min_rto, max_rto, delayed_ack, time_wait,
-        fin_wait_2, neighbour_retry; and `syn_cookies` ("off", "when-full", "always") and
-        `abort_on_overflow` (whether a full backlog resets what would be accepted).
+        fin_wait_2, neighbour_retry; dad_transmits (questions whether another host has an IPv6
+        address) and temporary_addresses (whether "slaac" makes such); and `syn_cookies` ("off",
+        "when-full", "always") and `abort_on_overflow` (whether a full backlog resets what would be accepted).
 
         Raises ValueError or TypeError for what makes no sense, OSError when the port cannot be
         opened: EADDRINUSE when Linux has the address, PermissionError without the capabilities,
@@ -387,6 +393,41 @@ class Channel:
     @property
     def facts(self) -> dict[str, str]:
         """How it works, by name: the port and its mode, what was chosen and why."""
+
+    @property
+    def addresses(self) -> list[tuple[str, str]]:
+        """The channel's addresses and what each may be used for.
+
+        (address with prefix, "tentative", "optimistic", "preferred", "deprecated" or "duplicate").
+        """
+
+    @property
+    def routes(self) -> list[tuple[str, str | None]]:
+        """The routes: (network, gateway or None for what is on the link)."""
+
+    def add_address(self, address: str) -> None:
+        """Add an address of the channel's own, with its prefix.
+
+        Raises ValueError for what is none, FileExistsError if it is there.
+        """
+
+    def remove_address(self, address: str) -> None:
+        """Remove an address of the channel's own, without its prefix; its connections are reset.
+
+        Raises OSError: EADDRNOTAVAIL if it is not the channel's.
+        """
+
+    def add_route(self, network: str, gateway: str | None = None) -> None:
+        """Add a route to a network, by a gateway or (None) on the link.
+
+        Raises ValueError for what makes no sense.
+        """
+
+    def remove_route(self, network: str, gateway: str | None = None) -> None:
+        """Remove a route that was added, or a gateway's (0.0.0.0/0, ::/0).
+
+        Raises FileNotFoundError if there is no such route.
+        """
 
     @property
     def lease(self) -> dict[str, Any] | None:

@@ -7,7 +7,7 @@ use std::io;
 
 use millrace_stack::InterfaceAddress;
 
-/// An address of a channel's own, `192.0.2.2/24`.
+/// An address of a channel's own, `192.0.2.2/24` or `2001:db8::2/64`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Address {
     /// The address.
@@ -24,6 +24,10 @@ impl Address {
                 let mask = mask(self.prefix);
                 own.to_bits() & mask == other.to_bits() & mask
             }
+            (IpAddr::V6(own), IpAddr::V6(other)) => {
+                let mask = mask_v6(self.prefix);
+                own.to_bits() & mask == other.to_bits() & mask
+            }
             _ => false,
         }
     }
@@ -34,8 +38,20 @@ impl Address {
             let text = format!("{text} is no address for a channel: {why}");
             Err(io::Error::new(io::ErrorKind::InvalidInput, text))
         };
-        let IpAddr::V4(ip) = self.ip else {
-            return wrong("the stack does not speak IPv6 yet");
+        let ip = match self.ip {
+            IpAddr::V4(ip) => ip,
+            IpAddr::V6(ip) => {
+                let host = ip.to_bits() & !mask_v6(self.prefix);
+                return match self.prefix {
+                    129.. => wrong("a prefix has at most 128 bits"),
+                    _ if ip.is_multicast() || ip.to_bits() >> 64 == 0 => {
+                        wrong("it names no single host on a wire")
+                    }
+                    // RFC 4291 §2.6.1.
+                    ..127 if host == 0 => wrong("it is any router of its network"),
+                    _ => Ok(self),
+                };
+            }
         };
         if self.prefix > 32 {
             return wrong("a prefix has at most 32 bits");
@@ -55,6 +71,10 @@ fn mask(prefix: u8) -> u32 {
     u32::MAX.checked_shl(32 - u32::from(prefix.min(32))).unwrap_or(0)
 }
 
+fn mask_v6(prefix: u8) -> u128 {
+    u128::MAX.checked_shl(128 - u32::from(prefix.min(128))).unwrap_or(0)
+}
+
 impl FromStr for Address {
     type Err = io::Error;
 
@@ -62,7 +82,10 @@ impl FromStr for Address {
         let wrong = || {
             io::Error::new(
                 io::ErrorKind::InvalidInput,
-                format!("{text:?} is no address with a prefix; write it as 192.0.2.2/24"),
+                format!(
+                    "{text:?} is no address with a prefix; write it as 192.0.2.2/24 or \
+                     2001:db8::2/64"
+                ),
             )
         };
         let (ip, prefix) = text.split_once('/').ok_or_else(wrong)?;
@@ -96,7 +119,15 @@ mod tests {
 
     #[test]
     fn what_people_write_is_read_and_shown_again() {
-        for text in ["192.0.2.2/24", "10.0.0.0/31", "10.0.0.1/32", "10.1.2.3/8"] {
+        for text in [
+            "192.0.2.2/24",
+            "10.0.0.0/31",
+            "10.0.0.1/32",
+            "10.1.2.3/8",
+            "2001:db8::1/64",
+            "2001:db8::/127",
+            "fe80::1/64",
+        ] {
             assert_eq!(text.parse::<Address>().unwrap().to_string(), text);
         }
     }
@@ -112,7 +143,12 @@ mod tests {
             "0.0.0.0/0",
             "127.0.0.1/8",
             "224.0.0.1/4",
-            "2001:db8::1/64",
+            "2001:db8::/64",
+            "2001:db8::1/129",
+            "::1/128",
+            "::/0",
+            "::ffff:192.0.2.2/120",
+            "ff02::1/64",
             "/24",
             "",
         ] {

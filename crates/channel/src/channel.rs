@@ -7,7 +7,7 @@ use std::io;
 
 use millrace_frames::{Arena, BURST, Frame, Held, Instant, Owners, RxBatch, TxBatch};
 use millrace_port::{Capabilities, Port, Statistics, Wait, clock};
-use millrace_stack::{ConnectionId, Event, ListenerId, Ready, SocketId, Stack};
+use millrace_stack::{ConnectionId, Event, ListenerId, Ready, Route, SocketId, Stack};
 
 use crate::completion::{Completion, Completions, Kind};
 use crate::handle::Inner;
@@ -112,8 +112,12 @@ impl Channel {
         let stack = config.for_stack(port.capabilities())?;
         let bell = Bell::new()?;
         let slots = vec![Slot { id: None, extra: NO_EXTRA }; stack.connections as usize];
+        let mut stack = Stack::new(stack, arena, now)?;
+        for &gateway in &config.gateways {
+            stack.add_route(Route::default_by(gateway))?;
+        }
         Ok(Channel {
-            stack: Stack::new(stack, arena, now)?,
+            stack,
             port,
             rx: RxBatch::new(),
             tx: TxBatch::new(),

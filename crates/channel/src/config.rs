@@ -7,7 +7,7 @@ use std::io;
 
 use millrace_frames::{Arena, ArenaConfig, Hugepages};
 use millrace_port::{Capabilities, Wait};
-use millrace_stack::DhcpConfig;
+use millrace_stack::{DhcpConfig, Ipv6Config};
 use millrace_wire::mac::Mac;
 
 use crate::Address;
@@ -15,13 +15,15 @@ use crate::Address;
 /// How a channel is opened. [`Config::new`] gives what suits most.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// The channel's own addresses, at least one unless there is `dhcp`.
+    /// The channel's own addresses, at least one unless there is `dhcp` or `slaac`.
     pub addresses: Vec<Address>,
     /// Get an IPv4 address from a DHCP server; [`crate::Channel::lease`] tells what it gave. It is
     /// given back when the channel is closed.
     pub dhcp: Option<DhcpConfig>,
-    /// Where packets for other networks go.
-    pub gateway: Option<IpAddr>,
+    /// Listen to IPv6 routers, and make addresses from the prefixes that they advertise.
+    pub slaac: bool,
+    /// Where packets for other networks go, of both families.
+    pub gateways: Vec<IpAddr>,
     /// The channel's hardware address. `None`: the port's.
     pub mac: Option<Mac>,
     /// Largest IP packet to send. `None`: the port's. A TAP interface or a memory wire that is made
@@ -43,8 +45,8 @@ pub struct Config {
     pub no_delay: bool,
     /// Secret of hashes, sequence numbers and ports. `None`: from the system's randomness.
     pub seed: Option<[u64; 4]>,
-    /// The stack's bounds. Its `mac`, `mtu`, `addresses`, `dhcp`, `gateway`, `seed`, `tx_checksum`
-    /// and `tx_gso` are taken from above and from the port.
+    /// The stack's bounds. Its `mac`, `mtu`, `addresses`, `dhcp`, `gateway`, `seed`, `tx_checksum`,
+    /// `tx_gso` and `ipv6.router_discovery` are taken from above and from the port.
     pub stack: millrace_stack::Config,
 }
 
@@ -63,7 +65,8 @@ impl Config {
         Config {
             addresses,
             dhcp,
-            gateway: None,
+            slaac: false,
+            gateways: Vec::new(),
             mac: None,
             mtu: None,
             wait: Wait::Sleep,
@@ -93,19 +96,23 @@ impl Config {
     /// Says what makes no sense whatever the port.
     pub(crate) fn check(&self) -> io::Result<()> {
         let wrong = |text: String| Err(io::Error::new(io::ErrorKind::InvalidInput, text));
-        if self.addresses.is_empty() && self.dhcp.is_none() {
+        if self.addresses.is_empty() && self.dhcp.is_none() && !self.slaac {
             return wrong(
-                "a channel needs an address of its own, such as 192.0.2.2/24, or DHCP".into(),
+                "a channel needs an address of its own, such as 192.0.2.2/24 or 2001:db8::2/64, \
+                 or DHCP or SLAAC"
+                    .into(),
             );
         }
-        if let Some(gateway) = self.gateway
-            && !self.addresses.iter().any(|own| own.contains(gateway) && own.ip != gateway)
-        {
-            let own: Vec<_> = self.addresses.iter().map(Address::to_string).collect();
-            return wrong(format!(
-                "the gateway {gateway} is not in a network of the channel's: {}",
-                own.join(", ")
-            ));
+        for &gateway in &self.gateways {
+            let link_local = matches!(gateway, IpAddr::V6(ip) if ip.is_unicast_link_local());
+            let on_link = link_local || self.addresses.iter().any(|own| own.contains(gateway));
+            if !on_link || self.addresses.iter().any(|own| own.ip == gateway) {
+                let own: Vec<_> = self.addresses.iter().map(Address::to_string).collect();
+                return wrong(format!(
+                    "the gateway {gateway} is not in a network of the channel's: {}",
+                    own.join(", ")
+                ));
+            }
         }
         Ok(())
     }
@@ -121,11 +128,12 @@ impl Config {
             mac: self.mac.or(port.mac).unwrap_or_else(|| local_mac(&seed)),
             mtu: port.mtu.min(self.mtu.unwrap_or(u16::MAX).into()) as u16,
             addresses: self.addresses.iter().map(|&address| address.into()).collect(),
-            gateway: self.gateway,
+            gateway: None,
             seed,
             dhcp: self.dhcp.clone(),
             tx_checksum: port.tx_checksum,
             tx_gso: port.tx_gso,
+            ipv6: Ipv6Config { router_discovery: self.slaac, ..self.stack.ipv6.clone() },
             ..self.stack.clone()
         })
     }

@@ -36,6 +36,7 @@ mod close;
 mod completion;
 mod config;
 mod handle;
+mod interface;
 mod lease;
 mod open;
 mod operations;
@@ -52,8 +53,9 @@ pub use millrace_frames::Held;
 pub use millrace_port::Wait;
 pub use millrace_port::clock::now;
 pub use millrace_stack::{
-    AcceptOverflow, ConnectionInfo, DhcpConfig, DhcpState, FastOpenConfig, Lease, ListenOptions,
-    OptionName, ProbeConfig, SocketOption, State, SynCookies, TcpInfo,
+    AcceptOverflow, AddressInfo, AddressState, ConnectionInfo, DhcpConfig, DhcpState,
+    FastOpenConfig, Lease, ListenOptions, OptionName, ProbeConfig, Route, RouteInfo, SocketOption,
+    State, SynCookies, TcpInfo,
 };
 pub use open::{KINDS, PortName};
 pub use operations::errno;

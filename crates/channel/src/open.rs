@@ -136,8 +136,8 @@ impl Channel {
             }
         }
         let opened = match (name.kind, kind) {
-            (None, "af_xdp") => open_best(name, &config)?,
-            _ => open_kind(kind, name, &config)?,
+            (None, "af_xdp") => open_best(name, &mut config)?,
+            _ => open_kind(kind, name, &mut config)?,
         };
         let mut channel = Channel::new(opened.port, opened.arena, &config)?;
         if let Some(chosen) = opened.chosen {
@@ -160,7 +160,7 @@ fn best_kind(name: &str) -> io::Result<&'static str> {
     }
 }
 
-fn open_best(name: &PortName, config: &Config) -> io::Result<Opened> {
+fn open_best(name: &PortName, config: &mut Config) -> io::Result<Opened> {
     match open_kind("af_xdp", name, config) {
         Ok(mut opened) => {
             opened.chosen = Some("af_xdp, the best for this interface".to_owned());
@@ -185,8 +185,8 @@ fn open_best(name: &PortName, config: &Config) -> io::Result<Opened> {
     }
 }
 
-fn open_kind(kind: &str, name: &PortName, config: &Config) -> io::Result<Opened> {
-    let with_arena = |port: Box<dyn Port>| {
+fn open_kind(kind: &str, name: &PortName, config: &mut Config) -> io::Result<Opened> {
+    let with_arena = |port: Box<dyn Port>, config: &Config| {
         let arena = config.arena(port.capabilities().mtu)?;
         Ok(Opened { port, arena, chosen: None })
     };
@@ -197,11 +197,13 @@ fn open_kind(kind: &str, name: &PortName, config: &Config) -> io::Result<Opened>
                 return Err(several_queues(&interface));
             }
             let mut arena = config.arena(interface.mtu)?;
+            // Only frames to the addresses above come here, so there can be no other address.
+            config.stack.ipv6.link_local &= config.slaac;
             let xdp = af_xdp::Config {
                 // Which address a server will give, and what its answers come to, nobody knows.
-                redirect: match config.dhcp {
-                    Some(_) => RedirectConfig::everything(),
-                    None => RedirectConfig::addresses(config.addresses.iter().map(|own| own.ip)),
+                redirect: match config.dhcp.is_some() || config.slaac {
+                    true => RedirectConfig::everything(),
+                    false => RedirectConfig::addresses(config.addresses.iter().map(|own| own.ip)),
                 },
                 ..af_xdp::Config::default()
             };
@@ -215,7 +217,7 @@ fn open_kind(kind: &str, name: &PortName, config: &Config) -> io::Result<Opened>
                 mac: config.mac,
                 ..AfPacketConfig::new(&name.name)
             };
-            with_arena(Box::new(AfPacket::open(&packet)?))
+            with_arena(Box::new(AfPacket::open(&packet)?), config)
         }
         "tap" => {
             // An interface that is there keeps its MTU unless another is asked for.
@@ -227,7 +229,7 @@ fn open_kind(kind: &str, name: &PortName, config: &Config) -> io::Result<Opened>
                 mtu: config.mtu.map_or(there, u32::from),
                 ..TapConfig::new(&name.name)
             };
-            with_arena(Box::new(Tap::open(&tap)?))
+            with_arena(Box::new(Tap::open(&tap)?), config)
         }
         "memory" => {
             let wire = WireConfig {
@@ -236,7 +238,7 @@ fn open_kind(kind: &str, name: &PortName, config: &Config) -> io::Result<Opened>
                 queue: MEMORY_QUEUE,
                 ..WireConfig::default()
             };
-            with_arena(Box::new(memory::join(&name.name, wire)?))
+            with_arena(Box::new(memory::join(&name.name, wire)?), config)
         }
         _ => {
             let (read, write) = name.name.split_once(',').unwrap_or((&name.name, ""));
@@ -267,11 +269,12 @@ fn several_queues(interface: &Interface) -> io::Error {
 /// would break each other's connections.
 fn refuse_taken(address: &Address, interface: &str) -> io::Result<()> {
     // With this setting Linux lets anybody bind anything, so binding says nothing.
-    let nonlocal = std::fs::read_to_string("/proc/sys/net/ipv4/ip_nonlocal_bind");
+    let ip: IpAddr = address.ip;
+    let family = if ip.is_ipv4() { "ipv4" } else { "ipv6" };
+    let nonlocal = std::fs::read_to_string(format!("/proc/sys/net/{family}/ip_nonlocal_bind"));
     if nonlocal.is_ok_and(|text| text.trim() == "1") {
         return Ok(());
     }
-    let ip: IpAddr = address.ip;
     match UdpSocket::bind((ip, 0)) {
         Ok(_) => Err(io::Error::new(
             io::ErrorKind::AddrInUse,

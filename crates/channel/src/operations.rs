@@ -1,6 +1,6 @@
 //! What an application asks for: open, end, look.
 
-use core::net::{IpAddr, Ipv4Addr, SocketAddr};
+use core::net::{IpAddr, Ipv6Addr, SocketAddr};
 use core::time::Duration;
 use std::io;
 
@@ -346,9 +346,9 @@ impl Channel {
         }
     }
 
-    /// Any of the channel's addresses with this port, for [`Channel::listen`].
+    /// Any of the channel's addresses, of both families, with this port, for [`Channel::listen`].
     pub fn any(port: u16) -> SocketAddr {
-        SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), port)
+        SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), port)
     }
 
     /// How it works: the port, what was chosen when it was opened, and the stack's end of the wire.

@@ -534,8 +534,8 @@ fn what_makes_no_sense_is_refused_by_name() {
     let base = config(CLIENT);
     for (config, word) in [
         (Config { addresses: Vec::new(), ..base.clone() }, "address"),
-        (Config { gateway: Some("198.51.100.1".parse().unwrap()), ..base.clone() }, "gateway"),
-        (Config { gateway: Some(CLIENT.parse().unwrap()), ..base.clone() }, "gateway"),
+        (Config { gateways: vec!["198.51.100.1".parse().unwrap()], ..base.clone() }, "gateway"),
+        (Config { gateways: vec![CLIENT.parse().unwrap()], ..base.clone() }, "gateway"),
         (Config { frames: 0, ..base.clone() }, "frames"),
         (Config { frame_size: Some(3000), ..base.clone() }, "power of two"),
     ] {

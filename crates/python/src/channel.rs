@@ -1,10 +1,10 @@
 //! The channel as Python sees it.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use millrace_channel::{Address, Config, DhcpConfig, ListenOptions, Wake};
+use millrace_channel::{Address, Config, DhcpConfig, ListenOptions, Route, Wake};
 use millrace_frames::Hugepages;
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
@@ -32,8 +32,10 @@ const SIGNAL_CHECK: Duration = Duration::from_millis(50);
 ///
 /// `port` is KIND:NAME with a kind of PORT_KINDS, or an interface's name alone for the best kind
 /// that it allows. `address` is the channel's own, with the length of its network's prefix, or a
-/// sequence of such; "dhcp" asks a DHCP server for one, tells it `host_name`, and waits for at most
-/// `dhcp_timeout` seconds. `wait` says what to do while nothing happens: "sleep", "spin", or a number of
+/// sequence of such, of both families; "dhcp" asks a DHCP server for one, tells it `host_name`, and
+/// waits for at most `dhcp_timeout` seconds; "slaac" listens to IPv6 routers, makes addresses from
+/// what they advertise, and waits for one for at most `slaac_timeout` seconds. `gateway` is where
+/// packets for other networks go, one or one of each family. `wait` says what to do while nothing happens: "sleep", "spin", or a number of
 /// microseconds to spin before sleeping. Further keywords set bounds of the stack (times in
 /// seconds): connections, send_buffer, receive_buffer, retries, syn_retries, time_wait and others.
 ///
@@ -49,14 +51,14 @@ impl Channel {
     #[pyo3(signature = (
         port, address, *, gateway=None, mac=None, mtu=None, wait=None, frames=16384,
         frame_size=None, hugepages=None, write_queue=1048576, no_delay=true, host_name=None,
-        dhcp_timeout=30.0, **limits
+        dhcp_timeout=30.0, slaac_timeout=10.0, **limits
     ))]
     #[allow(clippy::too_many_arguments, reason = "they are keywords in Python")]
     fn new(
         py: Python<'_>,
         port: &str,
         address: &Bound<'_, PyAny>,
-        gateway: Option<&str>,
+        gateway: Option<&Bound<'_, PyAny>>,
         mac: Option<&str>,
         mtu: Option<u16>,
         wait: Option<&Bound<'_, PyAny>>,
@@ -67,14 +69,17 @@ impl Channel {
         no_delay: bool,
         host_name: Option<&str>,
         dhcp_timeout: f64,
+        slaac_timeout: f64,
         limits: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<Channel> {
-        let (addresses, dhcp) = addresses(address)?;
-        if addresses.is_empty() && !dhcp {
+        let Own { addresses, dhcp, slaac } = own(address)?;
+        if addresses.is_empty() && !dhcp && !slaac {
             return Err(PyValueError::new_err(
-                "a channel needs an address of its own, such as 192.0.2.2/24, or \"dhcp\"",
+                "a channel needs an address of its own, such as 192.0.2.2/24 or 2001:db8::2/64, or \
+                 \"dhcp\" or \"slaac\"",
             ));
         }
+        let slaac_timeout = options::duration("slaac_timeout", slaac_timeout)?;
         let dhcp_timeout = options::duration("dhcp_timeout", dhcp_timeout)?;
         let host_name = host_name.map(str::to_owned);
         let mut config = Config::by_dhcp(DhcpConfig { host_name, ..DhcpConfig::default() });
@@ -82,7 +87,8 @@ impl Channel {
         if !dhcp {
             config.dhcp = None;
         }
-        config.gateway = gateway.map(options::ip).transpose()?;
+        config.slaac = slaac;
+        config.gateways = gateway.map_or(Ok(Vec::new()), gateways)?;
         config.mac = mac
             .map(|mac| {
                 mac.parse().map_err(|_| {
@@ -106,6 +112,9 @@ impl Channel {
             py.detach(|| millrace_channel::Channel::open(port, config)).map_err(to_python)?;
         if dhcp {
             wait_for_lease(py, &mut channel, port, dhcp_timeout)?;
+        }
+        if slaac {
+            wait_for_router(py, &mut channel, port, slaac_timeout)?;
         }
         Ok(Channel { shared: Arc::new(Shared::new(py, channel)?) })
     }
@@ -315,6 +324,63 @@ impl Channel {
         Ok(facts)
     }
 
+    /// The channel's addresses and what each may be used for: (address with prefix, "tentative",
+    /// "optimistic", "preferred", "deprecated" or "duplicate").
+    #[getter]
+    fn addresses(&self) -> PyResult<Vec<(String, String)>> {
+        let core = self.shared.core()?;
+        let told = core.channel.addresses().map(|one| {
+            let state = format!("{:?}", one.state).to_lowercase();
+            (format!("{}/{}", one.address, one.prefix), state)
+        });
+        Ok(told.collect())
+    }
+
+    /// The routes: (network, gateway or None for what is on the link).
+    #[getter]
+    fn routes(&self) -> PyResult<Vec<(String, Option<String>)>> {
+        let core = self.shared.core()?;
+        let told = core.channel.routes().map(|one| {
+            let network = format!("{}/{}", one.route.destination, one.route.prefix);
+            (network, one.route.gateway.map(|gateway| gateway.to_string()))
+        });
+        Ok(told.collect())
+    }
+
+    /// Add an address of the channel's own, with its prefix.
+    ///
+    /// Raises ValueError for what is none, FileExistsError if it is there.
+    fn add_address(&self, address: &str) -> PyResult<()> {
+        let address = address.parse::<Address>().map_err(to_python)?;
+        self.shared.core()?.channel.add_address(address).map_err(to_python)
+    }
+
+    /// Remove an address of the channel's own, without its prefix; its connections are reset.
+    ///
+    /// Raises OSError: EADDRNOTAVAIL if it is not the channel's.
+    fn remove_address(&self, address: &str) -> PyResult<()> {
+        let address = options::ip(address)?;
+        self.shared.core()?.channel.remove_address(address).map_err(to_python)
+    }
+
+    /// Add a route to a network, by a gateway or (None) on the link.
+    ///
+    /// Raises ValueError for what makes no sense.
+    #[pyo3(signature = (network, gateway=None))]
+    fn add_route(&self, network: &str, gateway: Option<&str>) -> PyResult<()> {
+        let route = route(network, gateway)?;
+        self.shared.core()?.channel.add_route(route).map_err(to_python)
+    }
+
+    /// Remove a route that was added, or a gateway's (0.0.0.0/0, ::/0).
+    ///
+    /// Raises FileNotFoundError if there is no such route.
+    #[pyo3(signature = (network, gateway=None))]
+    fn remove_route(&self, network: &str, gateway: Option<&str>) -> PyResult<()> {
+        let route = route(network, gateway)?;
+        self.shared.core()?.channel.remove_route(route).map_err(to_python)
+    }
+
     /// What a DHCP server gave, by name, or None: address (with prefix), server, routes as
     /// (network, gateway or None), name_servers, domain, mtu; renewal and expires are seconds from
     /// now, None without an end.
@@ -462,20 +528,89 @@ impl Drop for Channel {
 }
 
 /// The addresses, and whether one is to come from a DHCP server.
-fn addresses(value: &Bound<'_, PyAny>) -> PyResult<(Vec<Address>, bool)> {
-    let mut texts: Vec<String> = match value.extract::<String>() {
-        Ok(text) => vec![text],
-        Err(_) => value.extract().map_err(|_| {
-            PyTypeError::new_err(
-                "address is a text such as 192.0.2.2/24, \"dhcp\", or a sequence of such",
-            )
-        })?,
+fn own(value: &Bound<'_, PyAny>) -> PyResult<Own> {
+    let mut texts = texts(value).ok_or_else(|| {
+        PyTypeError::new_err(
+            "address is a text such as 192.0.2.2/24, \"dhcp\", \"slaac\", or a sequence of such",
+        )
+    })?;
+    let mut take = |word: &str| {
+        let given = texts.len();
+        texts.retain(|text| text != word);
+        texts.len() < given
     };
-    let given = texts.len();
-    texts.retain(|text| text != "dhcp");
+    let (dhcp, slaac) = (take("dhcp"), take("slaac"));
     let addresses: PyResult<_> =
         texts.iter().map(|text| text.parse::<Address>().map_err(to_python)).collect();
-    Ok((addresses?, texts.len() < given))
+    Ok(Own { addresses: addresses?, dhcp, slaac })
+}
+
+/// The channel's own addresses, and how it gets others.
+struct Own {
+    addresses: Vec<Address>,
+    dhcp: bool,
+    slaac: bool,
+}
+
+/// One text, or a sequence of texts.
+fn texts(value: &Bound<'_, PyAny>) -> Option<Vec<String>> {
+    match value.extract::<String>() {
+        Ok(text) => Some(vec![text]),
+        Err(_) => value.extract().ok(),
+    }
+}
+
+fn gateways(value: &Bound<'_, PyAny>) -> PyResult<Vec<IpAddr>> {
+    let texts = texts(value).ok_or_else(|| {
+        PyTypeError::new_err("gateway is a text such as 192.0.2.254, or a sequence of such")
+    })?;
+    texts.iter().map(|text| options::ip(text)).collect()
+}
+
+/// A network and its prefix's length, as in 198.51.100.0/24.
+fn route(network: &str, gateway: Option<&str>) -> PyResult<Route> {
+    let wrong = || {
+        PyValueError::new_err(format!(
+            "{network:?} is no network with a prefix; write it as 198.51.100.0/24 or 2001:db8::/32"
+        ))
+    };
+    let (destination, prefix) = network.split_once('/').ok_or_else(wrong)?;
+    Ok(Route {
+        destination: destination.parse().map_err(|_| wrong())?,
+        prefix: prefix.parse().map_err(|_| wrong())?,
+        gateway: gateway.map(options::ip).transpose()?,
+    })
+}
+
+/// Waits for an IPv6 router, with a look for signals now and then.
+fn wait_for_router(
+    py: Python<'_>,
+    channel: &mut millrace_channel::Channel,
+    port: &str,
+    timeout: Duration,
+) -> PyResult<()> {
+    let end = Instant::now() + timeout;
+    loop {
+        let left = end.saturating_duration_since(Instant::now());
+        if py.detach(|| channel.wait_for_router(left.min(SIGNAL_CHECK))).map_err(to_python)? {
+            return Ok(());
+        }
+        py.check_signals()?;
+        if left.is_zero() {
+            let counters = channel.stack().counters();
+            return Err(to_python(std::io::Error::new(
+                std::io::ErrorKind::TimedOut,
+                format!(
+                    "no IPv6 router on {port} gave a prefix to make an address from within \
+                     {timeout:?} (solicitations {}, advertisements {}, duplicate addresses {}); \
+                     is there one on this network?",
+                    counters.router_solicitations_sent,
+                    counters.router_advertisements,
+                    counters.duplicate_addresses
+                ),
+            )));
+        }
+    }
 }
 
 /// Waits for a DHCP server, with a look for signals now and then.

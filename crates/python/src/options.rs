@@ -1,6 +1,6 @@
 //! What Python gives to a channel, checked and named in errors.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use millrace_channel::{AcceptOverflow, Config, OptionName, SocketOption, SynCookies, Wait};
@@ -30,7 +30,7 @@ pub(crate) fn socket_address(pair: &Bound<'_, PyTuple>) -> PyResult<SocketAddr> 
 /// An address; an empty text is any of ours.
 pub(crate) fn ip(host: &str) -> PyResult<IpAddr> {
     if host.is_empty() {
-        return Ok(Ipv4Addr::UNSPECIFIED.into());
+        return Ok(Ipv6Addr::UNSPECIFIED.into());
     }
     host.parse().map_err(|_| {
         PyValueError::new_err(format!(
@@ -131,6 +131,8 @@ pub(crate) fn limits(config: &mut Config, limits: Option<&Bound<'_, PyDict>>) ->
             "delayed_ack" => stack.delayed_ack = seconds(&name, &value)?,
             "time_wait" => stack.time_wait = seconds(&name, &value)?,
             "fin_wait_2" => stack.fin_wait_2 = seconds(&name, &value)?,
+            "dad_transmits" => stack.ipv6.dad_transmits = number(&name, &value)?,
+            "temporary_addresses" => stack.ipv6.temporary_addresses = value.extract()?,
             "neighbour_retry" => stack.neighbour_retry = seconds(&name, &value)?,
             "ephemeral_ports" => {
                 let (first, last): (u16, u16) = value.extract().map_err(|_| {

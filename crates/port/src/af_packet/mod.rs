@@ -253,6 +253,7 @@ impl AfPacket {
         if config.mac.is_some() && config.mac != link.mac {
             socket.join(link.index, config.mac)?;
         }
+        socket.join_groups(link.index)?;
         if config.promiscuous {
             socket.join(link.index, None)?;
         }

@@ -180,6 +180,17 @@ impl Socket {
         self.set(libc::PACKET_ADD_MEMBERSHIP, request, what)
     }
 
+    /// Asks the interface for packets to all groups: those of neighbour discovery come to groups.
+    pub(super) fn join_groups(&self, index: u32) -> io::Result<()> {
+        let request = libc::packet_mreq {
+            mr_ifindex: index as i32,
+            mr_type: libc::PACKET_MR_ALLMULTI as u16,
+            mr_alen: 0,
+            mr_address: [0; 8],
+        };
+        self.set(libc::PACKET_ADD_MEMBERSHIP, request, "get packets to groups from it")
+    }
+
     /// Joins the group of sockets among which the interface's packets are spread.
     pub(super) fn fan_out(&self, fanout: Fanout, group: u16) -> io::Result<()> {
         let kind = match fanout {

@@ -1,0 +1,92 @@
+//! The channel's addresses and routes while it runs.
+
+use core::net::IpAddr;
+use core::time::Duration;
+use std::io;
+
+use millrace_port::clock;
+use millrace_stack::{AddressInfo, AddressOrigin, AddressState, Route, RouteInfo};
+
+use crate::completion::Completions;
+use crate::{Address, Channel, Wake};
+
+impl Channel {
+    /// The channel's own addresses, those of the link and those made from routers' prefixes among
+    /// them.
+    pub fn addresses(&self) -> impl Iterator<Item = AddressInfo> + '_ {
+        self.stack.addresses()
+    }
+
+    /// Adds an address of the channel's own. A port that takes only frames of the addresses that
+    /// it was opened with (AF_XDP) does not get those of others.
+    ///
+    /// # Errors
+    /// As [`millrace_stack::Stack::add_address`].
+    pub fn add_address(&mut self, address: Address) -> io::Result<()> {
+        self.stack.add_address(address.into())
+    }
+
+    /// Removes an address of the channel's own; connections that use it are reset.
+    ///
+    /// # Errors
+    /// As [`millrace_stack::Stack::remove_address`].
+    pub fn remove_address(&mut self, address: IpAddr) -> io::Result<()> {
+        self.stack.remove_address(address)
+    }
+
+    /// The routes.
+    pub fn routes(&self) -> impl Iterator<Item = RouteInfo> + '_ {
+        self.stack.routes()
+    }
+
+    /// Adds a route.
+    ///
+    /// # Errors
+    /// As [`millrace_stack::Stack::add_route`].
+    pub fn add_route(&mut self, route: Route) -> io::Result<()> {
+        self.stack.add_route(route)
+    }
+
+    /// Removes a route that was added, or a gateway.
+    ///
+    /// # Errors
+    /// As [`millrace_stack::Stack::remove_route`].
+    pub fn remove_route(&mut self, route: Route) -> io::Result<()> {
+        self.stack.remove_route(route)
+    }
+
+    /// Whether an address made from a router's prefix is in use, and no such address is still
+    /// being looked for on the link.
+    pub fn is_configured(&self) -> bool {
+        let made = |one: &AddressInfo| {
+            matches!(one.origin, AddressOrigin::Stable | AddressOrigin::Temporary)
+        };
+        let ready = self.addresses().any(|one| made(&one) && one.state == AddressState::Preferred);
+        ready && !self.addresses().any(|one| made(&one) && one.state == AddressState::Tentative)
+    }
+
+    /// Turns until [`Channel::is_configured`], for at most `timeout`. Returns whether it is. To be
+    /// called before anything is opened: completions are not told.
+    ///
+    /// # Errors
+    /// `InvalidInput` without [`crate::Config::slaac`]; when the port is of no more use.
+    pub fn wait_for_router(&mut self, timeout: Duration) -> io::Result<bool> {
+        self.check_open()?;
+        if !self.stack.config().ipv6.router_discovery {
+            let text = "the channel was not told to listen to IPv6 routers";
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
+        }
+        let mut batch = Completions::new();
+        self.now = clock::now();
+        let end = self.now + timeout;
+        while !self.is_configured() {
+            self.begin(&mut batch);
+            match self.run(&mut batch, Some(end), Channel::is_configured)? {
+                Wake::Work | Wake::Bell => {}
+                Wake::Timeout | Wake::Signal | Wake::Exhausted => break,
+            }
+        }
+        self.begin(&mut batch);
+        Ok(self.is_configured())
+    }
+}
