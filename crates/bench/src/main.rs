@@ -130,7 +130,7 @@ fn http_server(arguments: impl Iterator<Item = String>) -> Result<(), Failure> {
     let body = options.value("body", 1024)?;
     let config = millrace_channel::Config {
         wait: wait.into(),
-        gateway: options.optional("gateway")?,
+        gateways: options.optional("gateway")?.into_iter().collect(),
         ..millrace_channel::Config::new(options.required("address")?)
     };
     let failed = |error| Failure::of(format!("http on {port}"), error);
