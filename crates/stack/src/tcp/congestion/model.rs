@@ -10,7 +10,7 @@ use millrace_wire::seq::Seq;
 
 use super::{AckSample, Algorithm, CaState, Congestion, LostSegment, Private, RateSample, Signal};
 
-pub(super) const MSS: u32 = 1000;
+pub(in crate::tcp::congestion) const MSS: u32 = 1000;
 
 /// The path that all flows share.
 #[derive(Clone, Copy)]

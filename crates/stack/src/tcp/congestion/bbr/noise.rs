@@ -1,0 +1,98 @@
+//! Loss that no queue explains.
+//!
+//! The draft takes every loss for a sign of too much in flight. Radio links and bad cables lose
+//! packets whatever is in flight; slowing down for those gives the path away, and gains nobody
+//! anything. So a share of loss that is there while this flow neither probes nor sees a queue
+//! (round trips take about as long as the shortest ones) is learned, and only what goes beyond it
+//! counts. It is this module that departs from the draft; [`Noise::NONE`] is the draft as it is.
+//!
+//! A policer drops without a queue, too. It drops what is over its rate though, which a flow that
+//! has learned the rate does not send; and more than [`MOST`] is never put up with.
+
+use crate::tcp::congestion::AckSample;
+
+/// Shares are in 1024ths. The largest that is learned: about an eighth.
+const MOST: u32 = 130;
+
+/// A round trip is quiet up to this part over the shortest, and a little for timers.
+const QUIET_DIVISOR: u32 = 8;
+const QUIET_US: u32 = 250;
+
+/// What is known of it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Noise {
+    /// Bytes lost and sent in quiet rounds, the older ones fading.
+    lost: u32,
+    sent: u32,
+    /// The round: totals when it began, and its round-trip times.
+    lost_before: u32,
+    delivered_before: u32,
+    rtt_sum: u64,
+    rtt_count: u32,
+    quiet: bool,
+}
+
+impl Noise {
+    pub(super) const NONE: Noise = Noise {
+        lost: 0,
+        sent: 0,
+        lost_before: 0,
+        delivered_before: 0,
+        rtt_sum: 0,
+        rtt_count: 0,
+        quiet: false,
+    };
+
+    pub(super) fn begin(&mut self, sample: &AckSample) {
+        self.lost_before = sample.rate.lost_total;
+        self.delivered_before = sample.rate.delivered_total;
+    }
+
+    /// An acknowledgement of the round.
+    #[inline]
+    pub(super) fn observe(&mut self, sample: &AckSample) {
+        if sample.rtt_us > 0 {
+            self.rtt_sum += u64::from(sample.rtt_us);
+            self.rtt_count += 1;
+        }
+    }
+
+    /// Share of loss in the round so far, 1024ths.
+    pub(super) fn lost_share(&self, sample: &AckSample) -> u32 {
+        let lost = u64::from(sample.rate.lost_total.wrapping_sub(self.lost_before));
+        let delivered = u64::from(sample.rate.delivered_total.wrapping_sub(self.delivered_before));
+        (lost * 1024).checked_div(lost + delivered).unwrap_or(0) as u32
+    }
+
+    /// A round is over. `learns`: this flow did not probe in it.
+    pub(super) fn round(&mut self, sample: &AckSample, min_rtt_us: u32, learns: bool) {
+        let lost = sample.rate.lost_total.wrapping_sub(self.lost_before);
+        let delivered = sample.rate.delivered_total.wrapping_sub(self.delivered_before);
+        let mean = self.rtt_sum.checked_div(u64::from(self.rtt_count));
+        let bound = u64::from(min_rtt_us) + u64::from((min_rtt_us / QUIET_DIVISOR).max(QUIET_US));
+        self.quiet = mean.is_some_and(|mean| mean <= bound);
+        if learns && self.quiet {
+            self.lost = self.lost - self.lost / 8 + lost.min(1 << 28);
+            self.sent = self.sent - self.sent / 8 + lost.saturating_add(delivered).min(1 << 28);
+        }
+        self.begin(sample);
+        (self.rtt_sum, self.rtt_count) = (0, 0);
+    }
+
+    /// No queue was seen in the last whole round.
+    pub(super) fn quiet(&self) -> bool {
+        self.quiet
+    }
+
+    /// The share of loss to put up with besides the draft's, 1024ths. Twice what was seen, for
+    /// chance does not spread losses evenly.
+    pub(super) fn allowance(&self) -> u32 {
+        let share = (u64::from(self.lost) * 1024).checked_div(self.sent.into()).unwrap_or(0);
+        2 * (share as u32).min(MOST)
+    }
+
+    /// The largest share that is ever put up with.
+    pub(super) fn most() -> u32 {
+        2 * MOST
+    }
+}

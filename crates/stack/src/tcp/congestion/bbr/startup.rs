@@ -1,0 +1,73 @@
+//! Startup and Drain (draft §5.3.1, §5.3.2): doubling until the pipe is full, then letting the queue
+//! go.
+
+use super::noise::Noise;
+use super::{Bbr, FULL_BW_ROUNDS, STARTUP_LOSSES, State};
+use crate::tcp::congestion::{AckSample, CaState};
+
+impl Bbr {
+    pub(super) fn reset_full_bw(&mut self) {
+        self.full_bw = 0;
+        self.full_bw_count = 0;
+        self.full_bw_now = false;
+    }
+
+    pub(super) fn check_full_bw_reached(&mut self, sample: &AckSample, rate: u64) {
+        if self.full_bw_now || !self.round_start || sample.rate.app_limited {
+            return;
+        }
+        if rate >= self.full_bw / 4 * 5 {
+            self.reset_full_bw();
+            self.full_bw = rate;
+            return;
+        }
+        self.full_bw_count += 1;
+        if self.full_bw_count >= FULL_BW_ROUNDS {
+            self.full_bw_now = true;
+            self.full_bw_reached = true;
+        }
+    }
+
+    pub(super) fn check_startup_done(&mut self, sample: &AckSample) {
+        self.check_startup_high_loss(sample);
+        if self.state == State::Startup && self.full_bw_reached {
+            self.state = State::Drain;
+            self.drain_start_round = self.round_count;
+        }
+    }
+
+    pub(super) fn check_startup_high_loss(&mut self, sample: &AckSample) {
+        if self.full_bw_reached {
+            return;
+        }
+        if sample.lost > 0 {
+            self.loss_events_in_round = self.loss_events_in_round.saturating_add(1);
+        }
+        let enough = self.loss_events_in_round >= STARTUP_LOSSES || sample.no_sack;
+        let (lost, in_flight) = (sample.rate.lost_since_send, sample.rate.in_flight_at_send);
+        // Without a queue it takes more loss than a path may have by itself.
+        let too_high = if self.noise.quiet() && !sample.no_sack {
+            u64::from(lost) * 1024 > u64::from(in_flight) * u64::from(Noise::most())
+        } else {
+            self.is_inflight_too_high(lost, in_flight, sample.no_sack)
+        };
+        if self.loss_round_start && sample.state == CaState::Recovery && enough && too_high {
+            self.undo.state = Some(State::Startup);
+            self.full_bw_reached = true;
+            self.inflight_longterm = self.bdp(100).max(self.inflight_latest);
+            return;
+        }
+        if self.loss_round_start {
+            self.loss_events_in_round = 0;
+        }
+    }
+
+    pub(super) fn check_drain_done(&mut self, sample: &AckSample) {
+        if self.state == State::Drain
+            && (sample.in_flight <= self.inflight(self.bw, 100)
+                || self.round_count.wrapping_sub(self.drain_start_round) > 3)
+        {
+            self.start_probe_bw_down(sample);
+        }
+    }
+}
