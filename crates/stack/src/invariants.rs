@@ -121,7 +121,10 @@ impl Stack {
         let outstanding = connection.snd_una != connection.snd_nxt;
         if outstanding {
             let pending = Flags::REXMIT_ARMED.with(Flags::IN_OUT);
-            assert!(connection.flags.has(pending), "unacknowledged data without a timer");
+            assert!(
+                connection.flags.has(pending),
+                "unacknowledged data without a timer: {connection:?}"
+            );
         }
         if connection.state == State::TimeWait {
             assert!(connection.flags.has(Flags::EXPIRE_ARMED), "TIME-WAIT without an end");

@@ -540,6 +540,12 @@ impl Stack {
             connection.retries = 0;
             connection.rtt.forget_back_off();
             self.silence_ended(index);
+            let connection = &self.connections[index];
+            if connection.snd_una != connection.snd_nxt {
+                // What had been sent before the window was taken back still waits.
+                self.arm_retransmission(index);
+                self.push_out(index);
+            }
         }
         let connection = &self.connections[index];
         if connection.unsent() > 0 || connection.fin_unsent() {

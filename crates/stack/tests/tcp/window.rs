@@ -154,6 +154,29 @@ fn a_window_that_is_taken_back_in_part_is_used_as_it_is() {
 }
 
 #[test]
+fn a_window_that_is_taken_back_and_opens_a_little_leaves_nothing_waiting_for_ever() {
+    let mut peer = Peer::new();
+    peer.window = 4000;
+    let id = peer.accepted();
+    peer.write(id, 0, 8000);
+    assert_eq!(peer.take().len(), 4);
+    // The window behind it is gone.
+    peer.window = 0;
+    peer.send(ACK, 1, 1001, &[]);
+    peer.wait();
+    peer.take();
+    // A part has arrived after all, and one byte of the window comes back: too little for a
+    // segment, while 2500 bytes still wait.
+    peer.window = 1;
+    peer.send(ACK, 1, 1501, &[]);
+    peer.take();
+    peer.stack.check_invariants();
+    peer.wait();
+    let sent: usize = peer.take().iter().map(|segment| segment.payload.len()).sum();
+    assert!(sent >= 1, "the byte that the window takes");
+}
+
+#[test]
 fn our_window_closes_as_data_waits_and_opens_when_it_is_read() {
     let mut peer = Peer::with(|config| config.receive_buffer = 8192);
     let id = peer.accepted();
