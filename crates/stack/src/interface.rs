@@ -5,6 +5,7 @@ use core::time::Duration;
 use std::io;
 
 use millrace_frames::Instant;
+use millrace_wire::ipv6::MIN_MTU;
 
 use crate::address::{AddressInfo, AddressState, Slot, address, is_v4, network, word, word_bits};
 use crate::config::InterfaceAddress;
@@ -22,6 +23,12 @@ impl Stack {
     /// there are 255 (those that ended connections still name are counted until these are closed).
     pub fn add_address(&mut self, own: InterfaceAddress) -> io::Result<()> {
         check_address(&own)?;
+        if own.address.is_ipv6() && usize::from(self.config.mtu) < MIN_MTU {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                format!("the stack's mtu {} is below IPv6's least, 1280", self.config.mtu),
+            ));
+        }
         if self.addresses.find_any(word(own.address)).is_some() {
             return Err(io::Error::new(
                 io::ErrorKind::AlreadyExists,

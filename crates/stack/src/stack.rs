@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::io;
 
 use millrace_frames::{Arena, BURST, Frame, Instant, Owners, RxBatch, TxBatch};
+use millrace_wire::ipv6;
 
 use crate::address::{Addresses, Word, is_v4};
 use crate::control::Waiting;
@@ -407,6 +408,10 @@ fn check(config: &Config, arena: &Arena) -> io::Result<()> {
     let refuse = |what: String| Err(io::Error::new(io::ErrorKind::InvalidInput, what));
     if config.mtu < 576 {
         return refuse(format!("mtu {} is below IPv4's least, 576", config.mtu));
+    }
+    let v6 = config.addresses.iter().any(|own| own.address.is_ipv6());
+    if (v6 || config.ipv6.router_discovery) && usize::from(config.mtu) < ipv6::MIN_MTU {
+        return refuse(format!("mtu {} is below IPv6's least, 1280", config.mtu));
     }
     if config.addresses.len() > 255 {
         return refuse(format!("{} addresses are more than 255", config.addresses.len()));
