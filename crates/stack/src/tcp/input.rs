@@ -295,10 +295,9 @@ impl Stack {
         }
         if seq != connection.rcv_nxt {
             // A gap: the acknowledgement must go at once, one for each segment, so that the
-            // peer counts them (RFC 5681 §4.2).
-            connection.acks_owed = connection.acks_owed.saturating_add(1);
-            self.enter_quick_ack(index);
-            self.push_out(index);
+            // peer counts them (RFC 5681 §4.2). What was dropped has not left the network as they
+            // have: one acknowledgement a turn is enough for all of it.
+            let mut owed = connection.acks_owed.saturating_add(1);
             if len > 0 {
                 match self.keep_out_of_order(index, frame) {
                     Kept::Yes => {
@@ -306,9 +305,16 @@ impl Stack {
                         self.transfer_mut(index).totals.out_of_order += 1;
                     }
                     Kept::Duplicate => self.counters.drop_tcp_duplicate += 1,
-                    Kept::Full => self.counters.drop_tcp_out_of_order_full += 1,
+                    Kept::Full => {
+                        self.counters.drop_tcp_out_of_order_full += 1;
+                        owed = 1;
+                    }
                 }
             }
+            let connection = &mut self.connections[index];
+            connection.acks_owed = connection.acks_owed.max(owed);
+            self.enter_quick_ack(index);
+            self.push_out(index);
             return;
         }
         if len > 0 {

@@ -208,6 +208,18 @@ fn single_bytes_with_gaps_between_are_kept_within_the_bound() {
     assert_eq!(peer.read(id), pattern(0, 6000));
 }
 
+#[test]
+fn what_finds_no_room_is_answered_once_a_turn() {
+    let mut peer = Peer::with(|config| config.out_of_order_frames = 1);
+    peer.accepted_sack();
+    let packets: Vec<_> = (1..20)
+        .map(|at| peer.segment(ACK, 1 + at * 1000, 1, &pattern(at as usize * 1000, 500)).bytes())
+        .collect();
+    peer.inject_batch(&packets);
+    assert_eq!(peer.stack.counters().drop_tcp_out_of_order_full, 18);
+    assert_eq!(peer.take().len(), 1);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig {
         cases: 256,
