@@ -375,11 +375,12 @@ class Channel:
         `limits`: bounds of the stack, in numbers: connections, time_wait_connections, listeners,
         syn_queue, challenge_acks_per_second, out_of_order_frames, datagram_sockets,
         datagram_queue, neighbours, frame_reserve, send_buffer, receive_buffer,
-        initial_window, retries, syn_retries, syn_ack_retries, neighbour_retries, ephemeral_ports
-        (first, last); in seconds: initial_rto, min_rto, max_rto, delayed_ack, time_wait,
-        fin_wait_2, neighbour_retry; dad_transmits (questions whether another host has an IPv6
-        address) and temporary_addresses (whether "slaac" makes such); and `syn_cookies` ("off",
-        "when-full", "always") and `abort_on_overflow` (whether a full backlog resets what would be accepted).
+        send_buffer_max, receive_buffer_max, notsent_lowat, keepalive_count, initial_window,
+        retries, syn_retries, syn_ack_retries, neighbour_retries, ephemeral_ports (first, last); in seconds: initial_rto, min_rto, max_rto, delayed_ack, time_wait,
+        fin_wait_2, neighbour_retry, keepalive_idle, keepalive_interval, user_timeout; dad_transmits
+        (questions whether another host has an IPv6 address) and temporary_addresses (whether
+        "slaac" makes such); `keepalive` (True or False); and `syn_cookies` ("off", "when-full",
+        "always") and `abort_on_overflow` (whether a full backlog resets what would be accepted).
 
         Raises ValueError or TypeError for what makes no sense, OSError when the port cannot be
         opened: EADDRINUSE when Linux has the address, PermissionError without the capabilities,

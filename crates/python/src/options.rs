@@ -91,6 +91,8 @@ pub(crate) fn limits(config: &mut Config, limits: Option<&Bound<'_, PyDict>>) ->
             "neighbour_retries" => stack.neighbour_retries = number(&name, &value)?,
             "frame_reserve" => stack.frame_reserve = number(&name, &value)?,
             "send_buffer" => stack.send_buffer = number(&name, &value)?,
+            "send_buffer_max" => stack.send_buffer_max = number(&name, &value)?,
+            "receive_buffer_max" => stack.receive_buffer_max = number(&name, &value)?,
             "receive_buffer" => stack.receive_buffer = number(&name, &value)?,
             "initial_window" => stack.initial_window = number(&name, &value)?,
             "syn_queue" => stack.syn_queue = number(&name, &value)?,

@@ -35,6 +35,10 @@ pub(crate) struct Headers {
     pub(crate) bits: Bits,
     /// The ECN codepoint in the lower two bits, and AE in the third.
     pub(crate) ecn: u8,
+    /// Type of service or traffic class, without its two ECN bits.
+    pub(crate) class: u8,
+    /// Time to live or hop limit.
+    pub(crate) hop_limit: u8,
     pub(crate) window: u16,
     /// Bytes and sum of the TCP options behind the headers.
     pub(crate) options: (u16, u16),
@@ -49,23 +53,23 @@ impl Headers {
     pub(crate) fn write_v4(&self, room: &mut [u8; LEN]) {
         const VERSION_AND_LENGTH: u16 = 0x4500;
         const DONT_FRAGMENT: u16 = 0x4000;
-        const TTL_AND_TCP: u16 = 64 << 8 | protocol::TCP as u16;
         room[0..6].copy_from_slice(&self.destination_mac.0);
         room[6..12].copy_from_slice(&self.source_mac.0);
         room[12..14].copy_from_slice(&EtherType::IPV4.to_be_bytes());
 
         let total_len = self.transport_len + 20;
-        let first = VERSION_AND_LENGTH | u16::from(self.ecn & 0b11);
+        let first = VERSION_AND_LENGTH | u16::from(self.class | self.ecn & 0b11);
+        let ttl_and_tcp = u16::from(self.hop_limit) << 8 | u16::from(protocol::TCP);
         let fixed = u32::from(first)
             + u32::from(DONT_FRAGMENT)
-            + u32::from(TTL_AND_TCP)
+            + u32::from(ttl_and_tcp)
             + u32::from(total_len)
             + u32::from(self.address_sum);
         room[14..16].copy_from_slice(&first.to_be_bytes());
         room[16..18].copy_from_slice(&total_len.to_be_bytes());
         room[18..20].copy_from_slice(&[0; 2]);
         room[20..22].copy_from_slice(&DONT_FRAGMENT.to_be_bytes());
-        room[22..24].copy_from_slice(&TTL_AND_TCP.to_be_bytes());
+        room[22..24].copy_from_slice(&ttl_and_tcp.to_be_bytes());
         room[24..26].copy_from_slice(&finish(fold(fixed)).to_be_bytes());
         room[26..30].copy_from_slice(&(self.source as u32).to_be_bytes());
         room[30..34].copy_from_slice(&(self.destination as u32).to_be_bytes());
@@ -75,9 +79,9 @@ impl Headers {
     }
 
     #[inline]
-    pub(crate) fn write_v6(&self, room: &mut [u8; LEN_V6], hop_limit: u8, flow_label: u32) {
+    pub(crate) fn write_v6(&self, room: &mut [u8; LEN_V6], flow_label: u32) {
         const VERSION: u32 = 6 << 28;
-        let traffic_class = u32::from(self.ecn & 0b11);
+        let traffic_class = u32::from(self.class | self.ecn & 0b11);
         room[0..6].copy_from_slice(&self.destination_mac.0);
         room[6..12].copy_from_slice(&self.source_mac.0);
         room[12..14].copy_from_slice(&EtherType::IPV6.to_be_bytes());
@@ -85,7 +89,7 @@ impl Headers {
             &(VERSION | traffic_class << 20 | (flow_label & 0xf_ffff)).to_be_bytes(),
         );
         room[18..20].copy_from_slice(&self.transport_len.to_be_bytes());
-        room[20..22].copy_from_slice(&[protocol::TCP, hop_limit]);
+        room[20..22].copy_from_slice(&[protocol::TCP, self.hop_limit]);
         room[22..38].copy_from_slice(&self.source.to_be_bytes());
         room[38..54].copy_from_slice(&self.destination.to_be_bytes());
         if let Some(transport) = room.last_chunk_mut() {
@@ -159,6 +163,8 @@ mod tests {
             numbers: (u32, u32),
             bits: u8,
             ecn in 0u8..8,
+            class in (0u8..64).prop_map(|class| class << 2),
+            hop_limit: u8,
             window: u16,
             flow_label in 0u32..1 << 20,
             options in prop::collection::vec(any::<u8>(), 0..10).prop_map(|mut o| {
@@ -186,6 +192,8 @@ mod tests {
                 ack: Seq(numbers.1),
                 bits: Bits(bits),
                 ecn,
+                class,
+                hop_limit,
                 window,
                 options: (options.len() as u16, checksum::sum(&options)),
                 transport_len: (20 + options.len() + payload.len()) as u16,
@@ -194,7 +202,7 @@ mod tests {
             let v6 = addresses.0.is_some();
             let mut bytes = vec![0u8; if v6 { LEN_V6 } else { LEN }];
             match bytes.first_chunk_mut() {
-                Some(room) if v6 => headers.write_v6(room, 61, flow_label),
+                Some(room) if v6 => headers.write_v6(room, flow_label),
                 _ => headers.write_v4(bytes.first_chunk_mut().unwrap()),
             }
             bytes.extend_from_slice(&options);
@@ -205,8 +213,8 @@ mod tests {
                 let packet = ipv6::Packet::parse(frame.payload()).unwrap();
                 prop_assert_eq!(IpAddr::V6(packet.source()), address(source));
                 prop_assert_eq!(IpAddr::V6(packet.destination()), address(destination));
-                prop_assert_eq!((packet.hop_limit(), packet.flow_label()), (61, flow_label));
-                prop_assert_eq!(packet.traffic_class(), ecn & 3);
+                prop_assert_eq!((packet.hop_limit(), packet.flow_label()), (hop_limit, flow_label));
+                prop_assert_eq!(packet.traffic_class(), class | ecn & 3);
                 prop_assert_eq!(packet.next_header(), protocol::TCP);
                 packet.payload()
             } else {
@@ -214,8 +222,8 @@ mod tests {
                 prop_assert!(packet.verify_checksum());
                 prop_assert_eq!(IpAddr::V4(packet.source()), address(source));
                 prop_assert_eq!(IpAddr::V4(packet.destination()), address(destination));
-                prop_assert!(packet.dont_fragment() && packet.ttl() == 64);
-                prop_assert_eq!(packet.tos(), ecn & 3);
+                prop_assert!(packet.dont_fragment() && packet.ttl() == hop_limit);
+                prop_assert_eq!(packet.tos(), class | ecn & 3);
                 packet.payload()
             };
             let segment = tcp::Segment::parse(transport).unwrap();

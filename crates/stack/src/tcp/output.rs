@@ -100,6 +100,21 @@ impl Stack {
         mtu - (header + tcp::HEADER_LEN) as u16
     }
 
+    /// Time to live of packets to there, where nobody set it.
+    #[inline]
+    fn hop_limit(&self, remote: Word) -> u8 {
+        if is_v4(remote) { 64 } else { self.ip6.hop_limit }
+    }
+
+    fn class_and_hop_limit(&self, index: usize) -> (u8, u8) {
+        let settings = self.settings(index);
+        let hop_limit = match settings.time_to_live {
+            0 => self.hop_limit(self.connections[index].remote),
+            set => set,
+        };
+        (settings.type_of_service, hop_limit)
+    }
+
     /// Shift that makes the whole receive buffer announceable (RFC 7323 §2.2).
     pub(crate) fn receive_shift(&self) -> u8 {
         let most = self.config.receive_buffer.max(self.config.receive_buffer_max);
@@ -626,6 +641,11 @@ impl Stack {
         }
         let connection = &self.connections[index];
         let transport_len = (tcp::HEADER_LEN + segment.options.len()) as u32 + segment.len;
+        let (class, hop_limit) = match connection.flags.has(Flags::CUSTOM) {
+            true => self.class_and_hop_limit(index),
+            false => (0, self.hop_limit(connection.remote)),
+        };
+        let connection = &mut self.connections[index];
         let headers = Headers {
             destination_mac: next_hop.unwrap_or(Mac([0; 6])),
             source_mac: self.config.mac,
@@ -638,6 +658,8 @@ impl Stack {
             ack,
             bits: segment.bits | marking.bits,
             ecn: marking.ecn,
+            class,
+            hop_limit,
             window,
             options: if segment.options.is_empty() {
                 (0, 0)
@@ -662,7 +684,7 @@ impl Stack {
             }
         } else if let Some((fixed, options)) = room.split_first_chunk_mut::<{ headers::LEN_V6 }>() {
             let label = headers.flow_label(&self.keys);
-            headers.write_v6(fixed, self.ip6.hop_limit, label);
+            headers.write_v6(fixed, label);
             options.copy_from_slice(segment.options);
         }
         let packet = Transmit {

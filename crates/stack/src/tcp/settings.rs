@@ -36,6 +36,7 @@ pub(crate) struct Settings {
     pub(crate) fin_wait_2: Option<Duration>,
     pub(crate) syn_retries: u8,
     pub(crate) type_of_service: u8,
+    /// 0: the protocol's.
     pub(crate) time_to_live: u8,
     /// Most bytes of the send and the receive buffer, fixed by the application; 0: tuned.
     pub(crate) send_buffer: u32,
@@ -60,7 +61,7 @@ impl Settings {
             fin_wait_2: Some(config.fin_wait_2),
             syn_retries: config.syn_retries,
             type_of_service: 0,
-            time_to_live: 64,
+            time_to_live: 0,
             send_buffer: 0,
             receive_buffer: 0,
             algorithm: config.congestion,
@@ -330,7 +331,10 @@ impl Settings {
             OptionName::Linger2 => SocketOption::Linger2(self.fin_wait_2),
             OptionName::SynCount => SocketOption::SynCount(self.syn_retries),
             OptionName::TypeOfService => SocketOption::TypeOfService(self.type_of_service),
-            OptionName::TimeToLive => SocketOption::TimeToLive(self.time_to_live),
+            OptionName::TimeToLive => SocketOption::TimeToLive(match self.time_to_live {
+                0 => 64,
+                set => set,
+            }),
             OptionName::SendBuffer => SocketOption::SendBuffer(self.send_buffer),
             OptionName::ReceiveBuffer => SocketOption::ReceiveBuffer(self.receive_buffer),
             OptionName::Congestion => SocketOption::Congestion(self.algorithm),

@@ -181,3 +181,26 @@ fn tells_what_was_sent_again_and_what_came_out_of_order() {
     assert_eq!((after.rcv_ooopack, after.total_retrans, after.retransmits), (1, 1, 0));
     assert!((99..=102).contains(&after.total_rto_time), "{}", after.total_rto_time);
 }
+
+#[test]
+fn type_of_service_and_time_to_live_are_in_the_packets() {
+    use millrace_frames::TxBatch;
+    let mut peer = Peer::new();
+    let id = peer.accepted();
+    let first_bytes = |peer: &mut Peer| {
+        peer.stack.write(id, b"x").unwrap();
+        let mut batch = TxBatch::new();
+        assert_eq!(peer.stack.transmit(peer.now, &mut batch), 1);
+        let packet = batch[0];
+        let start = usize::from(packet.offset);
+        let ip = peer.stack.arena().room(packet.head)[start + 14..start + 34].to_vec();
+        peer.stack.arena_mut().transmitted(&packet);
+        assert_eq!(millrace_wire::checksum::sum(&ip), 0xffff, "the IP header's checksum");
+        (ip[1], ip[8])
+    };
+    peer.stack.set_option(id, SocketOption::NoDelay(true)).unwrap();
+    assert_eq!(first_bytes(&mut peer), (0, 64));
+    peer.stack.set_option(id, SocketOption::TypeOfService(0x2b)).unwrap();
+    peer.stack.set_option(id, SocketOption::TimeToLive(7)).unwrap();
+    assert_eq!(first_bytes(&mut peer), (0x28, 7), "without ECN's two bits");
+}
