@@ -376,7 +376,8 @@ class Channel:
         syn_queue, challenge_acks_per_second, out_of_order_frames, datagram_sockets,
         datagram_queue, neighbours, frame_reserve, send_buffer, receive_buffer,
         send_buffer_max, receive_buffer_max, notsent_lowat, keepalive_count, initial_window,
-        retries, syn_retries, syn_ack_retries, neighbour_retries, ephemeral_ports (first, last); in seconds: initial_rto, min_rto, max_rto, delayed_ack, time_wait,
+        retries, syn_retries, syn_ack_retries, neighbour_retries, ephemeral_ports (first, last);
+        in seconds: initial_rto, min_rto, max_rto, delayed_ack, time_wait,
         fin_wait_2, neighbour_retry, keepalive_idle, keepalive_interval, user_timeout; dad_transmits
         (questions whether another host has an IPv6 address) and temporary_addresses (whether
         "slaac" makes such); `keepalive` (True or False); and `syn_cookies` ("off", "when-full",

@@ -184,7 +184,9 @@ def test_a_client_that_does_not_read_is_held_back(browse: Callable[..., Any]) ->
     browser = browse(
         functools.partial(Server.serve, Server(Fixed(b"x" * 2000))),
         send_buffer=65_536,
+        send_buffer_max=65_536,
         receive_buffer=65_536,
+        receive_buffer_max=65_536,
         write_queue=65_536,
     )
     answer = len(browser.ask(GET, answers=1))

@@ -30,6 +30,8 @@ pub(crate) struct Delivery {
     pub(crate) lost: u32,
     /// The sender had nothing to send until so much is delivered; `None`: the network limits.
     limited_until: Option<u32>,
+    /// Bytes and microseconds of the last sample, and whether the application limited it.
+    last: Option<(u32, u32, bool)>,
     /// Newest delivered transmission of this acknowledgement, with when it left.
     newest: Option<(Snapshot, u32)>,
 }
@@ -85,6 +87,19 @@ impl Delivery {
         self.limited_until = Some(self.delivered.wrapping_add(in_flight.max(1)));
     }
 
+    fn is_exceeded(&self, delivered: u32, interval_us: u32) -> bool {
+        self.last.is_none_or(|(bytes, time, _)| {
+            u64::from(delivered) * u64::from(time) >= u64::from(bytes) * u64::from(interval_us)
+        })
+    }
+
+    /// The last rate in bytes a second, and whether the application limited it.
+    pub(crate) fn rate(&self) -> (u64, bool) {
+        self.last.map_or((0, false), |(bytes, time, limited)| {
+            (u64::from(bytes) * 1_000_000 / u64::from(time), limited)
+        })
+    }
+
     /// The sample that an acknowledgement makes, once all it covers was told. `min_rtt_us`: an
     /// interval shorter than that comes from acknowledgements that were held back and let go at
     /// once.
@@ -102,9 +117,15 @@ impl Delivery {
         let sending = sent_at.wrapping_sub(snapshot.first_sent_at);
         let acknowledging = self.delivered_at.wrapping_sub(snapshot.delivered_at);
         let interval_us = sending.max(acknowledging);
+        let interval_us = if interval_us < min_rtt_us { 0 } else { interval_us };
+        let delivered = self.delivered.wrapping_sub(snapshot.delivered);
+        // A rate that the application limited is worth keeping only where it is the higher one.
+        if interval_us > 0 && (!snapshot.app_limited || self.is_exceeded(delivered, interval_us)) {
+            self.last = Some((delivered, interval_us, snapshot.app_limited));
+        }
         RateSample {
-            delivered: self.delivered.wrapping_sub(snapshot.delivered),
-            interval_us: if interval_us < min_rtt_us { 0 } else { interval_us },
+            delivered,
+            interval_us,
             prior_delivered: snapshot.delivered,
             app_limited: snapshot.app_limited,
             in_flight_at_send: snapshot.in_flight,

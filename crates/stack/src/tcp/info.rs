@@ -228,7 +228,10 @@ impl Stack {
             self.transfer(index).map_or_else(Default::default, |transfer| {
                 (transfer.accurate.sent.totals(), transfer.accurate.received.totals())
             });
+        let (rate, rate_limited) = self.transfer(index).map_or((0, false), |at| at.delivery.rate());
         Ok(TcpInfo {
+            delivery_rate: rate,
+            delivery_rate_app_limited: rate_limited.into(),
             state: connection.state.linux_number(),
             ca_state: self.transfer(index).map_or(0, |transfer| transfer.recovery.state as u8),
             retransmits: if persisting { 0 } else { connection.retries },
@@ -288,7 +291,10 @@ impl Stack {
                 .saturating_sub(segments(flight))
                 .wrapping_add(u32::from(syn_delivered)),
             delivered_ce: totals.delivered_marked,
-            bytes_sent: bytes_acked + u64::from(flight) + totals.bytes_retransmitted,
+            // Our SYN is no data.
+            bytes_sent: connection.bytes_acked().saturating_sub(1)
+                + u64::from(flight)
+                + totals.bytes_retransmitted,
             bytes_retrans: totals.bytes_retransmitted,
             dsack_dups: totals.dsack_duplicates,
             reord_seen: totals.reorderings,

@@ -176,6 +176,7 @@ impl Stack {
                 if (end.le(ack) && start.ge(una - connection.max_window)) || inside {
                     told.dsack = true;
                     self.counters.dsacks_received += 1;
+                    transfer.totals.dsack_duplicates += 1;
                     undo.duplicate_reported((start, end));
                     rack.duplicate_reported(ack, nxt);
                     continue;
