@@ -12,7 +12,7 @@ import itertools
 import json
 import statistics
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -290,8 +290,12 @@ def measure(
     repeat: int = 3,
     seed: int = 1,
     arms: Sequence[str] = ARMS,
+    keep: Callable[[Sequence[Row]], None] = lambda rows: None,
 ) -> Outcome:
-    """Every cell by both arms in turn, so often; medians."""
+    """Every cell by both arms in turn, so often; medians.
+
+    `keep` is given the rows so far after each cell: it all may take an hour, and be interrupted.
+    """
     notes = []
     with Lab() as lab:
         place = Range(lab, port)
@@ -310,7 +314,8 @@ def measure(
                         steps.begin(f"{arm} {cell}")
                         run = bulk(place, cell, arm, seed=seed + number, seconds=seconds)
                         runs[cell, arm].append(run)
-    rows = [_row(cell, arm, seen) for (cell, arm), seen in runs.items()]
+                    keep(_rows(runs))
+    rows = _rows(runs)
     compared = compare(rows)
     notes += _wire_notes([run for seen in runs.values() for run in seen])
     notes.append(f"Medians of {repeat} flows of {seconds:g} s; the wire's seeds: {seed} and on.")
@@ -344,6 +349,10 @@ def _plausibility(place: Range, wanted: Sequence[Cell], seed: int, seconds: floa
             f"{run.late_share:.2%} of packets late"
         )
     return f"Linux's cubic alone on a clean link of 20 ms: {'; '.join(said)}."
+
+
+def _rows(runs: Mapping[tuple[Cell, str], Sequence[Run]]) -> list[Row]:
+    return [_row(cell, arm, seen) for (cell, arm), seen in runs.items() if seen]
 
 
 def _row(cell: Cell, arm: str, runs: Sequence[Run]) -> Row:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated
 
 import typer
 
-from millrace.cli.report import JsonOption
+from millrace.cli.report import JsonOption, Row
 
 app = typer.Typer(add_completion=False, no_args_is_help=True)
 
@@ -111,10 +112,15 @@ def links(
     import sys
 
     from millrace.bench import links as bench
-    from millrace.cli.report import check_json_file, show
+    from millrace.cli.report import check_json_file, show, write_json
     from millrace.lab import impairment
 
     check_json_file(json_file)
+
+    def keep(rows: Sequence[Row]) -> None:
+        if json_file not in (None, "-"):
+            write_json(rows, json_file)
+
     for name in arm or ():
         if name not in bench.ARMS:
             raise ValueError(f"no arm {name!r}; there is {', '.join(bench.ARMS)}")
@@ -154,7 +160,13 @@ def links(
             title = "Ours and Linux's flow on one link"
         else:
             outcome = bench.measure(
-                cells, port=port, seconds=length, repeat=repeat, seed=seed, arms=arm or bench.ARMS
+                cells,
+                port=port,
+                seconds=length,
+                repeat=repeat,
+                seed=seed,
+                arms=arm or bench.ARMS,
+                keep=keep,
             )
             title = "One flow over a bad link"
     show(outcome.rows, title=title, json_file=json_file)
@@ -243,7 +255,7 @@ def integrity(
     what they receive. Exit status 1 if anything is wrong.
     """
     from millrace.bench.integrity import measure
-    from millrace.cli.report import Row, check_json_file, show
+    from millrace.cli.report import check_json_file, show
 
     check_json_file(json_file)
     rows: list[Row] = []

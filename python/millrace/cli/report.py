@@ -51,8 +51,12 @@ def show(
     if not console.is_terminal:
         console.width = _WIDTH_OF_FILES
     console.print(_table(rows, title, columns))
-    if json_file is None:
-        return
+    if json_file is not None:
+        write_json(rows, json_file)
+
+
+def write_json(rows: Sequence[Row], json_file: str) -> None:
+    """Write rows to a file, or with `-` to standard output."""
     text = json.dumps([dict(row) for row in rows], indent=1, allow_nan=False) + "\n"
     if json_file == "-":
         sys.stdout.write(text)
