@@ -192,7 +192,9 @@ fn a_paused_connection_closes_its_window_and_loses_nothing() {
     let small = |address| {
         let mut config = config(address);
         config.stack.receive_buffer = 16_384;
+        config.stack.receive_buffer_max = 16_384;
         config.stack.send_buffer = 16_384;
+        config.stack.send_buffer_max = 16_384;
         config
     };
     let mut pair = Pair::with(WireConfig::default(), small(CLIENT), small(SERVER));
@@ -243,6 +245,7 @@ fn the_end_of_a_paused_connection_is_told_behind_its_data() {
 fn what_does_not_fit_waits_and_is_sent_in_order() {
     let mut small = config(CLIENT);
     small.stack.send_buffer = 8192;
+    small.stack.send_buffer_max = 8192;
     let mut pair = Pair::with(WireConfig::default(), small, config(SERVER));
     let (client, _) = pair.connect();
     let sent = pattern(200_000);
@@ -270,6 +273,7 @@ fn what_does_not_fit_waits_and_is_sent_in_order() {
 fn a_full_write_queue_takes_nothing() {
     let mut small = config(CLIENT);
     small.stack.send_buffer = 4096;
+    small.stack.send_buffer_max = 4096;
     small.write_queue = 10_000;
     let mut pair = Pair::with(WireConfig::default(), small, config(SERVER));
     let (client, _) = pair.connect();
@@ -287,6 +291,7 @@ fn what_waits_is_sent_after_a_close_and_before_the_fin() {
     for close in [false, true] {
         let mut small = config(CLIENT);
         small.stack.send_buffer = 4096;
+        small.stack.send_buffer_max = 4096;
         let mut pair = Pair::with(WireConfig::default(), small, config(SERVER));
         let (client, _) = pair.connect();
         let sent = pattern(50_000);
@@ -345,6 +350,7 @@ fn a_write_that_found_no_frame_goes_on_when_there_are_some() {
 fn a_short_write_is_told_when_there_is_room() {
     let mut small = config(CLIENT);
     small.stack.send_buffer = 4096;
+    small.stack.send_buffer_max = 4096;
     let mut pair = Pair::with(WireConfig::default(), small, config(SERVER));
     let (client, _) = pair.connect();
     assert_eq!(pair.client.write(client, &pattern(10_000)).unwrap(), 4096);
