@@ -137,7 +137,7 @@ def test_what_is_not_bytes_is_refused(pair: Any) -> None:
 
 @pytest.mark.parametrize("kind", [bytes, bytearray])
 def test_what_does_not_fit_waits_and_is_told(make_pair: Callable[..., Any], kind: type) -> None:
-    pair = make_pair(send_buffer=8192, write_queue=300_000)
+    pair = make_pair(send_buffer=8192, send_buffer_max=8192, write_queue=300_000)
     pair.server.listen(80)
     client, _ = pair.connect()
     data = os.urandom(200_000)
@@ -164,7 +164,7 @@ def test_what_does_not_fit_waits_and_is_told(make_pair: Callable[..., Any], kind
 
 
 def test_a_full_write_queue_blocks_and_takes_nothing(make_pair: Callable[..., Any]) -> None:
-    pair = make_pair(send_buffer=8192, write_queue=10_000)
+    pair = make_pair(send_buffer=8192, send_buffer_max=8192, write_queue=10_000)
     pair.server.listen(80)
     client, _ = pair.connect()
     client.write(bytes(30_000))
@@ -180,7 +180,13 @@ def test_a_full_write_queue_blocks_and_takes_nothing(make_pair: Callable[..., An
 
 
 def test_a_paused_handle_holds_its_peer_back(make_pair: Callable[..., Any]) -> None:
-    pair = make_pair(send_buffer=16_384, receive_buffer=16_384, write_queue=1 << 30)
+    pair = make_pair(
+        send_buffer=16_384,
+        send_buffer_max=16_384,
+        receive_buffer=16_384,
+        receive_buffer_max=16_384,
+        write_queue=1 << 30,
+    )
     pair.server.listen(80)
     client, server = pair.connect()
     server.pause()
