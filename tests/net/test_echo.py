@@ -30,8 +30,8 @@ def test_what_comes_in_goes_out(browse: Callable[..., Any]) -> None:
 
 
 def test_who_does_not_read_is_held_back(browse: Callable[..., Any]) -> None:
-    limits = {"send_buffer": 65_536, "receive_buffer": 65_536, "write_queue": 65_536}
-    browser = browse(serve, **limits)
+    buffers = ("send_buffer", "send_buffer_max", "receive_buffer", "receive_buffer_max")
+    browser = browse(serve, write_queue=65_536, **dict.fromkeys(buffers, 65_536))
     handle = browser.connect()
     handle.pause()
     data = os.urandom(2_000_000)

@@ -81,7 +81,8 @@ pub struct Channel {
     pub(crate) free_extras: Vec<u32>,
     /// Connections whose write found no frame; nothing of theirs is under way that would tell.
     pub(crate) starved: VecDeque<ConnectionId>,
-    /// Connections whose pause has ended.
+    /// Connections that may have something to be read without an event that says so: their pause
+    /// has ended, or a turn's budget had.
     pub(crate) resumed: Vec<ConnectionId>,
     pub(crate) listeners: Vec<ListenerId>,
     pub(crate) sockets: Vec<SocketId>,
@@ -92,6 +93,7 @@ pub struct Channel {
     ended: Vec<ConnectionId>,
     turn: u32,
     pub(crate) write_queue: usize,
+    read_budget: u32,
     pub(crate) no_delay: bool,
     pub(crate) counters: Counters,
     pub(crate) link_down: bool,
@@ -137,6 +139,7 @@ impl Channel {
             ended: Vec::new(),
             turn: 0,
             write_queue: config.write_queue,
+            read_budget: config.read_budget,
             no_delay: config.no_delay,
             counters: Counters::default(),
             link_down: false,
@@ -222,7 +225,10 @@ impl Channel {
 
     /// When [`Channel::poll`] has something to do although nothing arrives and nothing is written.
     pub fn next_deadline(&self) -> Option<Instant> {
-        self.stack.next_deadline()
+        match self.resumed.is_empty() {
+            true => self.stack.next_deadline(),
+            false => Some(self.now),
+        }
     }
 
     pub(crate) fn check_open(&self) -> io::Result<()> {
@@ -387,12 +393,12 @@ impl Channel {
         if ready.has(Ready::CONNECTED) {
             batch.push(self.completion(Kind::Connected, handle));
         }
-        let ready = match self.slots[id.index()].extra {
+        let mut ready = match self.slots[id.index()].extra {
             NO_EXTRA => ready,
             _ => self.special_event(id, ready, batch),
         };
-        if ready.has(Ready::READABLE) {
-            self.read_all(id, batch);
+        if ready.has(Ready::READABLE) && !self.read(id, batch) {
+            self.keep_reading(id, &mut ready);
         }
         if ready.has(Ready::FINISHED) {
             batch.push(self.completion(Kind::Finished, handle));
@@ -405,10 +411,16 @@ impl Channel {
         }
     }
 
+    /// Tells what has come, as far as the turn's budget reaches. Returns whether that was all.
     #[inline]
-    pub(crate) fn read_all(&mut self, id: ConnectionId, batch: &mut Completions) {
+    pub(crate) fn read(&mut self, id: ConnectionId, batch: &mut Completions) -> bool {
         let mut done = self.completion(Kind::Read, Handle::connection(id));
-        while let Ok(Some(frame)) = self.stack.read(id) {
+        let mut all = false;
+        while done.bytes < self.read_budget {
+            let Ok(Some(frame)) = self.stack.read(id) else {
+                all = true;
+                break;
+            };
             done.bytes += u32::from(self.stack.arena().meta(frame).len);
             self.frames.push(frame);
         }
@@ -416,6 +428,7 @@ impl Channel {
         if done.count > 0 {
             batch.push(done);
         }
+        all
     }
 
     pub(crate) fn tell_closed(&mut self, id: ConnectionId, batch: &mut Completions) {

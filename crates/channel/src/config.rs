@@ -40,6 +40,10 @@ pub struct Config {
     /// A connection that has so many bytes waiting after [`crate::Channel::write_owned`] takes no
     /// more.
     pub write_queue: usize,
+    /// Most bytes of one connection that a turn tells, to within a frame; the rest is told in the
+    /// turns after it. So a connection whose buffer is full does not keep the others waiting, and
+    /// [`crate::Channel::pause`] stops it before all of that was told.
+    pub read_budget: u32,
     /// Send small segments at once (no Nagle). The writes of a turn leave together anyway, so
     /// waiting would only add delay.
     pub no_delay: bool,
@@ -74,6 +78,7 @@ impl Config {
             frame_size: None,
             hugepages: Hugepages::Prefer,
             write_queue: 1 << 20,
+            read_budget: 1 << 18,
             no_delay: true,
             seed: None,
             stack: millrace_stack::Config::default(),
@@ -102,6 +107,9 @@ impl Config {
                  or DHCP or SLAAC"
                     .into(),
             );
+        }
+        if self.read_budget == 0 {
+            return wrong("with a read budget of 0 bytes nothing would ever be read".into());
         }
         for &gateway in &self.gateways {
             let link_local = matches!(gateway, IpAddr::V6(ip) if ip.is_unicast_link_local());

@@ -39,7 +39,9 @@ pub(crate) struct Extra {
     /// On the list of those that found no frame.
     starved: bool,
     paused: bool,
-    /// What is told when the pause ends.
+    /// On the list of those that the next turn reads without an event.
+    resumed: bool,
+    /// What is told when all that came before it was.
     kept: Ready,
 }
 
@@ -87,6 +89,7 @@ impl Channel {
                 && extra.end == End::Open
                 && !extra.starved
                 && !extra.paused
+                && !extra.resumed
                 && extra.kept.is_empty()
         };
         if self.extra_of(id).is_some_and(done) {
@@ -248,21 +251,46 @@ impl Channel {
         if let Some(extra) = self.extra_of(id)
             && core::mem::take(&mut extra.paused)
         {
-            self.resumed.push(id);
+            self.read_next_turn(id);
         }
         Ok(())
     }
 
-    /// Tells what came while connections were paused.
+    /// There is more to be read than a turn may tell; what comes after it waits.
+    #[cold]
+    pub(crate) fn keep_reading(&mut self, id: ConnectionId, ready: &mut Ready) {
+        let after = Ready::FINISHED.with(Ready::CLOSED);
+        let extra = self.extra(id);
+        for bit in [Ready::FINISHED, Ready::CLOSED] {
+            if ready.has(bit) {
+                extra.kept.set(bit);
+            }
+        }
+        ready.clear(after);
+        self.read_next_turn(id);
+    }
+
+    fn read_next_turn(&mut self, id: ConnectionId) {
+        if !core::mem::replace(&mut self.extra(id).resumed, true) {
+            self.resumed.push(id);
+        }
+    }
+
+    /// Tells what came while connections were paused, or was too much for the last turn.
     pub(crate) fn tell_resumed(&mut self, batch: &mut Completions) {
-        while let Some(id) = self.resumed.pop() {
+        let count = self.resumed.len();
+        for at in 0..count {
+            let id = self.resumed[at];
             let Some(extra) = self.extra_of(id) else { continue };
+            extra.resumed = false;
             if extra.paused || extra.orphan.is_some() {
                 continue;
             }
-            let kept = core::mem::take(&mut extra.kept);
+            let mut kept = core::mem::take(&mut extra.kept);
             self.drop_extra_if_done(id);
-            self.read_all(id, batch);
+            if !self.read(id, batch) {
+                self.keep_reading(id, &mut kept);
+            }
             if kept.has(Ready::FINISHED) {
                 batch.push(self.completion(Kind::Finished, Handle::connection(id)));
             }
@@ -270,6 +298,7 @@ impl Channel {
                 self.tell_closed(id, batch);
             }
         }
+        self.resumed.drain(..count);
     }
 
     /// What a connection with an extra entry makes of an event. Returns what is left to tell.
@@ -283,7 +312,7 @@ impl Channel {
         let failed = self.stack.failure(id).is_ok_and(|failure| failure.is_some());
         let Some(extra) = self.extra_of(id) else { return ready };
         let (orphan, queued) = (extra.orphan.is_some(), !extra.queue.is_empty());
-        if extra.paused {
+        if extra.paused || extra.resumed {
             let mut hidden = Ready::READABLE.with(Ready::FINISHED);
             if !failed {
                 hidden.set(Ready::CLOSED);

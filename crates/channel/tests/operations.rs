@@ -242,6 +242,47 @@ fn the_end_of_a_paused_connection_is_told_behind_its_data() {
 }
 
 #[test]
+fn a_turn_tells_as_much_of_a_connection_as_its_budget_and_keeps_the_order() {
+    let mut careful = config(SERVER);
+    careful.read_budget = 10_000;
+    let mut pair = Pair::with(WireConfig::default(), config(CLIENT), careful);
+    let (client, server) = pair.connect();
+    pair.server.pause(server).unwrap();
+    let sent = pattern(45_000);
+    assert_eq!(pair.client.write(client, &sent).unwrap(), sent.len());
+    pair.client.shutdown_write(client).unwrap();
+    for _ in 0..200 {
+        pair.round();
+    }
+    // A pause and its end in one turn are no reason to be told twice.
+    pair.server.resume(server).unwrap();
+    pair.server.pause(server).unwrap();
+    pair.server.resume(server).unwrap();
+    let (mut got, mut turns, mut ended) = (Vec::new(), 0, false);
+    while !ended {
+        assert_eq!(pair.server.next_deadline().unwrap(), pair.now, "there is more to be told");
+        pair.round();
+        let told: usize = pair.told_server.iter().map(|done| done.bytes as usize).sum();
+        assert!(told < 10_000 + 2048, "{told} bytes in one turn");
+        for done in &pair.told_server {
+            assert!(!ended, "{done:?} behind the end");
+            got.extend(bytes(&pair.server, done));
+            ended = done.kind == Kind::Finished;
+        }
+        turns += 1;
+        if turns == 2 {
+            pair.server.pause(server).unwrap();
+            pair.round();
+            assert!(pair.told_server.is_empty(), "a pause takes effect before all is told");
+            pair.server.resume(server).unwrap();
+        }
+    }
+    assert_eq!(got, sent);
+    assert_eq!(turns, 5);
+    pair.close();
+}
+
+#[test]
 fn what_does_not_fit_waits_and_is_sent_in_order() {
     let mut small = config(CLIENT);
     small.stack.send_buffer = 8192;

@@ -50,7 +50,7 @@ impl Channel {
     #[new]
     #[pyo3(signature = (
         port, address, *, gateway=None, mac=None, mtu=None, wait=None, frames=16384,
-        frame_size=None, hugepages=None, write_queue=1048576, no_delay=true, host_name=None,
+        frame_size=None, hugepages=None, write_queue=1048576, read_budget=262144, no_delay=true, host_name=None,
         dhcp_timeout=30.0, slaac_timeout=10.0, **limits
     ))]
     #[allow(clippy::too_many_arguments, reason = "they are keywords in Python")]
@@ -66,6 +66,7 @@ impl Channel {
         frame_size: Option<u32>,
         hugepages: Option<bool>,
         write_queue: usize,
+        read_budget: u32,
         no_delay: bool,
         host_name: Option<&str>,
         dhcp_timeout: f64,
@@ -106,6 +107,7 @@ impl Channel {
             Some(false) => Hugepages::Never,
         };
         config.write_queue = write_queue;
+        config.read_budget = read_budget;
         config.no_delay = no_delay;
         options::limits(&mut config, limits)?;
         let mut channel =

@@ -23,8 +23,9 @@ def serve(channel: Channel, port: int = PORT) -> None:
                 try:
                     if handle.write(done) > 0:
                         handle.pause()
-                except BlockingIOError:
-                    # A channel whose write queue is smaller than what it receives in one turn.
+                except OSError:
+                    # A channel whose write queue is smaller than what it receives in one turn; and
+                    # what came behind that, in the same turn.
                     handle.abort()
             elif kind is WRITTEN:
                 handle.resume()

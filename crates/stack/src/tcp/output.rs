@@ -88,6 +88,15 @@ impl Connection {
         self.rcv_adv = self.rcv_adv.max(self.rcv_nxt + (field << shift));
         field as u16
     }
+
+    /// The sequence number of a segment without payload: `snd_nxt`, or where the peer's window
+    /// ends if it has taken back what was sent into. Beyond that end it would have to refuse the
+    /// acknowledgement too (RFC 9293 §3.10.7.4), and two such peers would wait for each other.
+    #[inline]
+    fn acceptable_seq(&self) -> Seq {
+        let edge = self.snd_una + self.snd_wnd;
+        if self.snd_nxt.le(edge) || self.state < State::Established { self.snd_nxt } else { edge }
+    }
 }
 
 impl Stack {
@@ -417,7 +426,7 @@ impl Stack {
                 return Stop::Again;
             }
             let owed = self.connections[index].acks_owed;
-            let seq = self.connections[index].snd_nxt;
+            let seq = self.connections[index].acceptable_seq();
             if !self.send_empty(index, seq, Bits::ACK, out) {
                 return Stop::Again;
             }

@@ -90,11 +90,12 @@ impl Stack {
         }
     }
 
-    /// The probe of a tail: new data if there is any, whatever the window, else the last segment
-    /// once more (RFC 8985 §7.3).
+    /// The probe of a tail: new data if there is any and the peer takes it, whatever the congestion
+    /// window, else the last segment once more (RFC 8985 §7.3).
     pub(crate) fn transmit_probe(&mut self, index: usize, out: &mut TxBatch) -> Stop {
         let connection = &self.connections[index];
         let (mss, unsent) = (u32::from(connection.mss), connection.unsent());
+        let room = connection.snd_wnd.saturating_sub(connection.flight());
         let Some(transfer) = self.transfers.get_mut(connection.transfer) else {
             return Stop::Done;
         };
@@ -106,6 +107,11 @@ impl Stack {
         }
         let sent = if !transfer.probe.repeats() && unsent > 0 {
             let most = unsent.min(mss);
+            if most > room {
+                // The window was taken back since the probe fell due.
+                transfer.probe.due = false;
+                return Stop::Done;
+            }
             self.send_segment(index, most, Shape::default(), out)
         } else {
             let Transfer { sent, .. } = transfer;

@@ -93,7 +93,9 @@ impl Stack {
     pub(crate) fn send_probe(&mut self, index: usize) {
         let connection = &self.connections[index];
         let (nxt, unsent) = (connection.snd_nxt, connection.unsent());
-        let in_window = (connection.snd_una + connection.snd_wnd).gt(nxt);
+        // A part of a segment would be a silly one, and more than the window takes is refused.
+        let segment = unsent.min(connection.mss.into());
+        let in_window = (connection.snd_una + connection.snd_wnd).ge(nxt + segment);
         let Some(transfer) = self.transfers.get_mut(connection.transfer) else { return };
         let new_data = unsent > 0 && in_window;
         if transfer.probe.end.is_none() {

@@ -89,6 +89,22 @@ fn new_data_goes_rather_than_old() {
 }
 
 #[test]
+fn what_the_peer_has_no_room_for_is_no_probe() {
+    let mut peer = Peer::with(|config| config.tcp.pacing = false);
+    peer.window = 3300;
+    let id = peer.accepted_sack_over(50);
+    peer.write(id, 0, 1000);
+    peer.take();
+    peer.advance_ms(50);
+    peer.send(ACK, 1, 1001, &[]);
+    peer.write(id, 1000, 20_000);
+    assert_eq!(peer.take().len(), 3);
+    peer.wait();
+    // 300 bytes are left of the window: a segment of 1000 would be refused.
+    peer.expect_data(3001, 1000);
+}
+
+#[test]
 fn after_the_probe_comes_the_timeout() {
     let (mut peer, _) = three();
     peer.wait();

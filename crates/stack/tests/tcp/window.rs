@@ -115,6 +115,22 @@ fn a_peer_whose_whole_window_is_small_is_served() {
 }
 
 #[test]
+fn acknowledgements_stay_in_a_window_that_was_taken_back() {
+    let mut peer = Peer::new();
+    let id = peer.accepted();
+    peer.write(id, 0, 5000);
+    assert_eq!(peer.take().len(), 5);
+    // What it has already is acknowledged at once. Beyond its window the peer has to refuse
+    // whatever comes, and would never learn what we got.
+    for (window, seq) in [(500, 1501), (0, 1001)] {
+        peer.window = window;
+        peer.send(ACK, 1, 1001, &[]);
+        peer.send(ACK, 0, 1001, b"a");
+        assert_eq!(peer.expect_ack(1).seq, seq);
+    }
+}
+
+#[test]
 fn a_window_that_is_taken_back_stops_us_but_does_not_end_us() {
     let mut peer = Peer::with(|config| config.retries = 4);
     let id = peer.accepted();
