@@ -372,7 +372,7 @@ class Channel:
         `frames`, `frame_size`: the arena; a frame is a power of two from 2048 bytes.
         `hugepages`: True for them or an error, False for none, None for them where there are any.
         `write_queue`: a connection takes no more while so many bytes wait for room.
-        `read_budget`: about so many bytes of one connection are told in a turn, the rest in the next.
+        `read_budget`: about so many bytes of a connection are told in a turn, the rest in the next.
         `no_delay`: whether new connections send small segments at once.
         `limits`: bounds of the stack, in numbers: connections, time_wait_connections, listeners,
         syn_queue, challenge_acks_per_second, out_of_order_frames, datagram_sockets,
