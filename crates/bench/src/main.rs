@@ -51,6 +51,7 @@ usage: millrace-bench COMMAND [--OPTION VALUE]...
           [--body BYTES]
   stack   two stacks joined by memory, beside smoltcp, without a kernel
           [--json FILE]  [--seconds N]  [--rounds N]  [--work NAME,...]  [--arm NAME,...]
+          [--connections N]  (only the works with so many)
   idle    print the resident memory with so many idle connections
           --arm NAME  --connections N
 ";

@@ -62,6 +62,7 @@ struct Maker {
     text: Vec<String>,
     mtu: u16,
     ipv6: bool,
+    prediction: bool,
 }
 
 /// Makes the world of a seed.
@@ -69,6 +70,24 @@ struct Maker {
 /// # Errors
 /// What the stack or the trace file said.
 pub fn random_world(seed: u64, trace: Option<PathBuf>, check: bool) -> io::Result<RandomWorld> {
+    world_of(seed, trace, check, true)
+}
+
+/// The same world with stacks that take no shorter way where all is as predicted: its packets must
+/// be the same.
+///
+/// # Errors
+/// As [`random_world`].
+pub fn without_prediction(seed: u64) -> io::Result<RandomWorld> {
+    world_of(seed, None, true, false)
+}
+
+fn world_of(
+    seed: u64,
+    trace: Option<PathBuf>,
+    check: bool,
+    prediction: bool,
+) -> io::Result<RandomWorld> {
     let mut dice = Dice::new(seed).part(0x7761_6e74);
     let kind = dice.happens(0.5);
     let mut maker = Maker {
@@ -80,6 +99,7 @@ pub fn random_world(seed: u64, trace: Option<PathBuf>, check: bool) -> io::Resul
         kind,
         text: Vec::new(),
         ipv6: false,
+        prediction,
     };
     maker.network()?;
     // IPv6 takes links of 1280 bytes at the least (RFC 8200 §5).
@@ -225,6 +245,9 @@ impl Maker {
             if dice.happens(0.15) {
                 options.push((name, OptionValue::Flag(false)));
             }
+        }
+        if !self.prediction {
+            options.push(("prediction", OptionValue::Flag(false)));
         }
         for (name, value) in &options {
             set_option(&mut spec, name, value)?;

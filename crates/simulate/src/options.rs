@@ -140,6 +140,7 @@ pub fn set_option(host: &mut HostSpec, name: &str, value: &OptionValue) -> io::R
             undo => config.tcp.undo,
             rto_restart => config.tcp.rto_restart,
             pacing => config.tcp.pacing,
+            prediction => config.tcp.prediction,
         }
     }
     Ok(())

@@ -52,6 +52,9 @@ pub struct TcpFeatures {
     pub quick_ack: bool,
     /// A window that was not used for a timeout is the initial one again (RFC 5681 §4.1).
     pub slow_start_after_idle: bool,
+    /// Segments that are as predicted, acknowledgements in order and single segments take shorter
+    /// ways, on which nothing is different but the time that they take.
+    pub prediction: bool,
 }
 
 impl Default for TcpFeatures {
@@ -71,6 +74,7 @@ impl Default for TcpFeatures {
             pacing: true,
             quick_ack: true,
             slow_start_after_idle: true,
+            prediction: true,
         }
     }
 }

@@ -371,9 +371,15 @@ impl Listening {
         waited
     }
 
+    /// Whether [`Listening::due`] has something to do.
+    #[inline]
+    pub(crate) fn is_due(&self, now: Instant) -> bool {
+        self.next.is_some_and(|at| at <= now)
+    }
+
     /// What is to be told now; to be called until there is nothing.
     pub(crate) fn due(&mut self, keys: &Keys, now: Instant) -> Option<Tell> {
-        if self.next.is_none_or(|at| at > now) {
+        if !self.is_due(now) {
             return None;
         }
         let tell = self.due_now(keys, now);

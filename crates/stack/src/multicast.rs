@@ -347,7 +347,14 @@ impl Stack {
     }
 
     /// Tells routers what is due.
+    #[inline]
     pub(crate) fn advance_multicast(&mut self) {
+        if self.igmp.is_due(self.now) || self.mld.is_due(self.now) {
+            self.tell_groups();
+        }
+    }
+
+    fn tell_groups(&mut self) {
         while let Some(tell) = self.igmp.due(&self.keys, self.now) {
             self.igmp_tell(tell);
         }

@@ -238,14 +238,27 @@ impl Neighbours {
     }
 
     /// What is known of an entry. One whose time is over is still used, and asked for again.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn resolve(&mut self, neighbour: NeighbourRef, now: Instant) -> Resolution {
+        match self.entries.get(neighbour.index()) {
+            Some(entry)
+                if entry.generation == neighbour.generation()
+                    && entry.state == State::Reachable
+                    && now < entry.deadline =>
+            {
+                Resolution::Known(entry.mac)
+            }
+            _ => self.resolve_with_care(neighbour, now),
+        }
+    }
+
+    #[inline(never)]
+    fn resolve_with_care(&mut self, neighbour: NeighbourRef, now: Instant) -> Resolution {
         let Some(entry) = self.entries.get_mut(neighbour.index()) else { return Resolution::Gone };
         if entry.generation != neighbour.generation() {
             return Resolution::Gone;
         }
         match entry.state {
-            State::Reachable if now < entry.deadline => Resolution::Known(entry.mac),
             State::Reachable | State::Stale => {
                 // A host of IPv4 is asked at once, one of IPv6 a little later.
                 (entry.state, entry.deadline) = match is_v4(entry.address) {

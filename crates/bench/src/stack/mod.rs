@@ -95,7 +95,8 @@ fn works(name: &str) -> Vec<Work> {
 /// # Errors
 /// A wrong command line, or an arm that gets stuck.
 pub fn run(arguments: impl Iterator<Item = String>) -> Result<(), Failure> {
-    let options = Options::parse(arguments, &["json", "seconds", "rounds", "work", "arm"])?;
+    let options =
+        Options::parse(arguments, &["json", "seconds", "rounds", "work", "arm", "connections"])?;
     let seconds: f64 = options.value("seconds", 1.0)?;
     let duration = Duration::try_from_secs_f64(seconds)
         .map_err(|error| Failure::Usage(format!("--seconds {seconds}: {error}")))?;
@@ -116,9 +117,15 @@ pub fn run(arguments: impl Iterator<Item = String>) -> Result<(), Failure> {
             })
             .collect::<Result<_, _>>()?,
     };
+    let only: Option<usize> = match options.text("connections") {
+        None => None,
+        Some(_) => Some(options.required("connections")?),
+    };
     let mut plan = Vec::new();
     for name in names {
-        plan.push((name, works(name)));
+        let mut works = works(name);
+        works.retain(|work| only.is_none_or(|only| work.connections() == only));
+        plan.push((name, works));
     }
     let mut progress = Progress::new(&plan, arms.len(), rounds);
     let mut rows = Vec::new();
@@ -144,12 +151,7 @@ fn compare(
     duration: Duration,
     progress: &mut Progress,
 ) -> Result<Vec<Row>, Failure> {
-    let connections = match work {
-        Work::RoundTrips { connections, .. }
-        | Work::ConnectClose { connections }
-        | Work::Idle { connections } => connections,
-        Work::Bulk { .. } => 1,
-    };
+    let connections = work.connections();
     let failed = |arm: Arm, failure| Failure::of(format!("{name} of {}", arm.name()), failure);
     let mut running = Vec::new();
     for &arm in arms {
@@ -159,7 +161,9 @@ fn compare(
     for _ in 0..rounds {
         for (arm, pair, measured) in &mut running {
             progress.step(&format!("{name} {connections} {}", arm.name()));
-            measured.push(pair.measure(duration).map_err(|error| failed(*arm, error))?);
+            let round = pair.measure(duration).map_err(|error| failed(*arm, error))?;
+            eprintln!("    {} operations, {} segments", round.done.operations, round.done.segments);
+            measured.push(round);
         }
     }
     Ok(running

@@ -34,6 +34,18 @@ pub enum Work {
     },
 }
 
+impl Work {
+    /// How many there are at a time.
+    pub fn connections(self) -> usize {
+        match self {
+            Work::RoundTrips { connections, .. }
+            | Work::ConnectClose { connections }
+            | Work::Idle { connections } => connections,
+            Work::Bulk { .. } => 1,
+        }
+    }
+}
+
 /// Bytes of a [`Work::Bulk`] operation.
 pub const BULK_UNIT: u64 = 64 * 1024;
 /// Bytes each way of a [`Work::ConnectClose`] operation.

@@ -217,6 +217,7 @@ impl Stack {
     }
 
     /// Does what is due.
+    #[inline]
     pub(crate) fn advance_dhcp(&mut self) {
         while self.dhcp.as_ref().is_some_and(|dhcp| dhcp.deadline <= self.now) {
             self.with_dhcp(Stack::dhcp_due);

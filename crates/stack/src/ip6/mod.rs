@@ -64,10 +64,14 @@ impl Stack {
     }
 
     /// What time does to IPv6: duplicate address detection, lifetimes, solicitations for routers.
+    #[inline]
     pub(crate) fn ipv6_timers(&mut self) {
-        if self.now < self.ip6.due {
-            return;
+        if self.now >= self.ip6.due {
+            self.run_ipv6_timers();
         }
+    }
+
+    fn run_ipv6_timers(&mut self) {
         self.detection_timers();
         self.address_timers();
         self.router_timers();

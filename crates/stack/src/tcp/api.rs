@@ -310,7 +310,10 @@ impl Stack {
             ));
         }
         let sending = connection.sends_data();
-        let room = self.send_room(index);
+        let room = match self.has_room(index, data.len()) {
+            true => data.len(),
+            false => self.send_room(index),
+        };
         let connection = &mut self.connections[index];
         let idle = sending && connection.queued() == 0;
         let written = connection.enqueue_data(&mut self.arena, &self.config, room, data);

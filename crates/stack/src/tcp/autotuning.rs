@@ -77,6 +77,16 @@ impl Stack {
         {
             return;
         }
+        let read = connection.rcv_nxt - connection.receive_bytes;
+        if self.transfer(index).is_some_and(|transfer| {
+            let mark = &transfer.right_sizing;
+            // However short the round trip is, so little asks for no larger buffer.
+            mark.on
+                && connection.rcv_nxt.lt(mark.window_end)
+                && ((read - mark.read).max(0) as u32) <= mark.space
+        }) {
+            return;
+        }
         self.measure_reading(index, most);
     }
 
@@ -112,10 +122,13 @@ impl Stack {
             mark.window_at = now_us;
         }
         let rtt = if mark.rtt_us == 0 { smoothed } else { mark.rtt_us.max(smoothed) };
-        if rtt == 0 || now_us.wrapping_sub(mark.read_at) < rtt {
+        let elapsed = now_us.wrapping_sub(mark.read_at);
+        if rtt == 0 || elapsed < rtt {
             return;
         }
-        let copied = (read - mark.read).max(0) as u32;
+        // In a round trip, should it be longer ago that the last one was measured.
+        let copied = u64::from((read - mark.read).max(0) as u32) * u64::from(rtt);
+        let copied = (copied / u64::from(elapsed)) as u32;
         mark.read = read;
         mark.read_at = now_us;
         if copied <= mark.space {

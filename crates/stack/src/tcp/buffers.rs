@@ -34,6 +34,15 @@ impl Stack {
         self.tuned_receive_limit(index)
     }
 
+    /// Whether so many bytes fit into the least that a send buffer ever is; saying no means nothing.
+    #[inline]
+    pub(crate) fn has_room(&self, index: usize, bytes: usize) -> bool {
+        let connection = &self.connections[index];
+        !connection.flags.has(Flags::CUSTOM)
+            && self.default_settings.notsent_lowat == u32::MAX
+            && bytes <= self.config.send_buffer.saturating_sub(connection.queued()) as usize
+    }
+
     /// Bytes that a write takes now.
     #[inline]
     pub(crate) fn send_room(&self, index: usize) -> usize {

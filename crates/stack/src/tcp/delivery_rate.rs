@@ -66,6 +66,41 @@ impl Delivery {
         }
     }
 
+    /// [`Delivery::delivered`] for all that an acknowledgement covers, the last transmission of
+    /// which left at `sent_at`, and [`Delivery::sample`] for who does not look at the sample.
+    #[inline]
+    pub(crate) fn delivered_in_order(
+        &mut self,
+        bytes: u32,
+        sent_at: u32,
+        snapshot: &Snapshot,
+        now_us: u32,
+        min_rtt_us: u32,
+    ) {
+        self.delivered = self.delivered.wrapping_add(bytes);
+        self.delivered_at = now_us;
+        self.first_sent_at = sent_at;
+        if self.limited_until.is_some_and(|until| self.delivered.wrapping_sub(until) as i32 > 0) {
+            self.limited_until = None;
+        }
+        self.keep_rate(snapshot, sent_at, min_rtt_us);
+    }
+
+    /// Keeps the rate that a delivered transmission shows. Returns the bytes and the time.
+    #[inline]
+    fn keep_rate(&mut self, snapshot: &Snapshot, sent_at: u32, min_rtt_us: u32) -> (u32, u32) {
+        let sending = sent_at.wrapping_sub(snapshot.first_sent_at);
+        let acknowledging = self.delivered_at.wrapping_sub(snapshot.delivered_at);
+        let interval_us = sending.max(acknowledging);
+        let interval_us = if interval_us < min_rtt_us { 0 } else { interval_us };
+        let delivered = self.delivered.wrapping_sub(snapshot.delivered);
+        // A rate that the application limited is worth keeping only where it is the higher one.
+        if interval_us > 0 && (!snapshot.app_limited || self.is_exceeded(delivered, interval_us)) {
+            self.last = Some((delivered, interval_us, snapshot.app_limited));
+        }
+        (delivered, interval_us)
+    }
+
     /// A transmission of `len` bytes that remembers this is lost: what congestion control is told
     /// of it. Counts it.
     pub(crate) fn lose(&mut self, len: u32, snapshot: &Snapshot, now_us: u32) -> LostSegment {
@@ -114,15 +149,7 @@ impl Delivery {
             ..RateSample::default()
         };
         let Some((snapshot, sent_at)) = self.newest.take() else { return totals };
-        let sending = sent_at.wrapping_sub(snapshot.first_sent_at);
-        let acknowledging = self.delivered_at.wrapping_sub(snapshot.delivered_at);
-        let interval_us = sending.max(acknowledging);
-        let interval_us = if interval_us < min_rtt_us { 0 } else { interval_us };
-        let delivered = self.delivered.wrapping_sub(snapshot.delivered);
-        // A rate that the application limited is worth keeping only where it is the higher one.
-        if interval_us > 0 && (!snapshot.app_limited || self.is_exceeded(delivered, interval_us)) {
-            self.last = Some((delivered, interval_us, snapshot.app_limited));
-        }
+        let (delivered, interval_us) = self.keep_rate(&snapshot, sent_at, min_rtt_us);
         RateSample {
             delivered,
             interval_us,

@@ -77,7 +77,16 @@ impl Stack {
             return false;
         }
         let bits = Bits(head[47]);
-        let Ok(options) = Options::parse(options) else { return false };
+        let several;
+        let (timestamps, options) = match tcp::timestamps_only(options) {
+            Some(timestamps) => (Some(timestamps), &Options::NONE),
+            None if options.is_empty() => (None, &Options::NONE),
+            None => {
+                let Ok(parsed) = Options::parse(options) else { return false };
+                several = parsed;
+                (several.timestamps, &several)
+            }
+        };
         let mac = Mac([head[6], head[7], head[8], head[9], head[10], head[11]]);
         let segment = Segment {
             tuple: FourTuple {
@@ -92,6 +101,7 @@ impl Stack {
             window: half(48),
             len: (transport - header_len) as u32,
             ecn: head[15] & 0b11 | (head[46] & 1) << 2,
+            timestamps,
             options,
         };
         let meta = self.arena.meta_mut(frame);

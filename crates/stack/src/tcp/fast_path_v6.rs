@@ -57,7 +57,16 @@ impl Stack {
         if !self.checksum_holds(frame, L4_V6, transport, half(70), pseudo) {
             return false;
         }
-        let Ok(options) = Options::parse(options) else { return false };
+        let several;
+        let (timestamps, options) = match tcp::timestamps_only(options) {
+            Some(timestamps) => (Some(timestamps), &Options::NONE),
+            None if options.is_empty() => (None, &Options::NONE),
+            None => {
+                let Ok(parsed) = Options::parse(options) else { return false };
+                several = parsed;
+                (several.timestamps, &several)
+            }
+        };
         let mac = Mac([head[6], head[7], head[8], head[9], head[10], head[11]]);
         let segment = Segment {
             tuple: FourTuple { remote: source, remote_port: half(54), local_port: half(56), local },
@@ -68,6 +77,7 @@ impl Stack {
             len: (transport - header_len) as u32,
             // The traffic class lies across the first two bytes.
             ecn: head[15] >> 4 & 0b11 | (head[66] & 1) << 2,
+            timestamps,
             options,
         };
         let meta = self.arena.meta_mut(frame);

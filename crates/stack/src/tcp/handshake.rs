@@ -95,7 +95,7 @@ impl Stack {
         connection.features = Features::default();
         self.agree_on_ecn(index, segment, asked);
         let connection = &mut self.connections[index];
-        if let Some((value, _)) = segment.options.timestamps.filter(|_| tcp.timestamps) {
+        if let Some((value, _)) = segment.timestamps.filter(|_| tcp.timestamps) {
             connection.features.set(Features::TIMESTAMPS);
             connection.ts_recent = value;
             connection.ts_recent_at = now_s;

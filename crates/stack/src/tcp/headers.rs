@@ -40,8 +40,8 @@ pub(crate) struct Headers {
     /// Time to live or hop limit.
     pub(crate) hop_limit: u8,
     pub(crate) window: u16,
-    /// Bytes and sum of the TCP options behind the headers.
-    pub(crate) options: (u16, u16),
+    /// Bytes and sum of the TCP options behind the headers; the sum need not be folded.
+    pub(crate) options: (u16, u32),
     /// Bytes of TCP header, options and payload.
     pub(crate) transport_len: u16,
     /// Sum of the payload; `None`: the port finishes the checksum.
@@ -49,7 +49,7 @@ pub(crate) struct Headers {
 }
 
 impl Headers {
-    #[inline]
+    #[inline(always)]
     pub(crate) fn write_v4(&self, room: &mut [u8; LEN]) {
         const VERSION_AND_LENGTH: u16 = 0x4500;
         const DONT_FRAGMENT: u16 = 0x4000;
@@ -107,7 +107,7 @@ impl Headers {
         )
     }
 
-    #[inline]
+    #[inline(always)]
     fn write_transport(&self, room: &mut [u8; tcp::HEADER_LEN]) {
         let offset_and_flags = (tcp::HEADER_LEN as u16 + self.options.0) << 10
             | u16::from(self.ecn & 0b100) << 6
@@ -125,7 +125,7 @@ impl Headers {
                     + (self.ack.0 & 0xffff)
                     + u32::from(offset_and_flags)
                     + u32::from(self.window)
-                    + u32::from(self.options.1);
+                    + self.options.1;
                 finish(add(fold(pseudo + header), payload))
             }
         };
@@ -195,7 +195,7 @@ mod tests {
                 class,
                 hop_limit,
                 window,
-                options: (options.len() as u16, checksum::sum(&options)),
+                options: (options.len() as u16, checksum::sum(&options).into()),
                 transport_len: (20 + options.len() + payload.len()) as u16,
                 payload_sum: Some(checksum::sum(&payload)),
             };

@@ -15,7 +15,7 @@ use crate::stack::Stack;
 
 /// What the stack needs of a segment; its payload is in the frames.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Segment {
+pub(crate) struct Segment<'a> {
     pub(crate) tuple: FourTuple,
     pub(crate) seq: Seq,
     pub(crate) ack: Seq,
@@ -25,14 +25,17 @@ pub(crate) struct Segment {
     pub(crate) len: u32,
     /// The IP header's ECN codepoint in the lower two bits, and AE in the third.
     pub(crate) ecn: u8,
-    pub(crate) options: Options,
+    /// Value and echo of the timestamps option.
+    pub(crate) timestamps: Option<(u32, u32)>,
+    /// The other options. Nearly all segments have none, and share one list of nothing.
+    pub(crate) options: &'a Options,
 }
 
 /// Most frames in a receive queue, whatever its size in bytes: a segment and what waits beyond a
 /// gap must not take the count over 16 bits.
 const MOST_RECEIVE_FRAMES: u32 = 32_768;
 
-impl Segment {
+impl Segment<'_> {
     #[inline]
     pub(crate) fn has(&self, bit: Bits) -> bool {
         self.bits.intersects(bit)
@@ -94,7 +97,8 @@ impl Stack {
             window: header.window(),
             len: (ip.len - header_len) as u32,
             ecn,
-            options,
+            timestamps: options.timestamps,
+            options: &options,
         };
         let meta = self.arena.meta_mut(frame);
         let skip = (ip.payload + header_len) as u16;
@@ -522,20 +526,29 @@ impl Stack {
     #[inline]
     pub(crate) fn progress(&mut self, index: usize) {
         let connection = &mut self.connections[index];
-        let timed_out = core::mem::take(&mut connection.retries) > 0;
         if connection.snd_una == connection.snd_nxt {
             connection.flags.clear(Flags::PERSIST.with(Flags::REXMIT_ARMED));
         }
+        if connection.retries > 0
+            || connection.flags.has(Flags::WANT_WRITE.with(Flags::SMALL_SEGMENTS))
+        {
+            self.progress_was_awaited(index);
+        }
+        let connection = &self.connections[index];
+        if connection.unsent() > 0 || connection.fin_unsent() {
+            self.push_out(index);
+        }
+    }
+
+    #[inline(never)]
+    fn progress_was_awaited(&mut self, index: usize) {
+        let timed_out = core::mem::take(&mut self.connections[index].retries) > 0;
         self.tell_room(index);
         if self.connections[index].flags.has(Flags::SMALL_SEGMENTS) {
             self.probe_may_have_arrived(index);
         }
         if timed_out {
             self.silence_ended(index);
-        }
-        let connection = &self.connections[index];
-        if connection.unsent() > 0 || connection.fin_unsent() {
-            self.push_out(index);
         }
     }
 

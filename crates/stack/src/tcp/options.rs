@@ -1,12 +1,75 @@
 //! Which options a segment carries.
 
-use millrace_wire::tcp::OptionWriter;
+use millrace_wire::checksum;
+use millrace_wire::tcp::{self, OptionWriter};
 
 use super::connection::{Features, Flags};
 use crate::stack::Stack;
 
 /// Bytes of the timestamps option with its padding (RFC 7323 appendix A).
 const TIMESTAMPS_LEN: u16 = 12;
+
+/// What stands behind the fixed header of a segment.
+#[derive(Clone, Copy)]
+pub(crate) enum SegmentOptions<'a> {
+    /// Nothing.
+    None,
+    /// Timestamps, value and echo, and nothing else: what nearly every segment has.
+    Timestamps(u32, u32),
+    /// Whatever stands in these bytes, with its padding.
+    Written(&'a [u8]),
+}
+
+impl SegmentOptions<'_> {
+    /// How many bytes they take.
+    #[inline]
+    pub(crate) fn len(self) -> usize {
+        match self {
+            SegmentOptions::None => 0,
+            SegmentOptions::Timestamps(..) => TIMESTAMPS_LEN.into(),
+            SegmentOptions::Written(bytes) => bytes.len(),
+        }
+    }
+
+    /// Their sum, not folded.
+    #[inline]
+    pub(crate) fn sum(self) -> u32 {
+        match self {
+            SegmentOptions::None => 0,
+            SegmentOptions::Timestamps(value, echo) => {
+                const FIXED: u32 = {
+                    let [a, b, c, d, ..] = tcp::timestamps(0, 0);
+                    u16::from_be_bytes([a, b]) as u32 + u16::from_be_bytes([c, d]) as u32
+                };
+                FIXED + (value >> 16) + (value & 0xffff) + (echo >> 16) + (echo & 0xffff)
+            }
+            SegmentOptions::Written(bytes) => checksum::sum(bytes).into(),
+        }
+    }
+
+    /// Writes them to `to`, which has as many bytes as they take.
+    #[inline]
+    pub(crate) fn write(self, to: &mut [u8]) {
+        match self {
+            SegmentOptions::None => {}
+            SegmentOptions::Timestamps(value, echo) => {
+                if let Some(to) = to.first_chunk_mut() {
+                    *to = tcp::timestamps(value, echo);
+                }
+            }
+            SegmentOptions::Written(bytes) => to.copy_from_slice(bytes),
+        }
+    }
+
+    /// Those that were written; none for timestamps alone.
+    #[inline]
+    pub(crate) fn written(&self) -> &[u8] {
+        match self {
+            SegmentOptions::Written(bytes) => bytes,
+            _ => &[],
+        }
+    }
+}
 
 impl Features {
     /// Bytes of the options that every segment has.
@@ -46,7 +109,26 @@ impl Stack {
     /// Options of a segment with `len` bytes of payload: what was agreed on (RFC 7323, RFC 2018),
     /// as far as it fits. `mss` of the connection leaves room for those that every segment has.
     #[inline]
-    pub(crate) fn segment_options(&mut self, index: usize, len: u32, to: &mut OptionWriter) {
+    pub(crate) fn segment_options<'a>(
+        &mut self,
+        index: usize,
+        len: u32,
+        to: &'a mut OptionWriter,
+    ) -> SegmentOptions<'a> {
+        let connection = &self.connections[index];
+        let rare = Flags::REPORT_DUPLICATE.with(Flags::COUNTS_MARKS);
+        if !connection.out_of_order.is_empty() || connection.flags.has(rare) {
+            self.rare_options(index, len, to);
+            return SegmentOptions::Written(to.padded());
+        }
+        match connection.features.has(Features::TIMESTAMPS) {
+            true => SegmentOptions::Timestamps(self.timestamp(index), connection.ts_recent),
+            false => SegmentOptions::None,
+        }
+    }
+
+    #[cold]
+    fn rare_options(&mut self, index: usize, len: u32, to: &mut OptionWriter) {
         let connection = &self.connections[index];
         if connection.features.has(Features::TIMESTAMPS) {
             to.timestamps(self.timestamp(index), connection.ts_recent);

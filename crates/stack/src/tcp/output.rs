@@ -14,6 +14,7 @@ use super::congestion::Private;
 use super::connection::{Connection, Features, Flags, NO_LINK, State};
 use super::ecn::feedback::Marking;
 use super::headers::{self, Headers};
+use super::options::SegmentOptions;
 use super::push::Train;
 use crate::address::{Word, address, is_v4};
 use crate::control::{L4, L4_V6};
@@ -36,7 +37,7 @@ pub(crate) struct Outgoing<'a> {
     pub(crate) sum: u16,
     pub(crate) seq: Seq,
     pub(crate) bits: Bits,
-    pub(crate) options: &'a [u8],
+    pub(crate) options: SegmentOptions<'a>,
 }
 
 /// What a transmission of payload may be besides the payload.
@@ -69,7 +70,7 @@ pub(crate) enum Stop {
 impl Connection {
     /// The window to announce, moved only if it is worth telling (RFC 9293 §3.8.6.2.2), and never
     /// to the left. `buffer` is the receive buffer's size.
-    #[inline]
+    #[inline(always)]
     fn announce(&mut self, buffer: u32) -> u16 {
         let free = buffer.saturating_sub(self.receive_bytes).min(0xffff << self.rcv_shift);
         let edge = self.rcv_nxt + free;
@@ -134,6 +135,10 @@ impl Stack {
     /// the batch is full or no frame is free.
     #[inline]
     pub(crate) fn tcp_output(&mut self, index: usize, out: &mut TxBatch) -> bool {
+        let established = self.connections[index].state == State::Established;
+        if established && self.send_one_segment(index, out) {
+            return true;
+        }
         match self.connections[index].state {
             State::Closed => true,
             State::SynSent => self.send_syn(index, out) == Stop::Done,
@@ -188,7 +193,7 @@ impl Stack {
             sum: payload.sum,
             seq,
             bits,
-            options: options.padded(),
+            options: SegmentOptions::Written(options.padded()),
         };
         self.emit(index, &segment, out);
         let now_us = self.now_us;
@@ -441,9 +446,8 @@ impl Stack {
             self.counters.drop_no_frame += 1;
             return false;
         };
-        let mut options = OptionWriter::new();
-        self.segment_options(index, 0, &mut options);
-        let options = options.padded();
+        let mut writer = OptionWriter::new();
+        let options = self.segment_options(index, 0, &mut writer);
         self.emit(
             index,
             &Outgoing { head: frame, frames: 1, len: 0, sum: 0, seq, bits, options },
@@ -564,15 +568,14 @@ impl Stack {
         if self.pushes(index, push, end) {
             bits |= Bits::PSH;
         }
-        let mut options = OptionWriter::new();
-        self.segment_options(index, len, &mut options);
-        let options = options.padded();
+        let mut writer = OptionWriter::new();
+        let options = self.segment_options(index, len, &mut writer);
         self.emit(index, &Outgoing { head, frames, len, sum, seq, bits, options }, out);
         Some((next_seq, next))
     }
 
     /// `snd_nxt` goes to `next`, and the retransmission timer runs.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn advance_past(&mut self, index: usize, next: Seq) {
         let now_us = self.now_us;
         let connection = &mut self.connections[index];
@@ -614,8 +617,14 @@ impl Stack {
     }
 
     /// Writes the headers before the payload and hands the packet on.
-    #[inline]
     pub(crate) fn emit(&mut self, index: usize, segment: &Outgoing<'_>, out: &mut TxBatch) {
+        self.emit_inline(index, segment, out);
+    }
+
+    /// [`Stack::emit`] for a caller that knows so much of the segment when it is compiled that half
+    /// of this is left out.
+    #[inline(always)]
+    pub(crate) fn emit_inline(&mut self, index: usize, segment: &Outgoing<'_>, out: &mut TxBatch) {
         let buffer = self.receive_limit(index);
         let connection = &mut self.connections[index];
         let next_hop = match self.neighbours.resolve(connection.neighbour, self.now) {
@@ -646,7 +655,7 @@ impl Stack {
         let mut marking = Marking::default();
         if connection.has_ecn() {
             let new = segment.len > 0 && segment.seq == connection.snd_nxt;
-            marking = self.ecn_marking(index, segment.bits, new, segment.options);
+            marking = self.ecn_marking(index, segment.bits, new, segment.options.written());
         }
         let connection = &self.connections[index];
         let transport_len = (tcp::HEADER_LEN + segment.options.len()) as u32 + segment.len;
@@ -670,11 +679,7 @@ impl Stack {
             class,
             hop_limit,
             window,
-            options: if segment.options.is_empty() {
-                (0, 0)
-            } else {
-                (segment.options.len() as u16, checksum::sum(segment.options))
-            },
+            options: (segment.options.len() as u16, segment.options.sum()),
             transport_len: transport_len as u16,
             payload_sum: (!self.config.tx_checksum).then_some(segment.sum),
         };
@@ -689,12 +694,12 @@ impl Stack {
         if !ipv6 {
             if let Some((fixed, options)) = room.split_first_chunk_mut::<{ headers::LEN }>() {
                 headers.write_v4(fixed);
-                options.copy_from_slice(segment.options);
+                segment.options.write(options);
             }
         } else if let Some((fixed, options)) = room.split_first_chunk_mut::<{ headers::LEN_V6 }>() {
             let label = headers.flow_label(&self.keys);
             headers.write_v6(fixed, label);
-            options.copy_from_slice(segment.options);
+            segment.options.write(options);
         }
         let packet = Transmit {
             head: segment.head,

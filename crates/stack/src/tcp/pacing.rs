@@ -27,7 +27,21 @@ pub(crate) struct Pacing {
     pub(crate) most: u64,
 }
 
+impl Pacing {
+    /// Something is paced, or is to be.
+    #[inline]
+    pub(crate) fn in_force(&self) -> bool {
+        self.running || self.most > 0
+    }
+}
+
 impl Stack {
+    /// A window is so short here that pacing it would only delay.
+    #[inline]
+    pub(crate) fn is_too_short_to_pace(&self, index: usize) -> bool {
+        self.connections[index].rtt.smoothed() < LEAST_RTT_US
+    }
+
     /// Bytes a second at which to send; `None`: as the window allows.
     #[inline]
     pub(crate) fn pacing_rate(&self, index: usize, in_flight: u32) -> Option<u64> {
@@ -88,13 +102,14 @@ impl Stack {
     /// So many bytes have left.
     #[inline]
     pub(crate) fn pace(&mut self, index: usize, bytes: u32) {
-        let connection = &self.connections[index];
-        let short = connection.rtt.smoothed() < LEAST_RTT_US;
-        let Some(transfer) = self.transfers.get(connection.transfer) else { return };
-        let pacing = &transfer.pacing;
-        if short && !pacing.running && pacing.most == 0 && !transfer.congestion.owns_window() {
-            return;
+        let short = self.is_too_short_to_pace(index);
+        let Some(transfer) = self.transfer(index) else { return };
+        if !short || transfer.pacing.in_force() || transfer.congestion.owns_window() {
+            self.pace_next(index, bytes);
         }
+    }
+
+    fn pace_next(&mut self, index: usize, bytes: u32) {
         let in_flight = self.in_flight(index);
         let rate = self.pacing_rate(index, in_flight);
         let now_us = self.now_us;

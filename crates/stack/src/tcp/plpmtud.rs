@@ -203,9 +203,8 @@ impl Stack {
         let len = u32::from(size) - left as u32;
         let end = seq + len;
         let sum = if self.config.tx_checksum { 0 } else { checksum::sum(self.arena.bytes(copy)) };
-        let mut options = OptionWriter::new();
-        self.segment_options(index, len, &mut options);
-        let options = options.padded();
+        let mut writer = OptionWriter::new();
+        let options = self.segment_options(index, len, &mut writer);
         let segment = Outgoing { head: copy, frames: 1, len, sum, seq, bits: Bits::ACK, options };
         // For once this is the size of a segment.
         let mss = core::mem::replace(&mut self.connections[index].mss, size);

@@ -29,9 +29,12 @@ impl Stack {
         let connection = &mut self.connections[index];
         let (ack, len) = (segment.ack, segment.len);
         let meta = self.arena.meta(frame);
-        let as_predicted = connection.state == State::Established
+        let as_predicted = self.config.tcp.prediction
+            && connection.state == State::Established
             && segment.bits.0 & !Bits::PSH.0 == Bits::ACK.0
             && segment.seq == connection.rcv_nxt
+            // No segment beyond it has told of a window already.
+            && connection.snd_wl1.le(segment.seq)
             && segment.ecn < codepoint::CE
             && len > 0
             && len == u32::from(meta.len)
@@ -39,8 +42,9 @@ impl Stack {
             && len <= connection.rcv_wnd()
             && ack.ge(connection.snd_una)
             && ack.le(connection.snd_nxt)
+            && segment.options.sack().is_empty()
             && !connection.flags.has(UNUSUAL)
-            && connection.timestamp_predicted(segment.options.timestamps)
+            && connection.timestamp_predicted(segment.timestamps)
             // Nothing before it waits: no gap, and nothing unread that it could be joined to.
             && connection.out_of_order.is_empty()
             && connection.receive.is_empty()
@@ -48,12 +52,21 @@ impl Stack {
         if !as_predicted {
             return false;
         }
-        if let Some((value, _)) = segment.options.timestamps {
+        // One that acknowledges nothing may still be what makes a loss certain.
+        let in_doubt = ack == connection.snd_una
+            && connection.snd_una != connection.snd_nxt
+            && self.transfers.get(connection.transfer).is_some_and(|it| !it.goes_well());
+        if in_doubt {
+            return false;
+        }
+        if let Some((value, _)) = segment.timestamps {
             connection.note_timestamp(segment.seq, value, self.now_s);
         }
         if ack.gt(connection.snd_una) {
             self.acknowledged(index, segment, false);
             self.progress(index);
+        } else if connection.unsent() > 0 {
+            self.push_out(index);
         }
         let connection = &mut self.connections[index];
         connection.snd_wnd = u32::from(segment.window) << connection.snd_shift;
@@ -73,9 +86,6 @@ impl Stack {
             connection.flags.set(Flags::PUSHED);
         }
         debug_assert!(self.arena.owners(frame).contains(Owners::RECEIVED));
-        if connection.unsent() > 0 {
-            self.push_out(index);
-        }
         self.tell(index, Ready::READABLE);
         self.acknowledge_text(index, piece);
         true

@@ -47,8 +47,12 @@ impl Stack {
     #[inline]
     pub(crate) fn pushes(&mut self, index: usize, known: bool, end: Seq) -> bool {
         let connection = &self.connections[index];
-        let Some(transfer) = self.transfers.get_mut(connection.transfer) else { return known };
-        if known || (end - transfer.pushed).max(0) as u32 > connection.max_window / 2 {
+        let (half, una) = (connection.max_window / 2, connection.snd_una);
+        let transfer = self.transfer_mut(index);
+        if transfer.sent.is_empty() {
+            transfer.pushed = una;
+        }
+        if known || (end - transfer.pushed).max(0) as u32 > half {
             transfer.pushed = transfer.pushed.max(end);
             return true;
         }

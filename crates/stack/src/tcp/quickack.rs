@@ -119,7 +119,11 @@ impl Stack {
     pub(crate) fn data_came(&mut self, index: usize, piece: u32) {
         let on = self.config.tcp.quick_ack;
         let now = self.tick as u32;
-        let most = self.own_mss(self.connections[index].remote);
+        if piece > self.connections[index].quick_ack.full_segment() {
+            let most = self.own_mss(self.connections[index].remote);
+            let state = &mut self.connections[index].quick_ack;
+            state.full = (piece.min(most.into()) as u16).max(LEAST_FULL);
+        }
         let connection = &mut self.connections[index];
         let before = core::mem::replace(&mut connection.traffic.last_data_recv, now);
         let since = now.wrapping_sub(before);
@@ -127,11 +131,8 @@ impl Stack {
             connection.flags.set(Flags::PUSHED);
         }
         let window = connection.rcv_wnd();
-        let rto_ms = connection.rtt.timeout / 1000;
+        let timeout = connection.rtt.timeout;
         let state = &mut connection.quick_ack;
-        if piece > state.full.into() {
-            state.full = (piece.min(most.into()) as u16).max(LEAST_FULL);
-        }
         let between = u32::from(state.between_ms);
         if between == 0 {
             state.between_ms = LEAST_MS as u8;
@@ -140,10 +141,12 @@ impl Stack {
             }
             return;
         }
-        let since_ms = millis(since);
-        if since_ms <= LEAST_MS / 2 {
+        if since <= LEAST_MS / 2 * TICKS_IN_MS {
             state.between_ms = (between / 2 + LEAST_MS / 2) as u8;
-        } else if since_ms < between {
+            return;
+        }
+        let (since_ms, rto_ms) = (millis(since), timeout / 1000);
+        if since_ms < between {
             state.between_ms = (between / 2 + since_ms).min(rto_ms.clamp(LEAST_MS, MOST_MS)) as u8;
         } else if on && since_ms > rto_ms {
             // Too long a gap: perhaps the sender restarts its window, and needs them.

@@ -93,6 +93,22 @@ impl Rack {
         self.rtt = rtt;
     }
 
+    /// Something leaves and nothing is in flight: what arrived last before says nothing more, and
+    /// the clock may have gone round since then.
+    #[inline]
+    pub(crate) fn begin_flight(&mut self) {
+        self.valid = false;
+    }
+
+    /// A transmission has arrived after all that left before it, and before all others.
+    #[inline]
+    pub(crate) fn arrived_in_order(&mut self, sent: &Sent, now_us: u32) {
+        self.sent_at = sent.sent_at;
+        self.end = sent.end;
+        self.valid = true;
+        self.rtt = now_us.wrapping_sub(sent.sent_at);
+    }
+
     /// What was sent once only, from `low` on, has arrived after something up to `highest` had: it
     /// was not lost but overtaken (step 3).
     pub(crate) fn reordered(&mut self, low: Seq, highest: Seq, mss: u32) {

@@ -82,6 +82,11 @@ impl Stack {
         segment: &Segment,
         duplicate: bool,
     ) -> bool {
+        self.acknowledged_in_order(index, segment)
+            || self.acknowledged_with_care(index, segment, duplicate)
+    }
+
+    fn acknowledged_with_care(&mut self, index: usize, segment: &Segment, duplicate: bool) -> bool {
         let connection = &mut self.connections[index];
         // An acknowledgement that was overtaken still has SACK blocks worth reading.
         let ack = segment.ack.max(connection.snd_una);
@@ -119,7 +124,7 @@ impl Stack {
         let least = connection.rtt.least();
         let high = recovery.high;
         let timestamps = connection.features.has(Features::TIMESTAMPS);
-        let echo = segment.options.timestamps.filter(|_| timestamps).map(|(_, echo)| echo);
+        let echo = segment.timestamps.filter(|_| timestamps).map(|(_, echo)| echo);
         let older = undo.original_arrived(echo);
         let mss = u32::from(connection.mss);
         // The lowest piece that was sent once and arrived late, if any.
@@ -230,7 +235,7 @@ impl Stack {
         if rtt == 0
             && told.acked > 0
             && self.connections[index].features.has(Features::TIMESTAMPS)
-            && let Some((_, echo)) = segment.options.timestamps
+            && let Some((_, echo)) = segment.timestamps
             && echo != 0
             && let Some(age) = self.echo_age(index, echo)
         {
@@ -348,7 +353,7 @@ impl Stack {
     fn change_state(&mut self, index: usize, segment: &Segment, told: &Told) {
         let connection = &self.connections[index];
         let (una, nxt) = (connection.snd_una, connection.snd_nxt);
-        let echo = segment.options.timestamps.map(|(_, echo)| echo);
+        let echo = segment.timestamps.map(|(_, echo)| echo);
         let unsent = connection.unsent() > 0 && (una + connection.snd_wnd).gt(nxt);
         let selective = connection.features.has(Features::SACK);
         let may_undo = self.config.tcp.undo;

@@ -25,7 +25,7 @@ impl Stack {
         let held = transfer.limit != Limit::None;
         let idle = transfer.sent.is_empty();
         if idle {
-            transfer.pushed = start;
+            transfer.rack.begin_flight();
         }
         let snapshot = transfer.delivery.sent(now_us, idle, before + len);
         transfer.sent.push(Sent {

@@ -90,6 +90,8 @@ pub(crate) struct Scoreboard {
     /// Congestion control looks at each loss: they are kept until it has.
     pub(crate) keeps_losses: bool,
     pub(crate) losses: Vec<(u32, Snapshot)>,
+    /// Some record has got a mark since the scoreboard was empty.
+    marked: bool,
 }
 
 /// Memory that an empty scoreboard keeps for its next use, in records.
@@ -115,6 +117,12 @@ impl Scoreboard {
         self.known = Default::default();
     }
 
+    /// Whether any record has, or had, a mark.
+    #[inline]
+    pub(crate) fn was_marked(&self) -> bool {
+        self.marked
+    }
+
     #[inline]
     pub(crate) fn get(&self, at: usize) -> Option<&Sent> {
         self.records.get(at)
@@ -138,6 +146,7 @@ impl Scoreboard {
             self.undecided = sent.start;
             self.highest_sacked = sent.start;
             self.known = [(sent.start, sent.start); 4];
+            self.marked = false;
         }
         self.records.push_back(sent);
     }
@@ -188,6 +197,29 @@ impl Scoreboard {
         Some(part)
     }
 
+    /// As [`Scoreboard::acknowledge`] called until it returns nothing, where no record was ever
+    /// marked: when the first of what `ack` covers left, and the last of it.
+    #[inline(always)]
+    pub(crate) fn acknowledge_in_order(&mut self, arena: &Arena, ack: Seq) -> Option<(u32, Sent)> {
+        debug_assert!(!self.marked);
+        let first_sent_at = self.records.front()?.sent_at;
+        loop {
+            let first = self.records.front_mut()?;
+            if first.end.lt(ack) {
+                self.records.pop_front();
+                continue;
+            }
+            let last = *first;
+            if first.end == ack {
+                self.records.pop_front();
+                return Some((first_sent_at, last));
+            }
+            first.start = ack;
+            first.frame = frame_of(arena, first.frame, ack);
+            return Some((first_sent_at, Sent { end: ack, ..last }));
+        }
+    }
+
     /// Cuts the record in two at `seq`, which lies inside.
     pub(crate) fn split(&mut self, arena: &Arena, at: usize, seq: Seq) {
         let mut second = self.records[at];
@@ -213,6 +245,7 @@ impl Scoreboard {
         mss: u32,
         newly: &mut impl FnMut(&Sent),
     ) {
+        self.marked = true;
         let mut at = self.find(start);
         while let Some(&sent) = self.records.get(at) {
             if sent.start.ge(end) {
@@ -277,6 +310,7 @@ impl Scoreboard {
     /// Believes a record to be lost; one that was sent again, that the copy is lost too. Returns
     /// the bytes.
     pub(crate) fn mark_lost(&mut self, at: usize) -> u32 {
+        self.marked = true;
         let sent = &mut self.records[at];
         let len = sent.len();
         if self.keeps_losses && (!sent.mark.has(Mark::LOST) || sent.mark.has(Mark::RETRANSMITTED)) {
@@ -335,6 +369,7 @@ impl Scoreboard {
 
     /// A record left again, now.
     pub(crate) fn retransmitted(&mut self, at: usize, now_us: u32, snapshot: Snapshot) {
+        self.marked = true;
         let sent = &mut self.records[at];
         if !sent.mark.has(Mark::RETRANSMITTED) {
             self.retransmitted += sent.len();

@@ -69,7 +69,7 @@ impl Stack {
         let tcp = self.config.tcp;
         let mut options = OptionWriter::new();
         options.mss(self.own_mss(syn.tuple.remote));
-        if let Some((value, _)) = syn.options.timestamps.filter(|_| tcp.timestamps) {
+        if let Some((value, _)) = syn.timestamps.filter(|_| tcp.timestamps) {
             let scale = syn.options.window_scale.filter(|_| tcp.window_scaling);
             let sack = tcp.sack && syn.options.sack_permitted;
             let bits = scale.map_or(NO_SCALE, |shift| u32::from(shift.min(14)))
@@ -121,15 +121,18 @@ impl Stack {
             return self.drop_chain(frame);
         }
         // The SYN, as far as it is known.
-        let mut options = Options::default();
+        let mut options = Options::NONE;
         options.mss = Some(SIZES[size as usize]);
-        if let Some((value, echo)) = segment.options.timestamps {
-            options.timestamps = Some((value, 0));
+        let mut timestamps = None;
+        if let Some((value, echo)) = segment.timestamps {
+            timestamps = Some((value, 0));
             options.sack_permitted = echo & SACK != 0;
             options.window_scale =
                 Some(echo & 0xf).filter(|&shift| shift != NO_SCALE).map(|shift| shift as u8);
         }
-        let syn = Segment { seq: segment.seq - 1, bits: Bits::SYN, len: 0, options, ..*segment };
+        let seq = segment.seq - 1;
+        let options = &options;
+        let syn = Segment { seq, bits: Bits::SYN, len: 0, timestamps, options, ..*segment };
         let Some(index) = self.open_passive(listener, hash, &syn, mac, iss) else {
             return self.drop_chain(frame);
         };

@@ -14,7 +14,7 @@ impl Connection {
     /// same four numbers (RFC 6191 §2): by its timestamp, or else by its number.
     fn is_succeeded_by(&self, syn: &Segment) -> bool {
         let later_number = syn.seq.gt(self.rcv_nxt);
-        match syn.options.timestamps {
+        match syn.timestamps {
             Some((value, _)) if self.features.has(Features::TIMESTAMPS) => {
                 let difference = newer(value, self.ts_recent);
                 difference > 0 || difference == 0 && later_number

@@ -49,6 +49,7 @@ impl Stack {
         }
     }
 
+    #[inline(always)]
     fn arm(&mut self, index: usize, after_us: u32, timer: Timer) {
         let timeout = ticks_of_us(after_us);
         let connection = &mut self.connections[index];

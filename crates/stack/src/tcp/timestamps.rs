@@ -82,7 +82,7 @@ impl Stack {
     /// is the first one's.
     pub(crate) fn echoes_wrong(&self, index: usize, segment: &Segment) -> bool {
         let connection = &self.connections[index];
-        match segment.options.timestamps {
+        match segment.timestamps {
             Some((_, echo)) if self.config.tcp.timestamps && echo != 0 => {
                 newer(echo, connection.ts_recent) < 0 || newer(self.timestamp(index), echo) < 0
             }
@@ -98,7 +98,7 @@ impl Stack {
         if !connection.features.has(Features::TIMESTAMPS) || segment.has(Bits::RST) {
             return false;
         }
-        let Some((value, _)) = segment.options.timestamps else {
+        let Some((value, _)) = segment.timestamps else {
             // RFC 7323 §3.2 would have it dropped. A box on the path that takes options off
             // segments would then stop a connection that could go on.
             self.counters.timestamps_missing += 1;
@@ -131,7 +131,7 @@ impl Stack {
         let now_s = self.now_s;
         let connection = &mut self.connections[index];
         if connection.features.has(Features::TIMESTAMPS)
-            && let Some((value, _)) = segment.options.timestamps
+            && let Some((value, _)) = segment.timestamps
         {
             connection.note_timestamp(segment.seq, value, now_s);
         }

@@ -225,7 +225,13 @@ impl Stack {
     /// few connections have one, each keeps its own, for it will soon want it again.
     #[inline]
     pub(crate) fn settle_transfer(&mut self, index: usize) {
-        if self.transfers.in_use() > KEPT && self.transfer(index).is_some_and(Transfer::is_plain) {
+        if self.transfers.in_use() > KEPT {
+            self.give_back_if_plain(index);
+        }
+    }
+
+    fn give_back_if_plain(&mut self, index: usize) {
+        if self.transfer(index).is_some_and(Transfer::is_plain) {
             let number = core::mem::replace(&mut self.connections[index].transfer, NO_LINK);
             self.transfers.give_back_plain(number);
         }

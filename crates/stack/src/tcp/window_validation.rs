@@ -26,6 +26,20 @@ impl WindowUsage {
     }
 }
 
+impl WindowUsage {
+    /// So much was in flight up to `nxt`, and the window held the sender back or did not.
+    #[inline]
+    pub(crate) fn used(&mut self, in_flight: u32, limited: bool, una: Seq, nxt: Seq) {
+        // A new round trip, or a better witness of this one.
+        if self.until.is_none_or(|until| una.ge(until))
+            || limited
+            || (!self.limited && in_flight > self.most)
+        {
+            *self = WindowUsage { limited, most: in_flight, until: Some(nxt) };
+        }
+    }
+}
+
 impl Stack {
     /// Something has left, or could not for want of window (`limited`).
     #[inline]
@@ -36,13 +50,6 @@ impl Stack {
         let room = connection.congestion.window.saturating_sub(in_flight);
         let limited = limited || room < u32::from(connection.mss);
         let Some(transfer) = self.transfers.get_mut(connection.transfer) else { return };
-        let usage = &mut transfer.usage;
-        // A new round trip, or a better witness of this one.
-        if usage.until.is_none_or(|until| una.ge(until))
-            || limited
-            || (!usage.limited && in_flight > usage.most)
-        {
-            *usage = WindowUsage { limited, most: in_flight, until: Some(nxt) };
-        }
+        transfer.usage.used(in_flight, limited, una, nxt);
     }
 }

@@ -28,6 +28,7 @@ mod pacing;
 mod path_mtu;
 mod plpmtud;
 mod ports;
+mod prediction;
 mod push;
 mod quickack;
 mod rack;

@@ -5,7 +5,9 @@ mod options;
 mod writer;
 
 pub use flags::Flags;
-pub use options::{AccurateEcn, FastOpen, MAX_SACK_BLOCKS, MAX_WINDOW_SCALE, Options, UserTimeout};
+pub use options::{
+    AccurateEcn, FastOpen, MAX_SACK_BLOCKS, MAX_WINDOW_SCALE, Options, UserTimeout, timestamps_only,
+};
 pub use writer::{OptionWriter, timestamps};
 
 use crate::{Malformed, Seq, checksum};
@@ -142,14 +144,6 @@ impl<'a> Segment<'a> {
     #[inline]
     pub fn options(&self) -> Result<Options, Malformed> {
         Options::parse(self.options)
-    }
-
-    /// The timestamps `(value, echo reply)` of a segment whose options are two no-operations and
-    /// timestamps: the layout of RFC 7323 appendix A, which nearly every segment of an established
-    /// connection has. `None` says nothing about other layouts: ask [`options`](Self::options).
-    #[inline]
-    pub fn timestamps_only(&self) -> Option<(u32, u32)> {
-        options::timestamps_only(self.options)
     }
 
     /// True if the checksum is right. `pseudo` is the pseudo-header's sum for

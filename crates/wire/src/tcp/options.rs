@@ -61,7 +61,7 @@ impl Options {
     /// [`Malformed::Option`]; see [`Segment::options`](super::Segment::options).
     #[inline]
     pub fn parse(bytes: &[u8]) -> Result<Self, Malformed> {
-        let mut options = Self::default();
+        let mut options = Self::NONE;
         if bytes.is_empty() {
             return Ok(options);
         }
@@ -72,6 +72,21 @@ impl Options {
         options.read(bytes)?;
         Ok(options)
     }
+
+    /// No options.
+    pub const NONE: Self = Self {
+        mss: None,
+        window_scale: None,
+        window_scale_clamped: false,
+        sack_permitted: false,
+        timestamps: None,
+        fast_open: None,
+        fast_open_experiment: false,
+        user_timeout: None,
+        accurate_ecn: None,
+        sack: [(Seq(0), Seq(0)); MAX_SACK_BLOCKS],
+        sack_len: 0,
+    };
 
     /// The SACK blocks `(first, end)` in the order of the segment: `first` is the first sequence
     /// number of a block and `end` the one after its last.
@@ -163,8 +178,11 @@ impl Options {
     }
 }
 
-#[inline]
-pub(super) fn timestamps_only(bytes: &[u8]) -> Option<(u32, u32)> {
+/// The timestamps `(value, echo reply)` where the options are two no-operations and timestamps: the
+/// layout of RFC 7323 appendix A, which nearly every segment of an established connection has.
+/// `None` for anything else.
+#[inline(always)]
+pub fn timestamps_only(bytes: &[u8]) -> Option<(u32, u32)> {
     match *bytes {
         [kind::NO_OPERATION, kind::NO_OPERATION, kind::TIMESTAMPS, 10, a, b, c, d, e, f, g, h] => {
             let (value, echo) = ([a, b, c, d], [e, f, g, h]);

@@ -8,7 +8,7 @@ use crate::Seq;
 /// timestamps. The same bytes as [`OptionWriter::timestamps`] alone writes, but of a length that is
 /// known when compiling, so that a header with them is a few stores.
 #[inline]
-pub fn timestamps(value: u32, echo_reply: u32) -> [u8; 12] {
+pub const fn timestamps(value: u32, echo_reply: u32) -> [u8; 12] {
     let [a, b, c, d] = value.to_be_bytes();
     let [e, f, g, h] = echo_reply.to_be_bytes();
     [kind::NO_OPERATION, kind::NO_OPERATION, kind::TIMESTAMPS, 10, a, b, c, d, e, f, g, h]

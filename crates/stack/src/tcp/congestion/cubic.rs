@@ -77,6 +77,12 @@ impl Cubic {
         self.maximum == 0 && self.epoch.is_none()
     }
 
+    /// The curve does not run.
+    #[inline]
+    pub(super) fn has_no_epoch(&self) -> bool {
+        self.epoch.is_none()
+    }
+
     #[inline]
     pub(super) fn on_ack(&mut self, congestion: &mut Congestion, sample: &AckSample) {
         if !sample.may_grow(congestion) {

@@ -286,6 +286,23 @@ impl Private {
         matches!(self, Private::Bbr(_))
     }
 
+    /// The window depends on what is acknowledged in order by nothing but [`Congestion::on_ack`], and
+    /// not at all while it is not used up.
+    #[inline]
+    pub(crate) fn counts_only(&self) -> bool {
+        matches!(self, Private::Cubic(_) | Private::Reno(_))
+    }
+
+    /// [`Congestion::on_idle_restart`] does nothing after a pause that is no longer than a timeout.
+    #[inline]
+    pub(crate) fn ignores_pauses(&self) -> bool {
+        match self {
+            Private::Cubic(cubic) => cubic.has_no_epoch(),
+            Private::Reno(_) | Private::Dctcp(_) => true,
+            Private::Bbr(_) => false,
+        }
+    }
+
     /// Bytes a second at which to send; `None`: [`Congestion::pacing_rate`] serves.
     #[inline]
     pub(crate) fn pacing_rate(&self) -> Option<u64> {

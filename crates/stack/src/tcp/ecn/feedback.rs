@@ -50,7 +50,7 @@ fn marking(three: u8, ip: u8) -> Marking {
     Marking { ecn: ip | three & 0b100, bits: Bits((three & 0b11) << 6) }
 }
 
-impl Segment {
+impl Segment<'_> {
     /// The IP header's codepoint.
     #[inline]
     pub(crate) fn codepoint(&self) -> u8 {

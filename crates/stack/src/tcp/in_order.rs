@@ -1,0 +1,99 @@
+//! Acknowledgements of new data while all that was sent arrives, and in order: nothing is lost,
+//! doubtful or marked, and the window follows what is acknowledged. [`super::recovery`] would do the
+//! same with them, step by step; here the steps that find nothing to do are left out.
+
+use super::congestion::{AckSample, CaState};
+use super::connection::Flags;
+use super::input::Segment;
+use super::transfer::Transfer;
+use crate::stack::Stack;
+
+impl Transfer {
+    /// Nothing of what is in flight needs a second look.
+    #[inline]
+    pub(crate) fn goes_well(&self) -> bool {
+        self.recovery.state == CaState::Open
+            && self.recovery.duplicates == 0
+            && !self.sent.was_marked()
+            && self.probe.is_idle()
+            && !self.rack.reordering_seen
+            && self.congestion.counts_only()
+    }
+}
+
+impl Stack {
+    /// Takes the acknowledgement if it is of that kind. Returns false, with nothing done, if not.
+    #[inline]
+    pub(crate) fn acknowledged_in_order(&mut self, index: usize, segment: &Segment) -> bool {
+        let (now_us, bounds) = (self.now_us, self.rtt_bounds);
+        let connection = &mut self.connections[index];
+        let ack = segment.ack;
+        let Some(transfer) = self.transfers.get_mut(connection.transfer) else { return false };
+        if !self.config.tcp.prediction
+            || ack.le(connection.snd_una)
+            || !transfer.goes_well()
+            || connection.has_ecn()
+            || !segment.options.sack().is_empty()
+        {
+            return false;
+        }
+        let Some((first_sent_at, last)) = transfer.sent.acknowledge_in_order(&self.arena, ack)
+        else {
+            return false;
+        };
+        let prior_in_flight = connection.flight();
+        let acked = (ack - connection.snd_una) as u32;
+        connection.advance_una(ack, self.tick);
+        connection.acknowledge_data(&mut self.arena, ack);
+
+        let rtt_us = now_us.wrapping_sub(first_sent_at).max(1);
+        let (una, nxt) = (connection.snd_una, connection.snd_nxt);
+        connection.rtt.sample(rtt_us, una, nxt, now_us, bounds);
+        let min_rtt_us = connection.rtt.least();
+        transfer.rack.arrived_in_order(&last, now_us);
+        transfer.delivery.delivered_in_order(
+            acked,
+            last.sent_at,
+            &last.snapshot,
+            now_us,
+            min_rtt_us,
+        );
+        let congestion = &mut connection.congestion;
+        let window_limited = transfer.usage.limits(congestion);
+        // Most windows are not used up, and then they do not grow.
+        if window_limited || (congestion.in_slow_start() && congestion.window / 2 < prior_in_flight)
+        {
+            let sample = AckSample {
+                now_us,
+                acked,
+                delivered: acked,
+                lost: 0,
+                in_flight: (nxt - una) as u32,
+                prior_in_flight,
+                rtt_us,
+                min_rtt_us,
+                smoothed_us: connection.rtt.smoothed(),
+                mss: connection.mss.into(),
+                window_limited,
+                reorders: false,
+                no_sack: false,
+                state: CaState::Open,
+                ack,
+                snd_nxt: nxt,
+                ce_bytes: 0,
+                ..AckSample::default()
+            };
+            congestion.on_ack(&mut transfer.congestion, &sample);
+        }
+        let unsent = connection.unsent() > 0;
+        if una == nxt {
+            connection.flags.clear(Flags::REXMIT_ARMED);
+            if !unsent {
+                self.settle_transfer(index);
+            }
+        } else {
+            self.arm_retransmission(index);
+        }
+        true
+    }
+}

@@ -1,0 +1,127 @@
+//! The segment of a request or of an answer: all that was written and not sent fits into one segment
+//! and lies in one frame, the windows have room for it, and nothing else is going on. It is what
+//! header prediction is for receiving: [`super::output`] would send the same segment after asking
+//! many questions, to all of which the answer is no.
+
+use millrace_frames::{Frame, Owners, TxBatch};
+use millrace_wire::tcp::Flags as Bits;
+
+use super::chronograph::Limit;
+use super::connection::{Features, Flags, NO_LINK};
+use super::options::SegmentOptions;
+use super::output::Outgoing;
+use super::scoreboard::{Mark, Sent};
+use crate::stack::Stack;
+
+/// Something is going on that needs the general way.
+const UNUSUAL: Flags = Flags::FIN_QUEUED
+    .with(Flags::PERSIST)
+    .with(Flags::PROBE)
+    .with(Flags::FORCE)
+    .with(Flags::WANT_WRITE)
+    .with(Flags::CUSTOM)
+    .with(Flags::CORK)
+    .with(Flags::MORE)
+    .with(Flags::SMALL_SEGMENTS)
+    .with(Flags::REPORT_DUPLICATE);
+
+/// What was agreed on and makes segments differ from each other.
+const UNUSUAL_FEATURES: Features =
+    Features::ECN.with(Features::ACCURATE_ECN).with(Features::SYN_DATA_DUE);
+
+impl Stack {
+    /// Sends the segment if it is of that kind. Returns false, with nothing done, if not.
+    #[inline]
+    pub(crate) fn send_one_segment(&mut self, index: usize, out: &mut TxBatch) -> bool {
+        let connection = &self.connections[index];
+        let (seq, flight, len) = (connection.snd_nxt, connection.flight(), connection.unsent());
+        let (end, in_flight) = (connection.snd_end, flight + len);
+        let (mss, window) = (u32::from(connection.mss), connection.congestion.window);
+        let ordinary = self.config.tcp.prediction
+            && len > 0
+            && len <= mss
+            && in_flight <= window
+            && in_flight <= connection.snd_wnd
+            && !connection.flags.has(UNUSUAL)
+            && !connection.features.has(UNUSUAL_FEATURES)
+            && connection.out_of_order.is_empty()
+            // It carries the one that may be owed.
+            && connection.acks_owed <= 1
+            && !out.is_full();
+        if !ordinary {
+            return false;
+        }
+        let cursor = connection.cursor;
+        let meta = self.arena.meta(cursor);
+        let sum = meta.sum;
+        let whole = meta.mark == seq.0
+            && u32::from(meta.len) == len
+            && !self.arena.owners(cursor).intersects(Owners::TRANSMIT);
+        if !whole {
+            return false;
+        }
+        let paced = self.config.tcp.pacing && !self.is_too_short_to_pace(index);
+        let no_delay = connection.flags.has(Flags::NO_DELAY);
+        let since_last = self.now_us.wrapping_sub(connection.last_sent);
+        let idle_too_long = flight == 0 && since_last > connection.rtt.timeout;
+        let una = connection.snd_una;
+        if connection.transfer == NO_LINK {
+            self.transfer_mut(index);
+        }
+        let Some(transfer) = self.transfers.get_mut(self.connections[index].transfer) else {
+            return false;
+        };
+        let unhindered = transfer.goes_well()
+            && transfer.limit == Limit::None
+            && !paced
+            && !transfer.pacing.in_force()
+            && !idle_too_long
+            && (flight > 0 || transfer.congestion.ignores_pauses())
+            // Nagle's algorithm, with Minshall's modification.
+            && (no_delay || flight == 0 || transfer.small_until.is_none_or(|end| una.ge(end)));
+        if !unhindered {
+            return false;
+        }
+        if flight == 0 {
+            transfer.rack.begin_flight();
+        }
+        transfer.pushed = end;
+        let snapshot = transfer.delivery.sent(self.now_us, flight == 0, in_flight);
+        transfer.sent.push(Sent {
+            start: seq,
+            end,
+            frame: cursor,
+            sent_at: self.now_us,
+            mark: Mark::default(),
+            snapshot,
+        });
+        transfer.usage.used(in_flight, window - in_flight < mss, una, end);
+        if in_flight < window {
+            transfer.delivery.app_limited(in_flight);
+        }
+        if !no_delay && len < mss {
+            transfer.small_until = Some(end);
+        }
+
+        self.arena.own(cursor, Owners::TRANSMIT);
+        let segment = Outgoing {
+            head: cursor,
+            frames: 1,
+            len,
+            sum,
+            seq,
+            bits: Bits::ACK | Bits::PSH,
+            options: SegmentOptions::None,
+        };
+        if self.connections[index].features.has(Features::TIMESTAMPS) {
+            let stamp = self.timestamp(index);
+            let options = SegmentOptions::Timestamps(stamp, self.connections[index].ts_recent);
+            self.emit_inline(index, &Outgoing { options, ..segment }, out);
+        } else {
+            self.emit(index, &segment, out);
+        }
+        self.connections[index].cursor = Frame::NONE;
+        self.advance_past(index, end);
+        true
+    }
+}
