@@ -237,23 +237,21 @@ impl Neighbours {
         self.released.append(&mut entry.queue);
     }
 
-    /// What is known of an entry. One whose time is over is still used, and asked for again.
+    /// The address of an entry that was confirmed of late.
     #[inline(always)]
-    pub(crate) fn resolve(&mut self, neighbour: NeighbourRef, now: Instant) -> Resolution {
-        match self.entries.get(neighbour.index()) {
-            Some(entry)
-                if entry.generation == neighbour.generation()
-                    && entry.state == State::Reachable
-                    && now < entry.deadline =>
-            {
-                Resolution::Known(entry.mac)
-            }
-            _ => self.resolve_with_care(neighbour, now),
-        }
+    pub(crate) fn reachable(&self, neighbour: NeighbourRef, now: Instant) -> Option<Mac> {
+        let entry = self.entries.get(neighbour.index())?;
+        let fresh = entry.generation == neighbour.generation()
+            && entry.state == State::Reachable
+            && now < entry.deadline;
+        fresh.then_some(entry.mac)
     }
 
-    #[inline(never)]
-    fn resolve_with_care(&mut self, neighbour: NeighbourRef, now: Instant) -> Resolution {
+    /// What is known of an entry. One whose time is over is still used, and asked for again.
+    pub(crate) fn resolve(&mut self, neighbour: NeighbourRef, now: Instant) -> Resolution {
+        if let Some(mac) = self.reachable(neighbour, now) {
+            return Resolution::Known(mac);
+        }
         let Some(entry) = self.entries.get_mut(neighbour.index()) else { return Resolution::Gone };
         if entry.generation != neighbour.generation() {
             return Resolution::Gone;

@@ -310,10 +310,20 @@ impl Stack {
             ));
         }
         let sending = connection.sends_data();
-        let room = match self.has_room(index, data.len()) {
-            true => data.len(),
-            false => self.send_room(index),
-        };
+        if self.has_room(index, data.len()) {
+            let connection = &mut self.connections[index];
+            let idle = sending && connection.queued() == 0;
+            if connection.enqueue_first(&mut self.arena, &self.config, data) {
+                if idle {
+                    connection.traffic.begin_busy(self.tick);
+                }
+                if sending {
+                    self.push_out(index);
+                }
+                return Ok(data.len());
+            }
+        }
+        let room = self.send_room(index);
         let connection = &mut self.connections[index];
         let idle = sending && connection.queued() == 0;
         let written = connection.enqueue_data(&mut self.arena, &self.config, room, data);

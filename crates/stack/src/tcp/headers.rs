@@ -49,7 +49,7 @@ pub(crate) struct Headers {
 }
 
 impl Headers {
-    #[inline(always)]
+    #[inline]
     pub(crate) fn write_v4(&self, room: &mut [u8; LEN]) {
         const VERSION_AND_LENGTH: u16 = 0x4500;
         const DONT_FRAGMENT: u16 = 0x4000;
@@ -107,7 +107,7 @@ impl Headers {
         )
     }
 
-    #[inline(always)]
+    #[inline]
     fn write_transport(&self, room: &mut [u8; tcp::HEADER_LEN]) {
         let offset_and_flags = (tcp::HEADER_LEN as u16 + self.options.0) << 10
             | u16::from(self.ecn & 0b100) << 6
@@ -141,7 +141,7 @@ impl Headers {
 }
 
 #[inline]
-fn fold(sum: u32) -> u16 {
+pub(crate) fn fold(sum: u32) -> u16 {
     let once = (sum & 0xffff) + (sum >> 16);
     ((once & 0xffff) + (once >> 16)) as u16
 }

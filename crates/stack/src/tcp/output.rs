@@ -71,7 +71,7 @@ impl Connection {
     /// The window to announce, moved only if it is worth telling (RFC 9293 §3.8.6.2.2), and never
     /// to the left. `buffer` is the receive buffer's size.
     #[inline(always)]
-    fn announce(&mut self, buffer: u32) -> u16 {
+    pub(crate) fn announce(&mut self, buffer: u32) -> u16 {
         let free = buffer.saturating_sub(self.receive_bytes).min(0xffff << self.rcv_shift);
         let edge = self.rcv_nxt + free;
         let step = u32::from(self.mss).min(buffer / 2) as i32;
@@ -88,6 +88,15 @@ impl Connection {
         }
         self.rcv_adv = self.rcv_adv.max(self.rcv_nxt + (field << shift));
         field as u16
+    }
+
+    /// A segment leaves with an acknowledgement of all that has come.
+    #[inline(always)]
+    pub(crate) fn acknowledges(&mut self) {
+        self.acks_owed = 0;
+        self.unacknowledged = 0;
+        self.flags.clear(Flags::DELACK_ARMED.with(Flags::PUSHED));
+        self.quick_ack.acknowledged();
     }
 
     /// The sequence number of a segment without payload: `snd_nxt`, or where the peer's window
@@ -618,13 +627,6 @@ impl Stack {
 
     /// Writes the headers before the payload and hands the packet on.
     pub(crate) fn emit(&mut self, index: usize, segment: &Outgoing<'_>, out: &mut TxBatch) {
-        self.emit_inline(index, segment, out);
-    }
-
-    /// [`Stack::emit`] for a caller that knows so much of the segment when it is compiled that half
-    /// of this is left out.
-    #[inline(always)]
-    pub(crate) fn emit_inline(&mut self, index: usize, segment: &Outgoing<'_>, out: &mut TxBatch) {
         let buffer = self.receive_limit(index);
         let connection = &mut self.connections[index];
         let next_hop = match self.neighbours.resolve(connection.neighbour, self.now) {
@@ -643,13 +645,11 @@ impl Stack {
         if segment.bits.intersects(Bits::ACK) {
             // Beyond a gap each arrival is owed an acknowledgement without data, for only those
             // count as duplicates (RFC 5681 §2).
-            if connection.acks_owed == 1 && (segment.len == 0 || connection.out_of_order.is_empty())
-            {
-                connection.acks_owed = 0;
+            let owed = core::mem::take(&mut connection.acks_owed);
+            connection.acknowledges();
+            if owed > 1 || (segment.len > 0 && !connection.out_of_order.is_empty()) {
+                connection.acks_owed = owed;
             }
-            connection.unacknowledged = 0;
-            connection.flags.clear(Flags::DELACK_ARMED.with(Flags::PUSHED));
-            connection.quick_ack.acknowledged();
             ack = connection.rcv_nxt;
         }
         let mut marking = Marking::default();

@@ -4,10 +4,42 @@ use millrace_frames::{Arena, Frame, Owners};
 use millrace_wire::checksum;
 use millrace_wire::seq::Seq;
 
-use super::connection::{Connection, Flags};
+use super::connection::{Connection, Flags, Queue};
 use crate::config::Config;
 
 impl Connection {
+    /// [`Connection::enqueue_data`] where nothing is queued and a frame takes all of `data`. Returns
+    /// false, with nothing done, if it is not so.
+    #[inline]
+    pub(crate) fn enqueue_first(
+        &mut self,
+        arena: &mut Arena,
+        config: &Config,
+        data: &[u8],
+    ) -> bool {
+        let fits = self.send.is_empty()
+            && data.len().wrapping_sub(1) < usize::from(self.mss)
+            && data.len() <= arena.frame_size() - Arena::HEADROOM
+            && !config.tx_checksum;
+        if !fits {
+            return false;
+        }
+        let reserve = config.frame_reserve as usize;
+        let Some(frame) = arena.allocate_keeping(Owners::UNACKED, reserve) else { return false };
+        let start = usize::from(arena.meta(frame).offset);
+        let sum = checksum::copy_and_sum(&mut arena.room_mut(frame)[start..], data);
+        let meta = arena.meta_mut(frame);
+        meta.mark = self.snd_end.0;
+        meta.len = data.len() as u16;
+        meta.sum = sum;
+        self.send = Queue { head: frame, tail: frame };
+        if self.cursor.is_none() {
+            self.cursor = frame;
+        }
+        self.snd_end += data.len() as u32;
+        true
+    }
+
     /// Copies `data` behind what is queued, summing it in the same pass. Returns how much there
     /// was room for: `room` bytes in the send buffer, and what the arena has.
     #[inline]
