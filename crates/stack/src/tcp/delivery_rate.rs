@@ -5,6 +5,7 @@
 //! the rate over the time in between, be that the sender's or the receiver's, whichever was longer.
 
 use super::congestion::{LostSegment, RateSample};
+use super::scoreboard::Sent;
 
 /// What a transmission remembers.
 #[derive(Clone, Copy, Debug, Default)]
@@ -66,24 +67,23 @@ impl Delivery {
         }
     }
 
-    /// [`Delivery::delivered`] for all that an acknowledgement covers, the last transmission of
-    /// which left at `sent_at`, and [`Delivery::sample`] for who does not look at the sample.
+    /// [`Delivery::delivered`] for all that an acknowledgement covers, `last` being its last
+    /// transmission, and [`Delivery::sample`] for who does not look at the sample.
     #[inline]
     pub(crate) fn delivered_in_order(
         &mut self,
         bytes: u32,
-        sent_at: u32,
-        snapshot: &Snapshot,
+        last: &Sent,
         now_us: u32,
         min_rtt_us: u32,
     ) {
         self.delivered = self.delivered.wrapping_add(bytes);
         self.delivered_at = now_us;
-        self.first_sent_at = sent_at;
+        self.first_sent_at = last.sent_at;
         if self.limited_until.is_some_and(|until| self.delivered.wrapping_sub(until) as i32 > 0) {
             self.limited_until = None;
         }
-        self.keep_rate(snapshot, sent_at, min_rtt_us);
+        self.keep_rate(&last.snapshot, last.sent_at, min_rtt_us);
     }
 
     /// Keeps the rate that a delivered transmission shows. Returns the bytes and the time.

@@ -37,10 +37,8 @@ impl Stack {
         {
             return false;
         }
-        let Some((first_sent_at, last)) = transfer.sent.acknowledge_in_order(&self.arena, ack)
-        else {
-            return false;
-        };
+        let Transfer { sent, rack, delivery, .. } = &mut *transfer;
+        let Some(first_sent_at) = sent.first().map(|first| first.sent_at) else { return false };
         let prior_in_flight = connection.flight();
         let acked = (ack - connection.snd_una) as u32;
         connection.advance_una(ack, self.tick);
@@ -50,14 +48,12 @@ impl Stack {
         let (una, nxt) = (connection.snd_una, connection.snd_nxt);
         connection.rtt.sample(rtt_us, una, nxt, now_us, bounds);
         let min_rtt_us = connection.rtt.least();
-        transfer.rack.arrived_in_order(&last, now_us);
-        transfer.delivery.delivered_in_order(
-            acked,
-            last.sent_at,
-            &last.snapshot,
-            now_us,
-            min_rtt_us,
-        );
+        sent.acknowledge_before(ack);
+        if let Some(last) = sent.first() {
+            rack.arrived_in_order(last.sent_at, last.end.min(ack), now_us);
+            delivery.delivered_in_order(acked, last, now_us, min_rtt_us);
+        }
+        sent.acknowledge_first(&self.arena, ack);
         let congestion = &mut connection.congestion;
         let window_limited = transfer.usage.limits(congestion);
         // Most windows are not used up, and then they do not grow.

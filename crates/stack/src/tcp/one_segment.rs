@@ -64,7 +64,8 @@ impl Stack {
         if !whole {
             return false;
         }
-        let paced = self.config.tcp.pacing && !self.is_too_short_to_pace(index);
+        // What is alone on the path is not paced.
+        let paced = flight > 0 && self.config.tcp.pacing && !self.is_too_short_to_pace(index);
         let no_delay = connection.flags.has(Flags::NO_DELAY);
         let since_last = self.now_us.wrapping_sub(connection.last_sent);
         let idle_too_long = flight == 0 && since_last > connection.rtt.timeout;
@@ -78,7 +79,9 @@ impl Stack {
         let unhindered = transfer.goes_well()
             && transfer.limit == Limit::None
             && !paced
-            && !transfer.pacing.in_force()
+            && transfer.pacing.most == 0
+            && (flight == 0 || !transfer.pacing.in_force())
+            && !transfer.pacing.holds_back(self.now_us)
             && !idle_too_long
             && (flight > 0 || transfer.congestion.ignores_pauses())
             // Nagle's algorithm, with Minshall's modification.

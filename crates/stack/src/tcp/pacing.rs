@@ -33,6 +33,21 @@ impl Pacing {
     pub(crate) fn in_force(&self) -> bool {
         self.running || self.most > 0
     }
+
+    /// How far ahead of its rate the connection is, microseconds; 0: not at all, or not paced.
+    #[inline]
+    fn ahead(&self, now_us: u32) -> u32 {
+        match self.running {
+            true => (self.next_at.wrapping_sub(now_us) as i32).max(0) as u32,
+            false => 0,
+        }
+    }
+
+    /// A segment would have to wait.
+    #[inline]
+    pub(crate) fn holds_back(&self, now_us: u32) -> bool {
+        self.ahead(now_us) >= TICK_US
+    }
 }
 
 impl Stack {
@@ -85,14 +100,11 @@ impl Stack {
             return true;
         };
         let pacing = &mut transfer.pacing;
-        if !pacing.running {
+        let ahead = pacing.ahead(now_us);
+        if ahead < TICK_US {
             return true;
         }
-        let ahead = pacing.next_at.wrapping_sub(now_us) as i32;
-        if ahead < TICK_US as i32 {
-            return true;
-        }
-        let ticks = ((u64::from(ahead as u32) * 1000) >> TICK_SHIFT) as u32;
+        let ticks = ((u64::from(ahead) * 1000) >> TICK_SHIFT) as u32;
         pacing.at_tick = (self.tick as u32).wrapping_add(ticks.max(1));
         self.connections[index].flags.set(Flags::PACING_ARMED);
         self.wake_within(index, ticks.max(1));
@@ -102,9 +114,14 @@ impl Stack {
     /// So many bytes have left.
     #[inline]
     pub(crate) fn pace(&mut self, index: usize, bytes: u32) {
-        let short = self.is_too_short_to_pace(index);
+        // What is alone on the path fills no queue.
+        let connection = &self.connections[index];
+        let alone = connection.unsent() == 0 && connection.flight() <= u32::from(connection.mss);
+        let short = alone || self.is_too_short_to_pace(index);
         let Some(transfer) = self.transfer(index) else { return };
-        if !short || transfer.pacing.in_force() || transfer.congestion.owns_window() {
+        let pacing = &transfer.pacing;
+        let goes_on = pacing.most > 0 || (pacing.running && !alone);
+        if !short || goes_on || transfer.congestion.owns_window() {
             self.pace_next(index, bytes);
         }
     }

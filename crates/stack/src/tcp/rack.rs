@@ -102,11 +102,11 @@ impl Rack {
 
     /// A transmission has arrived after all that left before it, and before all others.
     #[inline]
-    pub(crate) fn arrived_in_order(&mut self, sent: &Sent, now_us: u32) {
-        self.sent_at = sent.sent_at;
-        self.end = sent.end;
+    pub(crate) fn arrived_in_order(&mut self, sent_at: u32, end: Seq, now_us: u32) {
+        self.sent_at = sent_at;
+        self.end = end;
         self.valid = true;
-        self.rtt = now_us.wrapping_sub(sent.sent_at);
+        self.rtt = now_us.wrapping_sub(sent_at);
     }
 
     /// What was sent once only, from `low` on, has arrived after something up to `highest` had: it

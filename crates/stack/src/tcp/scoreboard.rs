@@ -197,26 +197,27 @@ impl Scoreboard {
         Some(part)
     }
 
-    /// As [`Scoreboard::acknowledge`] called until it returns nothing, where no record was ever
-    /// marked: when the first of what `ack` covers left, and the last of it.
+    /// Takes off the records that lie before the one in which `ack` lies, or at the end of which it
+    /// does. For scoreboards on which nothing was ever marked.
     #[inline(always)]
-    pub(crate) fn acknowledge_in_order(&mut self, arena: &Arena, ack: Seq) -> Option<(u32, Sent)> {
+    pub(crate) fn acknowledge_before(&mut self, ack: Seq) {
         debug_assert!(!self.marked);
-        let first_sent_at = self.records.front()?.sent_at;
-        loop {
-            let first = self.records.front_mut()?;
-            if first.end.lt(ack) {
-                self.records.pop_front();
-                continue;
+        while self.records.front().is_some_and(|first| first.end.lt(ack)) {
+            self.records.pop_front();
+        }
+    }
+
+    /// Takes the first record off, or as much of it as `ack` covers.
+    #[inline(always)]
+    pub(crate) fn acknowledge_first(&mut self, arena: &Arena, ack: Seq) {
+        match self.records.front_mut() {
+            Some(first) if first.end.gt(ack) => {
+                first.start = ack;
+                first.frame = frame_of(arena, first.frame, ack);
             }
-            let last = *first;
-            if first.end == ack {
+            _ => {
                 self.records.pop_front();
-                return Some((first_sent_at, last));
             }
-            first.start = ack;
-            first.frame = frame_of(arena, first.frame, ack);
-            return Some((first_sent_at, Sent { end: ack, ..last }));
         }
     }
 

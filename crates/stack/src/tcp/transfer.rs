@@ -147,7 +147,7 @@ impl Transfer {
 }
 
 /// Records that connections keep although nothing is in flight.
-const KEPT: usize = 64;
+const KEPT: usize = 4096;
 
 /// The pool. It grows with the number of connections that use it at once.
 #[derive(Debug, Default)]
