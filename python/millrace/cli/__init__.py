@@ -24,7 +24,7 @@ from typer.core import TyperGroup
 import millrace
 
 #: In the order of `millrace --help`.
-COMMANDS = ("demo", "serve", "load", "bench", "simulate", "ports")
+COMMANDS = ("demo", "serve", "load", "bench", "simulate", "ports", "doctor", "tune")
 
 EXIT_FAILURE = 1
 EXIT_USAGE = 2

@@ -171,7 +171,7 @@ def _boost(files: Files) -> Reading[bool]:
     intel = files.text(f"{_BASE}/intel_pstate/no_turbo")
     if isinstance(intel, str):
         return intel == "0"
-    return _switch(files.text(f"{_BASE}/cpufreq/boost"))
+    return _switch(_no_frequency(files.text(f"{_BASE}/cpufreq/boost")))
 
 
 def _no_frequency(reading: Reading[str]) -> Reading[str]:

@@ -1,4 +1,4 @@
-"""Reading procfs and sysfs: bounded, of this network namespace, or of a tree that looks like them.
+"""Reading and writing procfs and sysfs: bounded, of this namespace, or of a tree like them.
 
 Paths are always written as on an ordinary machine (`/proc/net/snmp`, `/sys/class/net/eth0/mtu`).
 Nothing else in `millrace.host` opens a file of the kernel's by itself.
@@ -89,6 +89,11 @@ class Files:
                 if size > MAX_FILE_BYTES:
                     raise OSError(errno.EFBIG, f"more than {MAX_FILE_BYTES >> 20} MiB", path)
         return b"".join(parts).decode(errors="replace").strip()
+
+    def write(self, path: str, value: str) -> None:
+        """Write a value in one call, which is how the kernel wants it. Raises `OSError`."""
+        with open(self.path(path), "wb", buffering=0) as file:
+            file.write(value.encode() + b"\n")
 
     def text(self, path: str) -> Reading[str]:
         """The text of a file, or why it cannot be read."""

@@ -1,7 +1,7 @@
-"""What running Millrace processes say of themselves.
+"""What only Millrace's own machinery can tell: its channels, and the kernel's reasons for drops.
 
-The figures come from the pages that `millrace.watch` reads. Where that is not there, or no process
-publishes any, the snapshot says so.
+The figures of channels come from the pages that `millrace.watch` reads, and the reasons from the
+tracepoint that it counts. Where neither is at work, the snapshot says so.
 """
 
 from __future__ import annotations
@@ -30,3 +30,8 @@ class OwnChannel:
 def read_own(access: Access) -> tuple[OwnChannel, ...]:
     """The channels of every Millrace process that publishes its figures and that we may read."""
     raise Unavailable(NotAvailable("no Millrace process publishes its figures"))
+
+
+def read_drops(access: Access) -> Mapping[str, int]:
+    """Packets dropped by reason, while something counts them."""
+    raise Unavailable(NotAvailable("nothing counts drops by reason; millrace drops does"))

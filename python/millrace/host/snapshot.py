@@ -61,7 +61,7 @@ from millrace.host.netdev import (
     read_queue_counters,
     read_xdp_features,
 )
-from millrace.host.own import OwnChannel, read_own
+from millrace.host.own import OwnChannel, read_drops, read_own
 from millrace.host.platform import (
     Bus,
     Kernel,
@@ -162,6 +162,8 @@ class Snapshot:
     kernel: Reading[Kernel] = _NOT_ASKED
     platform: Reading[Platform] = _NOT_ASKED
     privileges: Reading[Privileges] = _NOT_ASKED
+    #: Packets that the kernel dropped since somebody began to count, by reason.
+    drops: Reading[Mapping[str, int]] = _NOT_ASKED
     own: Reading[tuple[OwnChannel, ...]] = _NOT_ASKED
 
     def __sub__(self, before: Snapshot) -> Rates:
@@ -217,6 +219,7 @@ READERS: Mapping[str, Callable[[Access], Any]] = {
     "kernel": read_kernel,
     "platform": read_platform,
     "privileges": read_privileges,
+    "drops": read_drops,
     "own": read_own,
 }
 
