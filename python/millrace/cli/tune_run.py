@@ -91,9 +91,8 @@ def show_plan(plan: tune.Plan, json_file: str | None) -> None:
         if not plan.writes:
             print("Nothing to write: everything is as it should be, or cannot be changed here.")
         for at, write in enumerate(plan.writes, 1):
-            print(
-                f"{at:3}. {write.title}: {write.shown(write.old) or '?'} -> {write.shown(write.new)}"
-            )
+            old, new = write.shown(write.old) or "?", write.shown(write.new)
+            print(f"{at:3}. {write.title}: {old} -> {new}")
             print(f"     {write.why}" + (f"  (risk: {write.risk})" if write.risk else ""))
             print(f"     $ {write.shell}")
         for one in plan.advice:

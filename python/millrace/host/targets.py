@@ -405,6 +405,15 @@ def parse(name: str) -> Target:
     raise ValueError(f"{name[:80]!r} is nothing that Millrace writes")
 
 
+def is_known(name: str) -> bool:
+    """Whether something of this name may be written."""
+    try:
+        parse(name)
+    except ValueError:
+        return False
+    return True
+
+
 def _switch(value: bool) -> str:
     return "on" if value else "off"
 

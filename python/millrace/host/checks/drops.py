@@ -82,7 +82,7 @@ def drop_reasons(context: Context) -> Outcomes:
         rate = context.per_second(count)
         verdict = bad if rate >= 1000 else warn if rate >= 10 else info
         yield verdict(
-            context.amount(count, f"packets dropped: {reason}"),
+            f"{reason}: {context.amount(count, 'packets dropped')}",
             advice=REMEDIES.get(reason, "see which flows: millrace drops"),
             command=f"millrace drops --reason {reason}",
         )

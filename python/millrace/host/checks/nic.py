@@ -80,9 +80,8 @@ def nic_drops(context: Context) -> Outcomes:
             yield ok(context.none("frame lost for want of a descriptor"), device(link))
             continue
         # One loss shows in several counters, so the largest is told, not the sum.
-        evidence = context.amount(max(losses.values()), "frames lost: ") + ", ".join(
-            f"{name} {count:,}" for name, count in sorted(losses.items())[:4]
-        )
+        told = ", ".join(f"{name} {count:,}" for name, count in sorted(losses.items())[:4])
+        evidence = f"{context.amount(max(losses.values()), 'frames lost')}: {told}"
         rings = context.devices[link.name].rings if link.name in context.devices else None
         if rings is None or isinstance(rings, NotAvailable):
             yield bad(
@@ -134,7 +133,7 @@ def link_errors(context: Context) -> Outcomes:
         if losses:
             told = ", ".join(f"{name} {count:,}" for name, count in sorted(losses.items()))
             yield bad(
-                context.amount(max(losses.values()), "damaged frames: ") + told,
+                f"{context.amount(max(losses.values()), 'damaged frames')}: {told}",
                 device(link),
                 advice="change the cable or the transceiver; for lengths compare the MTU at both "
                 "ends",

@@ -75,7 +75,7 @@ def own_drops(context: Context) -> Outcomes:
         if lost:
             told = ", ".join(f"{name} {count:,}" for name, count in sorted(lost.items())[:6])
             yield bad(
-                f"{context.amount(sum(lost.values()), 'packets dropped: ')}{told}",
+                f"{context.amount(sum(lost.values()), 'packets dropped')}: {told}",
                 scope_of(one),
                 advice="a larger ring for bursts, another core or another channel for load",
             )

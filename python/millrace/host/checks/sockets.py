@@ -130,7 +130,7 @@ def checksum_errors(context: Context) -> Outcomes:
     if found:
         told = ", ".join(f"{name} {count:,}" for name, count in found.items())
         yield bad(
-            context.amount(sum(found.values()), "packets with a wrong checksum: ") + told,
+            f"{context.amount(sum(found.values()), 'packets with a wrong checksum')}: {told}",
             advice="compare a capture at the sender with one here; with checksum offload on, a "
             "capture at the sender shows wrong sums that are none",
         )

@@ -24,6 +24,7 @@ import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from millrace.host import targets
 from millrace.host.ethtool import Device
 from millrace.host.finding import HOST, Finding, Layer, Scope, Step, Verdict
 from millrace.host.links import Link
@@ -225,7 +226,8 @@ class Check:
             verdict=verdict,
             evidence=evidence,
             why="" if verdict in (Verdict.OK, Verdict.SKIP) else self.why,
-            steps=outcome.steps,
+            # A recording may name what nobody may write: no CPU has a negative number.
+            steps=tuple(step for step in outcome.steps if targets.is_known(step.target)),
             advice=outcome.advice,
             risk=outcome.risk,
             command=outcome.command,

@@ -53,14 +53,14 @@ def tcp_memory_drops(context: Context) -> Outcomes:
     advice = "programs that set SO_RCVBUF themselves keep their size: let them not, or set more"
     if lost:
         yield bad(
-            context.amount(sum(lost.values()), "times data was dropped: ") + told,
+            f"{context.amount(sum(lost.values()), 'times data was dropped')}: {told}",
             steps=steps,
             advice=advice,
             risk="more memory a connection",
         )
     elif strained:
         yield warn(
-            context.amount(sum(strained.values()), "times memory was short: ") + told,
+            f"{context.amount(sum(strained.values()), 'times memory was short')}: {told}",
             steps=steps,
             advice=advice,
             risk="more memory a connection",
