@@ -1068,7 +1068,7 @@ def test_one_interface_alone(server: Any) -> None:
         server.examine("link-down", interface="eth9")
 
 
-@pytest.mark.parametrize("part", sorted({name for name in Snapshot.__slots__} - {"origin"}))
+@pytest.mark.parametrize("part", sorted(set(Snapshot.__slots__) - {"origin"}))
 def test_a_missing_part_is_a_reason(server: Any, part: str) -> None:
     server.set(**{part: NotAvailable("taken away")})
     found = server.examine()

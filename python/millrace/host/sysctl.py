@@ -7,9 +7,14 @@ from collections.abc import Mapping
 from millrace.host.access import Access
 from millrace.host.unavailable import NotAvailable, Reading
 
-#: Settings that exist only in the machine's own network namespace, since the whole machine shares
-#: them.
+#: Settings that the whole machine shares. Other network namespaces do not show them, or only to be
+#: read.
 HOST_WIDE = (
+    "net.core.rmem_default",
+    "net.core.rmem_max",
+    "net.core.wmem_default",
+    "net.core.wmem_max",
+    "net.netfilter.nf_conntrack_max",
     "net.core.netdev_budget",
     "net.core.netdev_budget_usecs",
     "net.core.netdev_max_backlog",
@@ -34,10 +39,6 @@ HOST_WIDE = (
 #: Settings that each network namespace has for itself.
 OF_NAMESPACE = (
     "net.core.somaxconn",
-    "net.core.rmem_default",
-    "net.core.rmem_max",
-    "net.core.wmem_default",
-    "net.core.wmem_max",
     "net.core.optmem_max",
     "net.ipv4.ip_forward",
     "net.ipv4.ip_local_port_range",
@@ -82,7 +83,6 @@ OF_NAMESPACE = (
     "net.ipv6.conf.all.disable_ipv6",
     "net.ipv6.conf.all.forwarding",
     "net.netfilter.nf_conntrack_count",
-    "net.netfilter.nf_conntrack_max",
 )
 
 #: Settings outside the network.
