@@ -6,6 +6,7 @@ on. Undoing goes backwards, and leaves alone and names what somebody else has ch
 
 from __future__ import annotations
 
+import contextlib
 import enum
 import errno
 from collections.abc import Iterable, Iterator
@@ -141,7 +142,11 @@ def _write(
 
 
 def undo(machine: Machine, journal: Journal) -> Iterator[Step]:
-    """Take everything back, the last write first. Raises `OSError` if the journal fails."""
+    """Take everything back, the last write first.
+
+    A full disk does not stop it: what is restored and stays in the journal is found restored by the
+    next undo.
+    """
     state = _of_this_boot(machine, journal)
     kept = []
     for entry in sorted(state.entries.values(), key=lambda entry: -entry.number):
@@ -149,7 +154,8 @@ def undo(machine: Machine, journal: Journal) -> Iterator[Step]:
         if step.result is Result.REFUSED:
             kept.append(entry)
         else:
-            journal.forget(entry.number, str(step.result))
+            with contextlib.suppress(OSError):
+                journal.forget(entry.number, str(step.result))
         yield step
     if state.damage:
         _begin_anew(machine, journal, reversed(kept))

@@ -174,7 +174,7 @@ class Journal:
                 os.ftruncate(self._fd, before)
             raise OSError(
                 error.errno,
-                f"the journal cannot be written, so nothing was changed: {error.strerror}",
+                f"the journal cannot be written, so no more is changed: {error.strerror}",
                 str(self.path),
             ) from error
 
