@@ -226,12 +226,21 @@ class Check:
             verdict=verdict,
             evidence=evidence,
             why="" if verdict in (Verdict.OK, Verdict.SKIP) else self.why,
-            # A recording may name what nobody may write: no CPU has a negative number.
-            steps=tuple(step for step in outcome.steps if targets.is_known(step.target)),
+            steps=tuple(filter(_changes, outcome.steps)),
             advice=outcome.advice,
             risk=outcome.risk,
             command=outcome.command,
         )
+
+
+def _changes(step: Step) -> bool:
+    """Whether a step changes anything, and may be taken at all.
+
+    A recording may name what nobody may write: no CPU has a negative number.
+    """
+    if not targets.is_known(step.target):
+        return False
+    return not step.old or not targets.parse(step.target).same(step.old, step.new)
 
 
 #: Every check by its name, in the order of the receive path.
