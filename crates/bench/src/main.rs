@@ -9,6 +9,7 @@ mod epoll;
 mod floor;
 mod flows;
 mod http;
+mod latency;
 mod memory;
 mod options;
 mod ports;
@@ -49,6 +50,8 @@ usage: millrace-bench COMMAND [--OPTION VALUE]...
   memory  server and load in one process, joined by memory
           [--connections N]  [--keepalive true|false]  [--wait sleep|spin]  [--seconds N]
           [--body BYTES]
+  latency  what a load, a system call, a switch, a wake-up and a round trip cost here
+          [--bytes N,...]  [--cpus A,B]  [--batches N]
   stack   two stacks joined by memory, beside smoltcp, without a kernel
           [--json FILE]  [--seconds N]  [--rounds N]  [--work NAME,...]  [--arm NAME,...]
           [--connections N]  (only the works with so many)
@@ -72,6 +75,7 @@ fn main() -> ExitCode {
         Some("short") => flows::short(arguments),
         Some("sink") => flows::sink(arguments),
         Some("memory") => memory::run(arguments),
+        Some("latency") => latency::run(arguments),
         Some("stack") => stack::run(arguments),
         Some("idle") => stack::run_idle(arguments),
         Some("--help" | "help") => {

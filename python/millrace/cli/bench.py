@@ -271,3 +271,29 @@ def integrity(
             f"to see it again: millrace bench integrity --runs {runs} --seed {seed}", err=True
         )
     return 1 if wrong else 0
+
+
+@app.command()
+def host(
+    json_file: JsonOption = None,
+    batches: Annotated[int, typer.Option(help="Batches of each step.", min=1, max=1000)] = 15,
+    runs: Annotated[int, typer.Option(help="Runs of the doctor.", min=1)] = 5,
+) -> None:
+    """What one step costs on this machine: caches, memory, system call, switches, loopback.
+
+    Beside what others published, and with the time that a run of the doctor takes.
+    """
+    import contextlib
+    import sys
+
+    from millrace.bench.host import measure
+    from millrace.cli.report import check_json_file, show
+
+    check_json_file(json_file)
+    outcome = measure(batches=batches, runs=runs)
+    show(outcome.rows, title="One step on this machine, nanoseconds", json_file=json_file)
+    # The JSON is the rows alone; with it on standard output, nothing else may be there.
+    aside = contextlib.redirect_stdout(sys.stderr) if json_file == "-" else contextlib.nullcontext()
+    with aside:
+        for note in outcome.notes:
+            print(note)
