@@ -27,7 +27,7 @@ def test_working_sets_fit_their_caches(tmp_path: Path) -> None:
             ("3", "Unified", "32768K")]  # fmt: skip
     assert host.working_sets(cache(tmp_path, *rows)) == {
         "L1 cache": 24 << 10,
-        "L2 cache": 1 << 20,
+        "L2 cache": 192 << 10,
         "L3 cache": 8 << 20,
         "memory": 256 << 20,
     }
