@@ -300,9 +300,9 @@ def no_checksums(server: Any) -> None:
 
 def channel(server: Any, **values: int) -> None:
     """A channel of ours; the values are counted in the window."""
-    gauges = {"frames": 4096, "frames_free": 4000, "burst": 64, "turn_gap_us_max": 100}
-    begin = gauges | dict.fromkeys(values, 0)
-    one = OwnChannel(99, "echo", "af_xdp:eth0", 3, begin)
+    gauges = {"frames": 4096, "frames_free": 4000, "connections": 5, "connections_most": 1000}
+    begin = dict.fromkeys(values, 0) | gauges
+    one = OwnChannel(99, "echo", "af_xdp:eth0", 1, 3, begin)
     server.set(own=(one,)).later(own=(dataclasses.replace(one, values=begin | values),))
 
 
@@ -909,10 +909,10 @@ def no_hugepages(server: Any) -> None:
     server.memory(hugepages=(Hugepages(-1, 2 << 20, 0, 0),))
 
 
-@fault("hugepages", WARN, "a channel runs without", "echo 288 >")
-def hugepages_are_used_up(server: Any) -> None:
-    channel(server, arena_hugepages=0)
-    server.memory(hugepages=(Hugepages(-1, 2 << 20, 256, 0),))
+@fault("hugepages", WARN, "a channel runs without", "echo 32 >")
+def a_channel_without_hugepages(server: Any) -> None:
+    channel(server)
+    server.memory(hugepages=(Hugepages(-1, 2 << 20, 0, 0),))
 
 
 @fault("hugepages-node", WARN, "hugepages on node [1], the card on node [0]", "node0/hugepages")
@@ -971,22 +971,37 @@ def in_a_virtual_machine(server: Any) -> None:
 
 @fault("own-pool", WARN, "100 of 4,096 frames are free")
 def frames_run_out(server: Any) -> None:
-    channel(server, frames_free=100, payloads_copied=70)
+    channel(server, frames_free=100)
+
+
+@fault("own-pool", BAD, "70 times there was none")
+def frames_ran_out(server: Any) -> None:
+    channel(server, frames_exhausted=70)
 
 
 @fault("own-drops", BAD, "rx_ring_full 40")
 def port_drops(server: Any) -> None:
-    channel(server, rx_ring_full=40)
+    channel(server, drop_rx_ring_full=40, benign_ethernet_not_ours=9000)
 
 
-@fault("own-batches", WARN, "63.0 packets a busy turn")
+@fault("own-batches", WARN, "63.0 packets a burst")
 def batches_are_full(server: Any) -> None:
-    channel(server, turns_busy=1000, rx_packets=63_000)
+    channel(server, rx_bursts=1000, rx_packets=63_000)
 
 
-@fault("own-timers", INFO, "25.0 ms between two turns")
-def turns_are_late(server: Any) -> None:
-    channel(server, turn_gap_us_max=25_000)
+@fault("own-busy", WARN, "busy for 99% of the window")
+def no_time_left(server: Any) -> None:
+    channel(server, turns=100_000, idle_nanoseconds=100_000_000)
+
+
+@fault("own-transmit", WARN, "5,000 turns with packets left")
+def no_room_to_send(server: Any) -> None:
+    channel(server, turns=10_000, transmit_stalls=5000)
+
+
+@fault("own-connections", WARN, "990 of 1,000 connections")
+def table_is_full(server: Any) -> None:
+    channel(server, connections=990)
 
 
 # The tests.

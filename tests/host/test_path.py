@@ -126,7 +126,7 @@ def test_names_cannot_become_markup(server: Any) -> None:
     server.link(name=evil).device(name=evil)
     (process,) = server.after.processes
     server.set(processes=(dataclasses.replace(process, name=evil),))
-    server.set(own=(OwnChannel(1, evil, evil, 0, {}),))
+    server.set(own=(OwnChannel(1, evil, evil, 1, 0, {}),))
     text = picture_svg.draw(draw(server))
     assert "<script" not in text
     ElementTree.fromstring(text)

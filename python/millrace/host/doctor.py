@@ -5,10 +5,11 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from millrace.host.checks import CHECKS, Check, Context, Goal
 from millrace.host.finding import Finding, Verdict, worst_first
+from millrace.host.own import counting_drops
 from millrace.host.snapshot import Observer, Snapshot
 
 #: Without a wish for another: long enough for rates, short enough to wait for.
@@ -44,14 +45,16 @@ def look(
     """Snapshots of this machine at both ends of a window; of no length: one alone."""
     mine = observer or Observer()
     try:
-        found = [mine.snapshot()]
-        if seconds > 0:
+        if seconds <= 0:
+            return [mine.snapshot()]
+        with counting_drops() as (begin, counted):
+            before = replace(mine.snapshot(), drops=begin)
             wait(seconds)
-            found.append(mine.snapshot())
+            after = mine.snapshot()
+            return [before, replace(after, drops=counted())]
     finally:
         if observer is None:
             mine.close()
-    return found
 
 
 def examine(

@@ -259,13 +259,13 @@ class Rates:
         return differences(known(self.before.conntrack), known(self.after.conntrack))
 
     @functools.cached_property
-    def own(self) -> Mapping[tuple[int, str], Mapping[str, int]]:
-        """Of Millrace's own channels, by process and port."""
-        before = {(one.pid, one.port): one.values for one in known(self.before.own)}
+    def own(self) -> Mapping[tuple[int, int], Mapping[str, int]]:
+        """Of Millrace's own channels, by process and the channel's number in it."""
+        before = {(one.pid, one.number): one.values for one in known(self.before.own)}
         return {
             key: differences(before[key], one.values)
             for one in known(self.after.own)
-            if (key := (one.pid, one.port)) in before
+            if (key := (one.pid, one.number)) in before
         }
 
 

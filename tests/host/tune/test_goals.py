@@ -177,7 +177,7 @@ def test_xps_gives_each_cpu_a_queue(server: Any) -> None:
 
 def test_a_port_of_ours_sees_frames_as_they_came(server: Any) -> None:
     server.features(rx_lro=True)
-    server.set(own=(OwnChannel(9, "echo", "af_xdp:eth0", 1, {}),))
+    server.set(own=(OwnChannel(9, "echo", "af_xdp:eth0", 1, 1, {}),))
     assert owner_of(server.after, "eth0") == "millrace"
     assert owner_of(server.after, "eth1") == "kernel"
     found = writes(make_plan(server.after, "eth0", Goal.LATENCY, owner="millrace"))

@@ -14,7 +14,7 @@ from millrace.host.checks.table import (
     warn,
 )
 from millrace.host.finding import HOST, NAMESPACE, Layer
-from millrace.host.unavailable import NotAvailable, known
+from millrace.host.unavailable import known
 
 #: What a channel's arena takes by default.
 ARENA_BYTES = 64 << 20
@@ -32,7 +32,7 @@ ARENA_BYTES = 64 << 20
 def hugepages(context: Context) -> Outcomes:
     """Hugepages: none at all is information, with the goal latency or throughput a warning.
 
-    And none free while a Millrace channel runs on ordinary pages.
+    None while a Millrace channel runs, on ordinary pages then, is a warning too.
     """
     memory = known(context.now.memory)
     pools = {one.page_bytes: one for one in memory.hugepages if one.node < 0}
@@ -49,11 +49,7 @@ def hugepages(context: Context) -> Outcomes:
         pool.total + wanted,
     )
     risk = "the memory is gone for everything else; the kernel may find fewer pages than asked for"
-    own = context.now.own
-    running = not isinstance(own, NotAvailable) and any(
-        one.values.get("arena_hugepages", 1) == 0 for one in own
-    )
-    if pool.free < wanted and running:
+    if pool.total == 0 and context.now.own:
         yield warn(f"{told}, and a channel runs without", steps=[step], risk=risk)
     elif pool.total == 0 and context.goal in (Goal.LATENCY, Goal.THROUGHPUT):
         yield warn(told, steps=[step], risk=risk)

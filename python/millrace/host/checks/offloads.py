@@ -34,7 +34,7 @@ def owned_by_millrace(context: Context, link: Link) -> bool:
     """Whether a Millrace channel or an AF_XDP program has this interface."""
     own = context.now.own
     if not isinstance(own, NotAvailable):
-        return any(one.port.partition(":")[2] == link.name for one in own)
+        return any(one.interface == link.name for one in own)
     return False
 
 

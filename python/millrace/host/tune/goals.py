@@ -304,6 +304,6 @@ def _at_boot(builder: Builder, placement: Placement) -> None:
 def owner_of(snapshot: Snapshot, interface: str) -> str:
     """ "millrace" if a channel of ours is on the interface, otherwise "kernel"."""
     for one in snapshot.own or ():
-        if one.port.partition(":")[2] == interface:
+        if one.interface == interface:
             return "millrace"
     return "kernel"
