@@ -473,8 +473,7 @@ def kernel_answers_too(server: Any) -> None:
 
 @fault("drop-reasons", BAD, "NETFILTER_DROP: 20,000 packets dropped", "millrace drops")
 def a_rule_drops(server: Any) -> None:
-    server.set(drops={"NETFILTER_DROP": 5, "CONSUMED": 0})
-    server.later(drops={"NETFILTER_DROP": 20_005, "CONSUMED": 99_999})
+    server.set(drops={"NETFILTER_DROP": 5}).later(drops={"NETFILTER_DROP": 20_005})
 
 
 # Sockets.

@@ -52,7 +52,7 @@ def stand_in(monkeypatch: pytest.MonkeyPatch) -> types.SimpleNamespace:
 
     class Watch:
         def __init__(self, selection: Any) -> None:
-            assert selection == "benign"
+            assert selection == "losses"
             self.blind = state.blind
 
         def __enter__(self) -> Any:
@@ -70,8 +70,8 @@ def stand_in(monkeypatch: pytest.MonkeyPatch) -> types.SimpleNamespace:
     def kind(name: str) -> Any:
         return types.SimpleNamespace(kind="benign" if "not_ours" in name else "loss")
 
-    def select(benign: bool) -> str:
-        return "benign" if benign else ""
+    def select() -> str:
+        return "losses"
 
     modules = {
         "processes": types.SimpleNamespace(find=lambda: state.found),

@@ -75,20 +75,20 @@ def read_own(access: Access) -> tuple[OwnChannel, ...]:
 
 
 def read_drops(_access: Access) -> Mapping[str, int]:
-    """Packets dropped by reason; only where `counting_drops` counts them."""
+    """Packets lost by reason; only where `counting_drops` counts them."""
     raise Unavailable(NotAvailable("nobody counts drops by reason"))
 
 
 @contextlib.contextmanager
 def counting_drops() -> Iterator[tuple[Reading[Mapping[str, int]], Callable[[], Any]]]:
-    """Counts the kernel's drops by reason for the length of a `with`.
+    """Counts the kernel's drops that are a loss, by reason, for the length of a `with`.
 
     Gives what is to be said at its beginning, and a function for what was counted since; both are
     `NotAvailable` where it cannot be done.
     """
     try:
         drops = _watch("drops")
-        watch = drops.Watch(drops.Selection(benign=True))
+        watch = drops.Watch(drops.Selection())
     except Unavailable as missing:
         reading = missing.reading
         yield reading, lambda: reading

@@ -162,7 +162,8 @@ class Snapshot:
     kernel: Reading[Kernel] = _NOT_ASKED
     platform: Reading[Platform] = _NOT_ASKED
     privileges: Reading[Privileges] = _NOT_ASKED
-    #: Packets that the kernel dropped since somebody began to count, by reason.
+    #: Packets that the kernel dropped since somebody began to count, without those that nobody
+    #: misses, by reason.
     drops: Reading[Mapping[str, int]] = _NOT_ASKED
     own: Reading[tuple[OwnChannel, ...]] = _NOT_ASKED
 

@@ -6,26 +6,6 @@ from millrace.host.checks.table import Context, Outcomes, bad, check, info, ok, 
 from millrace.host.finding import NAMESPACE, Layer
 from millrace.host.unavailable import known
 
-#: Reasons of skb:kfree_skb that are no loss.
-BENIGN = frozenset(
-    {
-        "NOT_DROPPED_YET",
-        "CONSUMED",
-        "SOCKET_CLOSE",
-        "TCP_OLD_ACK",
-        "TCP_OLD_DATA",
-        "TCP_OLD_SEQUENCE",
-        "TCP_ACK_UNSENT_DATA",
-        "OTHERHOST",
-        "QUEUE_PURGE",
-        "UNIX_DISCONNECT",
-        "UNIX_SKIP_OOB",
-        "IPV6DISABLED",
-        "UNICAST_IN_L2_MULTICAST",
-        "NOT_SPECIFIED",
-    }
-)
-
 #: What to do about a reason: a check that knows more, or advice.
 REMEDIES = {
     "SOCKET_RCVBUFF": "see udp-receive-buffer",
@@ -66,7 +46,7 @@ REMEDIES = {
     source="include/net/dropreason-core.h; the tracepoint skb:kfree_skb",
 )
 def drop_reasons(context: Context) -> Outcomes:
-    """Packets dropped by reason, those that are normal left out.
+    """Packets dropped by reason, without those that nobody misses.
 
     From 10 a second a reason is a warning, from 1,000 a second bad. `millrace drops` shows where,
     and which flows.
@@ -76,7 +56,7 @@ def drop_reasons(context: Context) -> Outcomes:
     found = {
         reason: count - before.get(reason, 0)
         for reason, count in counted.items()
-        if reason not in BENIGN and count > before.get(reason, 0)
+        if count > before.get(reason, 0)
     }
     for reason, count in sorted(found.items(), key=lambda pair: -pair[1])[:8]:
         rate = context.per_second(count)
