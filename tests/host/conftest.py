@@ -432,7 +432,7 @@ def _device() -> Device:
         channels=Channels(0, 0, 0, 0, 8, 16),
         coalescing=Coalescing(50, None, 50, None, True, True),
         features=features,
-        rss=Rss(1, tuple(at % 8 for at in range(128)), 52),
+        rss=Rss(1, tuple(at % 8 for at in range(128)), "6d5a" * 26),
         pause=Pause(False, False, False),
         speed=25_000,
         clock=0,

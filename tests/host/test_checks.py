@@ -217,12 +217,12 @@ def one_queue_takes_all(server: Any) -> None:
 
 @fault("rss-table", WARN, "nothing goes to queue 1-7", "ethtool -X eth0 equal 8")
 def table_leaves_queues_out(server: Any) -> None:
-    server.device(rss=Rss(1, (0,) * 128, 52))
+    server.device(rss=Rss(1, (0,) * 128, "6d5a"))
 
 
 @fault("rss-table", WARN, "unevenly", "ethtool -X eth0 equal 8")
 def table_is_uneven(server: Any) -> None:
-    server.device(rss=Rss(1, tuple(range(8)) * 8 + (0,) * 64, 52))
+    server.device(rss=Rss(1, tuple(range(8)) * 8 + (0,) * 64, "6d5a"))
 
 
 def one_queue(server: Any) -> None:

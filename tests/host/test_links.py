@@ -73,6 +73,23 @@ def test_qdisc_counts_its_drops(lab: Lab) -> None:
     assert found.packets > 0
 
 
+def test_several_next_hops_are_several_routes() -> None:
+    with Lab(ipv6=True) as lab:
+        here = lab.host("a")
+        first, second = lab.wire(here, lab.host("b")), lab.wire(here, lab.host("c"))
+        hops = [word for wire, dev in ((first, "eth0"), (second, "eth1"))
+                for word in ("nexthop", "via", wire.b.ip, "dev", dev)]  # fmt: skip
+        here.run(["ip", "route", "add", "203.0.113.0/24", *hops])
+        here.run(["ip", "route", "add", "203.0.114.0/24", "via", "inet6", "fe80::1", "dev", "eth0"])
+        here.run(["ip", "-6", "route", "add", "default", "via", "fe80::2", "dev", "eth1"])
+        with here.enter(), Access() as access:
+            found = {(one.destination, one.gateway, one.index) for one in read_routes(access)}
+    assert ("203.0.113.0/24", first.b.ip, first.a.ifindex) in found
+    assert ("203.0.113.0/24", second.b.ip, second.a.ifindex) in found
+    assert ("203.0.114.0/24", "fe80::1", first.a.ifindex) in found
+    assert ("default", "fe80::2", second.a.ifindex) in found
+
+
 def test_many_routes_are_bounded(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     from millrace.host import links
 

@@ -67,7 +67,7 @@ class Access:
 
     def generic(self) -> GenericNetlink:
         """Generic netlink."""
-        self._need_live()
+        self.need_live()
         if self._generic is None:
             self._generic = GenericNetlink()
         return self._generic
@@ -75,14 +75,14 @@ class Access:
     @contextlib.contextmanager
     def reading_diag(self) -> Iterator[Netlink]:
         """The kernel's tables of sockets, for one request whose answers may be left unread."""
-        self._need_live()
+        self.need_live()
         # One socket a request: what is left of a long table must not be read by the next.
         with Netlink(NETLINK_SOCK_DIAG) as netlink:
             yield netlink
 
     def route(self) -> IPRoute:
         """pyroute2's view of links, addresses, routes, neighbours and qdiscs."""
-        self._need_live()
+        self.need_live()
         if self._route is None:
             from pyroute2 import IPRoute
 
@@ -100,7 +100,8 @@ class Access:
                 found[name] = index
         return found
 
-    def _need_live(self) -> None:
+    def need_live(self) -> None:
+        """`Unavailable` for a copy of files."""
         if not self.is_live:
             raise Unavailable(NotAvailable("a copy of files has no netlink"))
 

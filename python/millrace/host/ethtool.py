@@ -139,7 +139,8 @@ class Rss:
     function: int
     #: The queue for each value of the hash's low bits.
     indirection: tuple[int, ...]
-    key_bytes: int
+    #: The hash's key in hexadecimal.
+    key: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -321,7 +322,7 @@ def rss(netlink: GenericNetlink, name: str) -> Rss:
     found = attributes(_answer(netlink, _RSS_GET, name))
     table = found.get(4, b"")
     entries = struct.unpack(f"={len(table) // 4}I", table[: len(table) // 4 * 4])
-    return Rss(unsigned(found.get(3, b"")), entries, len(found.get(5, b"")))
+    return Rss(unsigned(found.get(3, b"")), entries, found.get(5, b"").hex())
 
 
 def pause(netlink: GenericNetlink, name: str) -> Pause:

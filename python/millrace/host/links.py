@@ -1,13 +1,20 @@
-"""Interfaces, addresses, routes, neighbours and queueing disciplines, by rtnetlink (pyroute2)."""
+"""Interfaces, addresses, routes, neighbours and queueing disciplines, by rtnetlink (pyroute2).
+
+Routes are read without pyroute2, which reads a table to its end before it gives the first one; a
+router's has a million.
+"""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+import socket
+import struct
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from millrace.host.access import Access
+from millrace.host.netlink import NETLINK_ROUTE, Netlink, attribute, attributes, unsigned
 
 #: More of a table than this is not read; the snapshot says where it was cut.
 MAX_ROUTES = 4096
@@ -157,13 +164,28 @@ def read_addresses(access: Access) -> tuple[Address, ...]:
     )
 
 
+_ROUTE = struct.Struct("=8BI")  # struct rtmsg of linux/rtnetlink.h
+_NEXT_HOP = struct.Struct("=HBBi")  # struct rtnexthop
+_RTM_GETROUTE = 26
+_RT_TABLE_MAIN = 254
+_RTA_DST, _RTA_OIF, _RTA_GATEWAY, _RTA_PRIORITY = 1, 4, 5, 6
+_RTA_PREFSRC, _RTA_METRICS, _RTA_MULTIPATH, _RTA_TABLE, _RTA_VIA = 7, 8, 9, 15, 18
+_RTAX_MTU = 2
+
+
 def read_routes(access: Access) -> tuple[Route, ...]:
     """The main table's routes, at most `MAX_ROUTES`."""
-    main = 254  # RT_TABLE_MAIN of linux/rtnetlink.h
+    access.need_live()
     found: list[Route] = []
-    for family in (2, 10):
-        entries = access.route().get_routes(family=family, table=main)
-        found += map(_route, itertools.islice(entries, MAX_ROUTES - len(found)))
+    for family in (socket.AF_INET, socket.AF_INET6):
+        head = _ROUTE.pack(family, 0, 0, 0, _RT_TABLE_MAIN, 0, 0, 0, 0)
+        request = head + attribute(_RTA_TABLE, _RT_TABLE_MAIN)
+        # A socket for itself, so that what is left unread is in nobody's way.
+        with Netlink(NETLINK_ROUTE) as netlink:
+            entries = itertools.chain.from_iterable(
+                map(_routes, netlink.dump(_RTM_GETROUTE, request))
+            )
+            found += itertools.islice(entries, MAX_ROUTES - len(found))
     return tuple(found)
 
 
@@ -224,19 +246,47 @@ def _xdp(nest: Any) -> str:
     return names.get(_number(value), "")
 
 
-def _route(entry: Any) -> Route:
-    length = entry["dst_len"]
-    destination = _text(entry.get("dst"))
-    metrics = entry.get("metrics")
-    return Route(
-        family=_family(entry["family"]),
+def _routes(answer: bytes) -> Iterator[Route]:
+    """The route in an answer; one with several next hops is as many."""
+    family, length, *_ = _ROUTE.unpack_from(answer)
+    parts = attributes(answer[_ROUTE.size :])
+    metrics = attributes(parts.get(_RTA_METRICS, b""))
+    destination = _address(family, parts.get(_RTA_DST, b""))
+    plain = Route(
+        family=_family(family),
         destination=f"{destination}/{length}" if destination else "default",
-        gateway=_text(entry.get("gateway")),
-        index=_number(entry.get("oif")),
-        metric=_number(entry.get("priority")),
-        source=_text(entry.get("prefsrc")),
-        mtu=_number(metrics.get("mtu")) if metrics else 0,
+        gateway=_gateway(family, parts),
+        index=unsigned(parts.get(_RTA_OIF, b"")),
+        metric=unsigned(parts.get(_RTA_PRIORITY, b"")),
+        source=_address(family, parts.get(_RTA_PREFSRC, b"")),
+        mtu=unsigned(metrics.get(_RTAX_MTU, b"")),
     )
+    hops = parts.get(_RTA_MULTIPATH, b"")
+    if not hops:
+        yield plain
+    while len(hops) >= _NEXT_HOP.size:
+        size, _, _, index = _NEXT_HOP.unpack_from(hops)
+        if not _NEXT_HOP.size <= size <= len(hops):
+            return
+        gateway = _gateway(family, attributes(hops[_NEXT_HOP.size : size]))
+        yield replace(plain, gateway=gateway, index=index)
+        hops = hops[size + 3 & ~3 :]
+
+
+def _gateway(family: int, parts: Mapping[int, bytes]) -> str:
+    # An IPv4 route by way of an IPv6 neighbour names it with its family before it.
+    via = parts.get(_RTA_VIA, b"")
+    if via:
+        return _address(unsigned(via[:2]), via[2:])
+    return _address(family, parts.get(_RTA_GATEWAY, b""))
+
+
+def _address(family: int, data: bytes) -> str:
+    size = _ADDRESS_BYTES.get(family, 0)
+    return socket.inet_ntop(family, data[:size]) if size and len(data) >= size else ""
+
+
+_ADDRESS_BYTES: Mapping[int, int] = {socket.AF_INET: 4, socket.AF_INET6: 16}
 
 
 def _neighbour(entry: Any) -> Neighbour:

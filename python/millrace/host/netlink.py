@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from types import TracebackType
 from typing import Self
 
+NETLINK_ROUTE = 0
 NETLINK_SOCK_DIAG = 4
 NETLINK_GENERIC = 16
 

@@ -66,7 +66,7 @@ def read_processes(access: Access) -> tuple[Process, ...]:
     files = access.files
     ours = _namespace(files, "thread-self") if access.is_live else ""
     found = []
-    budget = MAX_FILES
+    budget, threads = MAX_FILES, MAX_THREADS
     for pid in _pids(files):
         if ours and _namespace(files, str(pid)) != ours:
             continue
@@ -74,7 +74,8 @@ def read_processes(access: Access) -> tuple[Process, ...]:
         budget -= seen
         if inodes:
             found.append(_process(files, pid, inodes, seen))
-        if budget <= 0:
+            threads -= len(found[-1].threads)
+        if budget <= 0 or threads <= 0:
             break
     return tuple(found)
 
