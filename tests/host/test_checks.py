@@ -1078,6 +1078,10 @@ def test_one_interface_alone(server: Any) -> None:
     server.set(links=(lo, eth0, dataclasses.replace(eth0, name="eth1", index=3, carrier=False)))
     assert worst(server.examine("link-down")).verdict is BAD
     assert worst(server.examine("link-down", interface="eth0")).verdict is OK
+    server.link("eth1", flags=0x1002)
+    assert worst(server.examine("link-down")).verdict is OK
+    (down,) = server.examine("link-down", interface="eth1")
+    assert (down.verdict, down.shell) == (BAD, "ip link set dev eth1 up")
     with pytest.raises(ValueError, match="no interface 'eth9'; there is lo, eth0, eth1"):
         server.examine("link-down", interface="eth9")
 

@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import os
 import socket
+import struct
 import time
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, fields
@@ -273,7 +274,7 @@ class Observer:
             return missing.reading
         except OSError as error:
             return because(error, part.replace("_", " "))
-        except (ValueError, IndexError, KeyError) as error:
+        except (ValueError, IndexError, KeyError, struct.error) as error:
             return NotAvailable(f"{part.replace('_', ' ')} are in a form not known here: {error}")
         except _netlink_error() as error:
             return NotAvailable(f"{part.replace('_', ' ')}: {error}")

@@ -154,7 +154,18 @@ def link_errors(context: Context) -> Outcomes:
     nothing="no interface is up",
 )
 def link_down(context: Context) -> Outcomes:
-    """An interface that is up without a carrier, or whose carrier changed in the window."""
+    """An interface that is up without a carrier, or whose carrier changed in the window.
+
+    And one that was asked for by name and is not set up at all.
+    """
+    for link in known(context.now.links):
+        if link.name == context.interface and not link.is_up:
+            yield bad(
+                f"{link.name} is not set up",
+                device(link),
+                advice="set it up",
+                command=f"ip link set dev {link.name} up",
+            )
     before = by_index(context.window.before.links or ()) if context.window else {}
     for link in context.links:
         changes = 0
