@@ -6,10 +6,9 @@ from typing import Any
 
 import pytest
 
-from millrace.host import Observer, doctor
+from millrace.host import doctor
 from millrace.host.checks import CHECKS, Goal
 from millrace.host.finding import SEVERITY, Verdict
-from millrace.lab import Lab
 
 
 def test_a_window_has_two_ends() -> None:
@@ -43,16 +42,3 @@ def test_a_check_by_its_name() -> None:
 def test_what_the_figures_mean_is_the_same_for_a_goal(server: Any) -> None:
     for goal in Goal:
         assert {one.check for one in server.examine(goal=goal)} == set(CHECKS)
-
-
-@pytest.mark.networks
-def test_it_takes_less_than_two_seconds_of_a_cpu(lab: Lab) -> None:
-    """`millrace bench host` measures wall time; on a busy machine only this can be held."""
-    import time
-
-    host = lab.host("a")
-    lab.wire(host, lab.host("b"))
-    with host.enter(), Observer() as observer:
-        begun = time.process_time()
-        doctor.examine(doctor.look(0.01, observer=observer))
-        assert time.process_time() - begun < 2.0

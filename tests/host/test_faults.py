@@ -846,6 +846,8 @@ def test_the_backlog_of_a_cpu_overflows(wire: Wire, clinic: Clinic) -> None:
     cpus = sorted(os.sched_getaffinity(0))
     if len(cpus) < 2:
         pytest.skip("needs two CPUs")
+    if int(Path("/proc/sys/net/core/netdev_max_backlog").read_text()) > 5000:
+        pytest.skip("a sender's buffer fills no backlog of over 5000 packets")
     mask = f"{1 << cpus[1]:x}"
     wire.a.host.run(["sh", "-c", f"echo {mask} > /sys/class/net/eth0/queues/rx-0/rps_cpus"])
     with contextlib.ExitStack() as stack:
