@@ -15,5 +15,9 @@ SCRIPTS = Path(__file__).with_name("scripts")
 @pytest.mark.parametrize("script", sorted(SCRIPTS.glob("*.pkt")), ids=lambda path: path.stem)
 def test_script(run: types.ModuleType, script: Path) -> None:
     runner = run.Runner(Path(os.environ["MILLRACE_PACKETDRILL"]), run.default_plugin())
-    result = runner.run(script, run.FAMILIES["ipv4"], script.name)
-    assert result.status == run.PASSED, result.output
+    text = script.read_text()
+    families = [one for one in run.FAMILIES.values() if run.applies(script, text, one)]
+    assert families
+    for family in families:
+        result = runner.run(script, family, script.name)
+        assert result.status == run.PASSED, f"{family.name}: {result.output}"

@@ -9,6 +9,9 @@ use millrace_stack::{Config, Ecn};
 
 use crate::fast_open::bits;
 
+/// The window of a new connection, whatever `tcp_rmem` allows, bytes.
+const FIRST_WINDOW: u64 = 1 << 16;
+
 /// The settings that are looked at (`Documentation/networking/ip-sysctl.rst` of Linux, which is
 /// also where the defaults come from). `None`: the kernel does not have it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -152,8 +155,10 @@ impl Sysctl {
             config.congestion = algorithm;
         }
         let bytes = |value: u64| value.clamp(2048, 1 << 30) as u32;
-        if let Some([_, _, most]) = self.rmem {
-            config.receive_buffer = bytes(most);
+        if let Some([_, first, most]) = self.rmem {
+            // Linux never begins with more than a window that needs no scaling.
+            config.receive_buffer = bytes(first.min(FIRST_WINDOW));
+            config.receive_buffer_max = bytes(most);
         }
         // What a socket takes is counted as Linux counts it, before the stack is asked.
         config.send_buffer = 1 << 30;
@@ -219,7 +224,7 @@ mod tests {
         let mut config = Config::default();
         Sysctl::read(&folder.0).unwrap().configure(&mut config);
         assert!(!config.tcp.sack && config.tcp.rack && !config.tcp.tail_loss_probe);
-        assert_eq!(config.receive_buffer, 15_728_640);
+        assert_eq!((config.receive_buffer, config.receive_buffer_max), (65_536, 15_728_640));
         assert_eq!(config.retries, 255);
     }
 

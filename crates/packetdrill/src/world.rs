@@ -165,6 +165,7 @@ impl World {
             self.sysctl.configure(&mut config);
             stack.set_tcp_features(config.tcp);
             stack.set_ecn(config.ecn);
+            stack.set_fast_open_modes(config.fast_open);
         }
         Ok(())
     }

@@ -231,6 +231,14 @@ impl Stack {
         self.config.ecn = ecn;
     }
 
+    /// What Fast Open does, for connections that open from now on. Keys, and the size of the cache
+    /// of cookies, stay what they are.
+    pub fn set_fast_open_modes(&mut self, modes: crate::FastOpenConfig) {
+        let now = &mut self.config.fast_open;
+        let (keys, cache) = (core::mem::take(&mut now.keys), now.cache);
+        *now = crate::FastOpenConfig { keys, cache, ..modes };
+    }
+
     /// The counters.
     pub fn counters(&self) -> &Counters {
         &self.counters

@@ -273,7 +273,8 @@ impl Stack {
     }
 
     /// As [`Stack::write`], and says that more follows: what does not fill a segment waits for it
-    /// (`MSG_MORE`), for at most as long as `TCP_CORK` lets it.
+    /// (`MSG_MORE`), for at most as long as `TCP_CORK` lets it, or until something that is under way
+    /// is acknowledged.
     ///
     /// # Errors
     /// As [`Stack::write`].

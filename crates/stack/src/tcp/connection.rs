@@ -196,8 +196,6 @@ bits! {
         EXPERIMENT = 1 << 8;
         /// Its application has closed it, and it goes on ([`super::orphan`]).
         ORPHAN = 1 << 9;
-        /// The server did not take all data of our SYN, and the rest is to be sent again.
-        SYN_DATA_DUE = 1 << 10;
         /// What came was marked: ECE goes on every segment (RFC 3168 §6.1.3).
         ECHOES_CE = 1 << 11;
         /// The window has come down: CWR goes on the next new data (RFC 3168 §6.1.2).

@@ -56,8 +56,7 @@ impl Stack {
             self.established(index);
             self.fast_open_answered(index, segment, retries);
             self.ecn_established(index, segment);
-            let again = self.transfer(index).map_or(0, |transfer| transfer.syn_data_due);
-            if self.connections[index].unsent() > again {
+            if self.connections[index].unsent() > 0 {
                 // A request that waited for the handshake: an answer follows, and what answers
                 // that.
                 self.enter_quick_ack(index);
@@ -127,7 +126,6 @@ impl Stack {
 
     /// Our SYN was acknowledged.
     pub(crate) fn established(&mut self, index: usize) {
-        self.clamp_to_path(index);
         let bounds = self.rtt_bounds;
         let initial = self.config.initial_window;
         let now_us = self.now_us;
@@ -142,6 +140,8 @@ impl Stack {
         } else {
             State::Established
         };
+        self.clamp_to_path(index);
+        let connection = &mut self.connections[index];
         // A SYN that had to be sent again tells of a bad path (RFC 5681 §3.1).
         let initial = if connection.retries > 0 { 1 } else { initial };
         if connection.retries > 0 {

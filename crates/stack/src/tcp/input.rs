@@ -530,7 +530,9 @@ impl Stack {
             connection.flags.clear(Flags::PERSIST.with(Flags::REXMIT_ARMED));
         }
         if connection.retries > 0
-            || connection.flags.has(Flags::WANT_WRITE.with(Flags::SMALL_SEGMENTS))
+            || connection
+                .flags
+                .has(Flags::WANT_WRITE.with(Flags::SMALL_SEGMENTS).with(Flags::MORE))
         {
             self.progress_was_awaited(index);
         }
@@ -550,6 +552,7 @@ impl Stack {
         if timed_out {
             self.silence_ended(index);
         }
+        self.more_is_late(index);
     }
 
     fn window_opened(&mut self, index: usize) {

@@ -2,7 +2,8 @@
 //! only while another small segment is unacknowledged. A large write then does not wait for a
 //! delayed acknowledgement with its last bytes, and a run of tiny writes is still gathered.
 //!
-//! `TCP_CORK`, and a write that says that more follows, let it wait in any case, up to a ceiling.
+//! `TCP_CORK` lets it wait in any case, up to a ceiling. A write that says that more follows does
+//! so up to the next acknowledgement of anything new: from then on it waits as any other.
 
 use millrace_wire::seq::Seq;
 
@@ -17,14 +18,29 @@ impl Stack {
         if connection.flags.has(Flags::FIN_QUEUED.with(Flags::FORCE)) {
             return false;
         }
-        if connection.flags.has(Flags::CORK.with(Flags::MORE)) {
+        if connection.flags.has(Flags::CORK) {
             return true;
+        }
+        if connection.flags.has(Flags::MORE) {
+            let waited = self.transfer(index).and_then(|transfer| transfer.more_until);
+            if waited != Some(connection.snd_end) {
+                return true;
+            }
         }
         if connection.flags.has(Flags::NO_DELAY) || connection.snd_una == connection.snd_nxt {
             return false;
         }
         let small = self.transfer(index).and_then(|transfer| transfer.small_until);
         small.is_some_and(|end| connection.snd_una.lt(end))
+    }
+
+    /// Something new was acknowledged: what was written so far has waited for more long enough.
+    #[inline]
+    pub(crate) fn more_is_late(&mut self, index: usize) {
+        let connection = &self.connections[index];
+        if connection.flags.has(Flags::MORE) && connection.unsent() > 0 {
+            self.transfer_mut(index).more_until = Some(self.connections[index].snd_end);
+        }
     }
 
     /// What the connection has waits for more, and nothing is under way whose acknowledgement would

@@ -30,8 +30,7 @@ const UNUSUAL: Flags = Flags::FIN_QUEUED
     .with(Flags::REPORT_DUPLICATE);
 
 /// What was agreed on and makes segments differ from each other.
-const UNUSUAL_FEATURES: Features =
-    Features::ECN.with(Features::ACCURATE_ECN).with(Features::SYN_DATA_DUE);
+const UNUSUAL_FEATURES: Features = Features::ECN.with(Features::ACCURATE_ECN);
 
 impl Stack {
     /// Sends the segment if it is of that kind. Returns false, with nothing done, if not.

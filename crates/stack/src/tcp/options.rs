@@ -91,7 +91,8 @@ impl Stack {
             (tcp.timestamps, tcp.sack, tcp.window_scaling)
         };
         let mut options = OptionWriter::new();
-        options.mss(self.announced_mss(index));
+        // What a path does not take from here it most often does not take from there either.
+        options.mss(self.announced_mss(index).min(self.path_mss(connection.remote)));
         let echo = timestamps.then_some(if passive { connection.ts_recent } else { 0 });
         write_syn(
             &mut options,

@@ -51,6 +51,16 @@ pub(crate) struct Shape {
     pub(crate) push: bool,
 }
 
+/// Payload that leaves in a frame of its own.
+pub(crate) struct Copied {
+    pub(crate) frame: Frame,
+    pub(crate) len: u32,
+    pub(crate) sum: u16,
+    /// The frame that holds what follows.
+    pub(crate) next: Frame,
+    pub(crate) record_end: bool,
+}
+
 /// Payload of a SYN.
 pub(crate) struct Payload {
     pub(crate) frame: Frame,
@@ -117,6 +127,12 @@ impl Stack {
             false => (self.ip6.mtu, ipv6::HEADER_LEN),
         };
         mtu - (header + tcp::HEADER_LEN) as u16
+    }
+
+    /// Largest payload of a segment that is known to get through to there.
+    pub(crate) fn path_mss(&self, remote: Word) -> u16 {
+        let header = if is_v4(remote) { ipv4::HEADER_LEN } else { ipv6::HEADER_LEN };
+        self.path_mtu(remote) - (header + tcp::HEADER_LEN) as u16
     }
 
     /// Time to live of packets to there, where nobody set it.
@@ -286,11 +302,6 @@ impl Stack {
             if !connection.sends_data() {
                 return Stop::Done;
             }
-            if connection.features.has(Features::SYN_DATA_DUE) && !self.resend_syn_data(index, out)
-            {
-                return Stop::Again;
-            }
-            let connection = &mut self.connections[index];
             let unsent = connection.unsent();
             if unsent == 0 {
                 let in_flight = self.in_flight(index);
@@ -549,19 +560,9 @@ impl Stack {
             (head, frames, len, sum, next) = (cursor, count, total, total_sum, last.next);
         } else {
             // Not a whole frame, or one that is still in flight: a copy leaves in its stead.
-            let part = limit.min(mss).min(u32::from(meta.len) - into);
-            let Some(copy) = self.arena.allocate(Owners::TRANSMIT) else {
-                self.counters.drop_no_frame += 1;
-                return None;
-            };
-            let start = usize::from(meta.offset) + into as usize;
-            self.arena.append_from(copy, cursor, start, part as usize);
-            let part_sum =
-                if self.config.tx_checksum { 0 } else { checksum::sum(self.arena.bytes(copy)) };
-            let rest = into + part < u32::from(meta.len);
-            record_end = meta.record_end && !rest;
-            let after = if rest { cursor } else { meta.next };
-            (head, frames, len, sum, next) = (copy, 1, part, part_sum, after);
+            let copied = self.copy_piece(cursor, into, limit.min(mss))?;
+            record_end = copied.record_end;
+            (head, frames, len, sum, next) = (copied.frame, 1, copied.len, copied.sum, copied.next);
         }
 
         let connection = &self.connections[index];
@@ -581,6 +582,33 @@ impl Stack {
         let options = self.segment_options(index, len, &mut writer);
         self.emit(index, &Outgoing { head, frames, len, sum, seq, bits, options }, out);
         Some((next_seq, next))
+    }
+
+    /// Gathers at most `most` bytes, which begin `into` bytes after the first of the frame `from`,
+    /// into a frame of their own: no segment is small because frames were filled for another
+    /// size. A record's end is one of the segment's too. `None`: no frame was free.
+    pub(crate) fn copy_piece(&mut self, from: Frame, into: u32, most: u32) -> Option<Copied> {
+        let Some(copy) = self.arena.allocate(Owners::TRANSMIT) else {
+            self.counters.drop_no_frame += 1;
+            return None;
+        };
+        let most = (most as usize).min(self.arena.frame_size() - Arena::HEADROOM);
+        let (mut len, mut into, mut next) = (0, into as usize, from);
+        let mut record_end = false;
+        while len < most && next.is_some() && !record_end {
+            let meta = *self.arena.meta(next);
+            let part = (usize::from(meta.len) - into).min(most - len);
+            self.arena.append_from(copy, next, usize::from(meta.offset) + into, part);
+            len += part;
+            if into + part < usize::from(meta.len) {
+                break;
+            }
+            record_end = meta.record_end;
+            into = 0;
+            next = meta.next;
+        }
+        let sum = if self.config.tx_checksum { 0 } else { checksum::sum(self.arena.bytes(copy)) };
+        Some(Copied { frame: copy, len: len as u32, sum, next, record_end })
     }
 
     /// `snd_nxt` goes to `next`, and the retransmission timer runs.
@@ -637,7 +665,10 @@ impl Stack {
         let connection = &mut self.connections[index];
         // Never scaled on a SYN (RFC 7323 §2.2).
         let window = if segment.bits.intersects(Bits::SYN) {
-            buffer.min(0xffff) as u16
+            let window = buffer.min(0xffff);
+            // From what is acknowledged on, data of the peer's SYN included.
+            connection.rcv_adv = connection.rcv_adv.max(connection.rcv_nxt + window);
+            window as u16
         } else {
             connection.announce(buffer)
         };

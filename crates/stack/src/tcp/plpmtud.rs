@@ -6,15 +6,13 @@
 //! From there single larger segments search upwards. One that is lost was too large, and says
 //! nothing about congestion.
 
-use millrace_frames::{Frame, Owners, TxBatch};
-use millrace_wire::checksum;
+use millrace_frames::{Owners, TxBatch};
 use millrace_wire::seq::Seq;
 use millrace_wire::tcp::{Flags as Bits, OptionWriter};
 
 use super::congestion::CaState;
 use super::connection::{Flags, State};
-use super::frto::Frto;
-use super::output::Outgoing;
+use super::output::{Copied, Outgoing};
 use super::settings::LEAST_MSS;
 use crate::address::is_v4;
 use crate::config::MtuProbing;
@@ -48,8 +46,11 @@ impl Stack {
     /// The path's MTU became known, or less than it was.
     pub(crate) fn path_mtu_lowered(&mut self, index: usize, mtu: u16) {
         let connection = &self.connections[index];
-        if matches!(connection.state, State::Closed | State::TimeWait) {
-            return;
+        match connection.state {
+            State::Closed | State::TimeWait => return,
+            // What the peer takes is not known yet; when it is, the path is looked at again.
+            State::SynSent => return self.syn_too_large(index),
+            _ => {}
         }
         let headers = if is_v4(connection.remote) { 40 } else { 60 };
         let mss = (mtu - headers - connection.features.options_len()).max(LEAST_MSS);
@@ -100,10 +101,7 @@ impl Stack {
         if lost == 0 {
             return;
         }
-        transfer.recovery.state = CaState::Loss;
-        transfer.recovery.high = connection.snd_nxt;
-        transfer.recovery.frto = Frto::Off;
-        transfer.recovery.force = true;
+        transfer.recovery.lost_without_congestion(connection.snd_nxt);
         transfer.undo.end();
         self.push_out(index);
     }
@@ -182,30 +180,19 @@ impl Stack {
     /// One segment of `size` bytes, gathered from as many frames as that takes.
     fn send_size_probe(&mut self, index: usize, size: u16, out: &mut TxBatch) -> bool {
         let connection = &self.connections[index];
-        let (seq, mut frame) = (connection.snd_nxt, connection.cursor);
-        let first = frame;
-        let Some(copy) = self.arena.allocate(Owners::TRANSMIT) else {
-            self.counters.drop_no_frame += 1;
-            return false;
-        };
-        let mut left = usize::from(size);
-        let mut next = Frame::NONE;
-        let mut into = (seq - Seq(self.arena.meta(frame).mark)).max(0) as usize;
-        while left > 0 && frame.is_some() {
-            let meta = *self.arena.meta(frame);
-            let part = left.min(usize::from(meta.len) - into);
-            self.arena.append_from(copy, frame, usize::from(meta.offset) + into, part);
-            left -= part;
-            next = if into + part < usize::from(meta.len) { frame } else { meta.next };
-            into = 0;
-            frame = meta.next;
+        let (seq, first) = (connection.snd_nxt, connection.cursor);
+        let into = (seq - Seq(self.arena.meta(first).mark)).max(0) as u32;
+        let Some(copied) = self.copy_piece(first, into, size.into()) else { return false };
+        let Copied { frame: head, len, sum, next, record_end } = copied;
+        if record_end || len < size.into() {
+            // The record is no larger: it leaves the common way.
+            self.arena.release(head, Owners::TRANSMIT);
+            return true;
         }
-        let len = u32::from(size) - left as u32;
         let end = seq + len;
-        let sum = if self.config.tx_checksum { 0 } else { checksum::sum(self.arena.bytes(copy)) };
         let mut writer = OptionWriter::new();
         let options = self.segment_options(index, len, &mut writer);
-        let segment = Outgoing { head: copy, frames: 1, len, sum, seq, bits: Bits::ACK, options };
+        let segment = Outgoing { head, frames: 1, len, sum, seq, bits: Bits::ACK, options };
         // For once this is the size of a segment.
         let mss = core::mem::replace(&mut self.connections[index].mss, size);
         self.emit(index, &segment, out);

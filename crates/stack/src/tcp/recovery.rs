@@ -37,6 +37,17 @@ pub(crate) struct Recovery {
     pub(crate) force: bool,
 }
 
+impl Recovery {
+    /// What was marked lost has to go again, but tells nothing of congestion: `high` is where it
+    /// ends.
+    pub(crate) fn lost_without_congestion(&mut self, high: Seq) {
+        self.state = CaState::Loss;
+        self.high = high;
+        self.frto = Frto::Off;
+        self.force = true;
+    }
+}
+
 /// What an acknowledgement told.
 #[derive(Debug, Default)]
 struct Told {

@@ -418,7 +418,7 @@ fn round_up(bytes: u32, mss: u32) -> u32 {
 }
 
 /// The frame of a send queue that holds `seq`, from one before it on; none behind the data.
-fn frame_of(arena: &Arena, mut frame: Frame, seq: Seq) -> Frame {
+pub(crate) fn frame_of(arena: &Arena, mut frame: Frame, seq: Seq) -> Frame {
     while frame.is_some() {
         let meta = arena.meta(frame);
         if (Seq(meta.mark) + u32::from(meta.len)).gt(seq) {

@@ -68,7 +68,8 @@ impl Stack {
         let iss = self.cookie(&syn.tuple, syn.seq, self.now_s / PERIOD, size);
         let tcp = self.config.tcp;
         let mut options = OptionWriter::new();
-        options.mss(self.own_mss(syn.tuple.remote));
+        let remote = syn.tuple.remote;
+        options.mss(self.own_mss(remote).min(self.path_mss(remote)));
         if let Some((value, _)) = syn.timestamps.filter(|_| tcp.timestamps) {
             let scale = syn.options.window_scale.filter(|_| tcp.window_scaling);
             let sack = tcp.sack && syn.options.sack_permitted;

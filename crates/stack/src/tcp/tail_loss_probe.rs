@@ -76,6 +76,8 @@ impl Stack {
             || transfer.sent.sacked > 0
             || !transfer.probe.is_idle()
             || connection.state < State::Established
+            // With nothing in flight the timer is the persist timer.
+            || connection.snd_una == connection.snd_nxt
         {
             return None;
         }

@@ -203,8 +203,9 @@ impl Stack {
             return self.gave_up(index);
         }
         if connection.flags.has(Flags::PERSIST) && connection.snd_wnd > 0 {
-            // Something may be sent, and then its own timer runs.
+            // Something may be sent, and then its own timer runs. What was to follow has not.
             connection.flags.set(Flags::FORCE);
+            connection.flags.clear(Flags::MORE);
             self.arm_retransmission(index);
             return self.push_out(index);
         }

@@ -34,8 +34,6 @@ use crate::stack::Stack;
 pub(crate) struct Transfer {
     /// What came beyond a gap.
     pub(crate) blocks: Blocks,
-    /// Bytes of our SYN's data that are to be sent again.
-    pub(crate) syn_data_due: u32,
     /// What our SYN tries.
     pub(crate) fast_open: Option<Attempt>,
     /// What selective acknowledgements are to say.
@@ -51,6 +49,8 @@ pub(crate) struct Transfer {
     pub(crate) usage: WindowUsage,
     /// Where the last small segment ended (Nagle's algorithm).
     pub(crate) small_until: Option<Seq>,
+    /// Where what was written ended when it had waited for more long enough (`MSG_MORE`).
+    pub(crate) more_until: Option<Seq>,
     /// What congestion control has learned.
     pub(crate) congestion: Private,
     /// End of the last segment with PSH.
@@ -106,7 +106,6 @@ impl Transfer {
         self.blocks.is_empty()
             && self.reports.is_empty()
             && self.fast_open.is_none()
-            && self.syn_data_due == 0
             && self.sent.is_empty()
             && self.recovery.state == CaState::Open
             && !self.undo.armed()
@@ -133,6 +132,7 @@ impl Transfer {
         self.pacing = Pacing::default();
         self.usage = WindowUsage::default();
         self.small_until = None;
+        self.more_until = None;
         self.pushed = Seq(0);
     }
 

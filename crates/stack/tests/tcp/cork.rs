@@ -79,6 +79,53 @@ fn more_holds_back_until_a_write_without_it() {
 }
 
 #[test]
+fn what_waits_for_more_leaves_with_the_next_acknowledgement() {
+    let mut peer = Peer::new();
+    let id = peer.accepted();
+    peer.stack.set_option(id, SocketOption::NoDelay(true)).unwrap();
+    peer.stack.write_more(id, &pattern(0, 2300)).unwrap();
+    peer.expect_data(1, 1000);
+    peer.expect_data(1001, 1000);
+    peer.expect_silence();
+    // A duplicate tells of nothing new.
+    peer.send(ACK, 1, 1, &[]);
+    peer.expect_silence();
+    peer.send(ACK, 1, 1001, &[]);
+    let rest = peer.expect_data(2001, 300);
+    assert!(!rest.flags.contains(PSH), "more was to follow");
+    // What is written after it waits again.
+    peer.stack.write_more(id, &pattern(2300, 5)).unwrap();
+    peer.expect_silence();
+    peer.send(ACK, 1, 2301, &[]);
+    peer.expect_data(2301, 5);
+}
+
+#[test]
+fn nagles_algorithm_applies_to_what_has_waited_for_more() {
+    let mut peer = Peer::new();
+    let id = peer.accepted();
+    peer.write(id, 0, 1000);
+    peer.write(id, 1000, 200);
+    assert_eq!(peer.take().len(), 2);
+    peer.stack.write_more(id, &pattern(1200, 50)).unwrap();
+    peer.send(ACK, 1, 1001, &[]);
+    peer.expect_silence();
+    peer.send(ACK, 1, 1201, &[]);
+    peer.expect_data(1201, 50);
+}
+
+#[test]
+fn the_ceiling_pushes_what_waits_for_more() {
+    let mut peer = Peer::new();
+    let id = peer.accepted();
+    peer.stack.write_more(id, &pattern(0, 300)).unwrap();
+    peer.expect_silence();
+    let time = peer.wait();
+    assert!(time > Duration::from_millis(190) && time < Duration::from_millis(1100), "{time:?}");
+    assert!(peer.expect_data(1, 300).flags.contains(PSH), "nothing has followed");
+}
+
+#[test]
 fn a_super_segment_leaves_the_corked_end_behind() {
     let mut peer = Peer::with(|config| {
         config.tx_gso = 65_535;

@@ -4,8 +4,8 @@ use core::net::SocketAddr;
 use millrace_frames::Duration;
 use millrace_wire::tcp::{FastOpen, Flags, OptionWriter};
 
-use crate::common::craft::{PEER_IP, STACK_IP, Segment, TcpSegment};
-use crate::common::peer::{ACK, FIN, MSS, Peer, RST, SYN, pattern};
+use crate::common::craft::{self, PEER_IP, STACK_IP, Segment, TcpSegment};
+use crate::common::peer::{ACK, FIN, MSS, PSH, Peer, RST, SYN, pattern};
 use millrace_stack::{
     Config, ConnectionId, Failure, ListenOptions, ListenerId, Ready, State, SynCookies,
 };
@@ -69,6 +69,24 @@ fn a_cookie_is_given_to_who_asks_and_a_syn_with_it_opens_at_once() {
     assert_eq!(peer.stack.counters().fast_open_passive, 1);
     assert_eq!(peer.stack.counters().connections_accepted, 1);
     peer.stack.close_listener(listener);
+}
+
+#[test]
+fn the_window_of_the_syn_ack_is_kept() {
+    let (mut peer, listener) = serving(4, |config| config.receive_buffer = 65_536);
+    let cookie = ask(&mut peer);
+    syn(&mut peer, Some(&cookie), false, &pattern(0, 500));
+    assert_eq!(peer.expect(SYN | ACK).window, 65_535);
+    let id = peer.accept(listener).expect("a connection before its handshake");
+    peer.write(id, 0, 100);
+    // Nothing has come since, so the edge is where it was.
+    assert_eq!(peer.expect_data(1, 100).window, 65_535);
+    peer.send(ACK, 501, 101, &[]);
+    // Its last byte is taken.
+    let last = peer.segment(ACK, 500 + 65_535, 101, b"x").bytes();
+    peer.inject(&last);
+    assert_eq!(peer.stack.counters().drop_tcp_outside_window, 0);
+    assert_eq!(peer.stack.counters().out_of_order, 1);
 }
 
 #[test]
@@ -391,6 +409,88 @@ fn what_the_server_did_not_take_is_sent_again_at_once() {
         assert_eq!(peer.stack.info(id).unwrap().send_queue, 0);
         assert_eq!(peer.stack.counters().fast_open_active_failed, 1);
     }
+}
+
+#[test]
+fn what_follows_the_syns_data_is_cut_by_what_the_server_takes() {
+    let mut peer = with_cookie(|_| {});
+    let (_, syn) = connect(&mut peer, &pattern(0, 2960));
+    assert_eq!(syn.payload.len(), 960);
+    answer(&mut peer, 961, 1460, None, &[]);
+    peer.expect_data(961, 1460);
+    peer.expect_data(2421, 540);
+}
+
+#[test]
+fn what_is_written_later_does_not_join_the_syns_data() {
+    let mut peer = with_cookie(|_| {});
+    let (id, _) = connect(&mut peer, &pattern(0, 300));
+    peer.write(id, 300, 200);
+    answer(&mut peer, 1, MSS, None, &[]);
+    assert!(peer.expect_data(1, 300).flags.contains(PSH));
+    peer.expect_data(301, 200);
+}
+
+#[test]
+fn data_that_the_server_did_not_take_is_a_retransmission_like_any_other() {
+    let mut peer = with_cookie(|config| config.tcp.pacing = false);
+    let (id, syn) = connect(&mut peer, &pattern(0, 2960));
+    assert_eq!(syn.payload.len(), 960);
+    peer.advance_ms(20);
+    peer.send_syn_sack(SYN | ACK);
+    peer.expect_data(1, 960);
+    peer.expect_data(961, 1000);
+    peer.expect_data(1961, 1000);
+    let info = peer.stack.tcp_info(id).unwrap();
+    assert_eq!((info.retrans, info.total_retrans, info.bytes_retrans), (1, 1, 960));
+    assert_eq!((info.unacked, info.delivered), (3, 1), "the SYN was delivered");
+    // It is lost once more, and what arrived after it tells.
+    peer.advance_ms(20);
+    peer.send_sack(1, 1, &[(961, 2961)]);
+    peer.expect_data(1, 960);
+    peer.expect_silence();
+    peer.send(ACK, 1, 2961, &[]);
+    let info = peer.stack.tcp_info(id).unwrap();
+    assert_eq!((info.retrans, info.unacked, info.delivered), (0, 0, 4));
+    assert_eq!(peer.stack.counters().retransmission_timeouts, 0);
+}
+
+/// A router tells that our SYN was too large.
+fn syn_too_large(peer: &mut Peer, seq: u32, mtu: u16) {
+    let ours = TcpSegment {
+        source: (STACK_IP, peer.flow.stack_port),
+        destination: (PEER_IP, peer.flow.peer_port),
+        sequence: peer.flow.iss.wrapping_add(seq),
+        flags: SYN,
+        ..TcpSegment::default()
+    };
+    let quote = ours.bytes()[14..14 + 28].to_vec();
+    peer.inject(&craft::fragmentation_needed(PEER_IP, mtu, &quote));
+}
+
+#[test]
+fn a_syn_too_large_for_the_path_comes_again_at_once_without_data() {
+    let mut peer = with_cookie(|_| {});
+    let (id, syn) = connect(&mut peer, &pattern(0, 900));
+    assert_eq!(syn.payload.len(), 900);
+    // Whoever does not know what was sent is not believed.
+    syn_too_large(&mut peer, 5000, 800);
+    peer.expect_silence();
+    syn_too_large(&mut peer, 0, 800);
+    let again = peer.expect(SYN);
+    assert_eq!((again.payload.len(), again.options.fast_open), (0, None));
+    assert_eq!(again.options.mss, Some(760), "nor is the way back likely to take more");
+    // Once is enough.
+    syn_too_large(&mut peer, 0, 700);
+    peer.expect_silence();
+    answer(&mut peer, 1, MSS, None, &[]);
+    peer.expect_data(1, 660);
+    peer.expect_data(661, 240);
+    exchange(&mut peer, ACK, 901);
+    assert_eq!(peer.state(id), State::Established);
+    // No more than the server takes is looked for later.
+    assert_eq!(peer.stack.info(id).unwrap().mss, 660);
+    assert_eq!(peer.stack.counters().retransmission_timeouts, 0);
 }
 
 #[test]

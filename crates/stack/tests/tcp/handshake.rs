@@ -247,3 +247,17 @@ fn initial_sequence_numbers_differ_between_connections_and_follow_the_clock() {
         assert!(seen[index + 1..].iter().all(|&b| !near(a, b)), "{seen:?}");
     }
 }
+
+#[test]
+fn what_was_written_before_the_peers_segment_size_was_known_leaves_in_full_segments() {
+    let mut peer = Peer::new();
+    let id = peer.connect();
+    peer.write(id, 0, 3100);
+    peer.expect(SYN);
+    peer.send_syn(SYN | ACK, Some(MSS), None);
+    for at in [1, 1001, 2001] {
+        peer.expect_data(at, 1000);
+    }
+    peer.send(ACK, 1, 3001, &[]);
+    peer.expect_data(3001, 100);
+}

@@ -38,6 +38,25 @@ fn a_closed_window_is_probed_later_and_later_for_as_long_as_the_peer_answers() {
 }
 
 #[test]
+fn the_first_probe_comes_after_one_timeout_with_sack_too() {
+    let mut peer = Peer::new();
+    let id = peer.accepted_sack_over(100);
+    peer.write(id, 0, 1000);
+    peer.take();
+    peer.advance_ms(100);
+    // Everything has arrived and nothing more fits, so there is nothing to probe for a loss.
+    peer.window = 0;
+    peer.send(ACK, 1, 1001, &[]);
+    peer.write(id, 1000, 5000);
+    let timeout = u64::from(peer.stack.tcp_info(id).unwrap().rto);
+    let time = peer.wait();
+    peer.expect_ack(1);
+    let late = time.checked_sub(Duration::from_micros(timeout));
+    assert!(late.is_some_and(|late| late < Duration::from_millis(5)), "{time:?} of {timeout} us");
+    assert_eq!(peer.stack.counters().tail_loss_probes, 0);
+}
+
+#[test]
 fn probes_that_nobody_answers_end_the_connection() {
     let mut peer = Peer::with(|config| config.retries = 4);
     peer.window = 1000;

@@ -5,17 +5,18 @@
 use core::net::{IpAddr, SocketAddr};
 use std::io;
 
-use millrace_frames::{Owners, TxBatch};
+use millrace_frames::Owners;
 use millrace_wire::seq::Seq;
 use millrace_wire::tcp::{FastOpen, MAX_OPTIONS_LEN, OptionWriter};
 
 use crate::address::{Word, word};
 use crate::stack::Stack;
 use crate::tcp::api::ConnectionId;
-use crate::tcp::connection::{Features, State};
+use crate::tcp::connection::{Features, Flags, State};
 use crate::tcp::handshake::default_mss;
 use crate::tcp::input::Segment;
-use crate::tcp::output::{Payload, Shape};
+use crate::tcp::output::Payload;
+use crate::tcp::scoreboard::frame_of;
 
 /// What a connection in SYN-SENT tries.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -28,6 +29,8 @@ pub(crate) struct Attempt {
     pub(crate) most: u16,
     /// Bytes that went with it.
     pub(crate) sent: u16,
+    /// It was too large for the path: the next one has neither the option nor data.
+    pub(crate) too_large: bool,
 }
 
 impl Stack {
@@ -48,8 +51,23 @@ impl Stack {
     ) -> io::Result<(ConnectionId, usize)> {
         let id = self.connect(remote, local)?;
         self.attempt_fast_open(id.index(), remote.ip());
-        let written = if data.is_empty() { 0 } else { self.write(id, data)? };
-        Ok((id, written))
+        if data.is_empty() {
+            return Ok((id, 0));
+        }
+        let index = id.index();
+        let attempt = self.transfer(index).and_then(|transfer| transfer.fast_open);
+        let first = attempt.map_or(0, |attempt| usize::from(attempt.most));
+        if first == 0 || data.len() <= first {
+            return Ok((id, self.write(id, data)?));
+        }
+        // A frame of its own, which ends where the SYN does.
+        let (first, rest) = data.split_at(first);
+        let written = self.write(id, first)?;
+        if written < first.len() {
+            return Ok((id, written));
+        }
+        self.connections[index].end_record(&mut self.arena);
+        Ok((id, written + self.write(id, rest)?))
     }
 
     /// Bytes of data that a SYN to this address may carry now; `None`: there is no cookie, or
@@ -89,17 +107,18 @@ impl Stack {
         let server = known.unwrap_or_default();
         let room = self.syn_room(word(remote), server.mss);
         let attempt = if config.client_without_cookie {
-            Attempt { option: None, experiment: false, most: room, sent: 0 }
+            Attempt { most: room, ..Attempt::default() }
         } else if let Some(cookie) = server.cookie {
-            Attempt { option: Some(cookie), experiment: server.experiment, most: room, sent: 0 }
+            Attempt {
+                option: Some(cookie),
+                experiment: server.experiment,
+                most: room,
+                ..Attempt::default()
+            }
         } else {
             let option = Some(FastOpen::REQUEST);
-            Attempt { option, experiment: server.try_experiment == 1, most: 0, sent: 0 }
+            Attempt { option, experiment: server.try_experiment == 1, ..Attempt::default() }
         };
-        if attempt.most > 0 {
-            // So that what is written fills frames that fit.
-            self.connections[index].mss = attempt.most;
-        }
         self.transfer_mut(index).fast_open = Some(attempt);
     }
 
@@ -111,9 +130,8 @@ impl Stack {
                 (self.cookie_of(index), connection.features.has(Features::EXPERIMENT))
             }
             State::SynSent if connection.retries == 0 => {
-                let Some(attempt) = self.transfer(index).and_then(|one| one.fast_open) else {
-                    return;
-                };
+                let attempt = self.transfer(index).and_then(|one| one.fast_open);
+                let Some(attempt) = attempt.filter(|attempt| !attempt.too_large) else { return };
                 (attempt.option, attempt.experiment)
             }
             _ => return,
@@ -135,17 +153,32 @@ impl Stack {
         }
         let first = connection.send.head.get()?;
         let transfer = self.transfers.get_mut(connection.transfer)?;
-        let attempt = transfer.fast_open.as_mut().filter(|attempt| attempt.most > 0)?;
+        let attempt = transfer.fast_open.as_mut();
+        let attempt = attempt.filter(|attempt| attempt.most > 0 && !attempt.too_large)?;
         let meta = *self.arena.meta(first);
         let len = meta.len.min(attempt.most);
         let frame = self.arena.allocate(Owners::TRANSMIT)?;
         self.arena.append_from(frame, first, meta.offset.into(), len.into());
         attempt.sent = len;
+        // What is written from now on does not join what the SYN carries.
+        self.arena.meta_mut(first).record_end |= len == meta.len;
         let sum = match self.config.tx_checksum {
             true => 0,
             false => millrace_wire::checksum::sum(self.arena.bytes(frame)),
         };
         Some(Payload { frame, len: len.into(), sum })
+    }
+
+    /// A router says that our SYN with data was too large. Another one without leaves at once.
+    pub(crate) fn syn_too_large(&mut self, index: usize) {
+        let connection = &mut self.connections[index];
+        let Some(transfer) = self.transfers.get_mut(connection.transfer) else { return };
+        let Some(attempt) = &mut transfer.fast_open else { return };
+        if attempt.sent > 0 && connection.retries == 0 && !attempt.too_large {
+            attempt.too_large = true;
+            connection.flags.set(Flags::SEND_SYN);
+            self.push_out(index);
+        }
     }
 
     /// Bytes of data that went with our SYN.
@@ -168,13 +201,9 @@ impl Stack {
                 connection.features.set(Features::FAST_OPEN);
                 self.counters.fast_open_active += 1;
             } else {
-                // The rest is sent again, apart from what follows.
-                connection.features.set(Features::SYN_DATA_DUE);
-                transfer.syn_data_due = u32::from(attempt.sent) - taken;
                 self.counters.fast_open_active_failed += 1;
-                self.counters.segments_retransmitted += 1;
-                transfer.totals.retransmitted += 1;
-                transfer.totals.bytes_retransmitted += u64::from(attempt.sent) - u64::from(taken);
+                let end = connection.iss + 1 + u32::from(attempt.sent);
+                self.resend_syn_data(index, end);
             }
         }
         // A cookie that was not asked for is none of ours.
@@ -183,7 +212,7 @@ impl Stack {
             .fast_open
             .filter(|cookie| attempt.option.is_some() && !cookie.is_request());
         let lost = retries > 0 && cookie.is_none() && attempt.sent > 0 && taken == 0;
-        let remote = connection.remote;
+        let remote = self.connections[index].remote;
         let (most, now_s) = (self.config.fast_open.cache, self.now_s);
         let Some(server) = self.fast_open_cache.entry(&self.keys, remote, most, now_s) else {
             return;
@@ -204,30 +233,19 @@ impl Stack {
         server.answered(lost, now_s);
     }
 
-    /// Sends again what the server did not take of our SYN's data, as one piece: it was sent, so
-    /// no rule for small segments is about it. Returns false if it must be called again.
-    pub(crate) fn resend_syn_data(&mut self, index: usize, out: &mut TxBatch) -> bool {
-        while let Some(transfer) = self.transfers.get_mut(self.connections[index].transfer)
-            && transfer.syn_data_due > 0
-        {
-            let due = transfer.syn_data_due;
-            let connection = &self.connections[index];
-            let window = connection.congestion.window.min(connection.snd_wnd);
-            if connection.flight() + due > window {
-                // It goes the common way.
-                break;
-            }
-            let before = connection.snd_nxt;
-            let shape = Shape { super_: true, push: true, ..Shape::default() };
-            if out.is_full() || !self.send_segment(index, due, shape, out) {
-                return false;
-            }
-            let sent = (self.connections[index].snd_nxt - before) as u32;
-            self.transfer_mut(index).syn_data_due = due.saturating_sub(sent);
-        }
-        self.transfer_mut(index).syn_data_due = 0;
-        self.connections[index].features.clear(Features::SYN_DATA_DUE);
-        true
+    /// What the server did not take of our SYN's data, which ends at `end`, is lost, and not to
+    /// congestion: it was in flight and is sent again at once, as the piece that it was.
+    fn resend_syn_data(&mut self, index: usize, end: Seq) {
+        let connection = &self.connections[index];
+        let (start, frame) = (connection.snd_una, connection.send.head);
+        self.note_sent(index, start, end, frame);
+        let connection = &mut self.connections[index];
+        connection.snd_nxt = end;
+        connection.cursor = frame_of(&self.arena, frame, end);
+        let Some(transfer) = self.transfers.get_mut(connection.transfer) else { return };
+        transfer.sent.mark_lost(0);
+        transfer.recovery.lost_without_congestion(end);
+        self.push_out(index);
     }
 
     /// The last number that a SYN-ACK may acknowledge.
