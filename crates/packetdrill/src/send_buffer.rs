@@ -35,6 +35,8 @@ pub(crate) struct SendBuffer {
     size: u64,
     /// The application found it full.
     full: bool,
+    /// Where the last part ended that was pushed.
+    pushed: u64,
 }
 
 /// How far the stream has come.
@@ -91,6 +93,16 @@ impl SendBuffer {
         }
         self.tail = progress.written;
         goal as usize
+    }
+
+    /// Whether the part of a write that ends at `end` pushes: the `last` one does, and one that
+    /// takes more than half of the peer's largest window since the one before.
+    pub(crate) fn pushes(&mut self, end: u64, last: bool) -> bool {
+        let pushes = last || end > self.pushed + self.max_window / 2;
+        if pushes {
+            self.pushed = end;
+        }
+        pushes
     }
 
     /// The application found it full and waits.

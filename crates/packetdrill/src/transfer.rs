@@ -219,14 +219,18 @@ impl World {
         let room = stream.buffer.room(&limits, &stack.tcp_info(stream.id)?, progress);
         if room == 0 && !data.is_empty() {
             stream.buffer.wait();
+            // More was to follow what was taken, and cannot for now.
+            stack.write(stream.id, &[])?;
             return Ok(Sent::Wait);
         }
         let room = room.min(data.len());
-        let part = &data[..room];
-        // Only a write's last part ends a record.
-        let taken = if flags & libc::MSG_EOR != 0 && room == data.len() {
+        let (part, last) = (&data[..room], room == data.len());
+        // Only a write's last part ends a record, and only that pushes, as long as others do often
+        // enough.
+        let pushes = stream.buffer.pushes(stream.written + room as u64, last);
+        let taken = if flags & libc::MSG_EOR != 0 && last {
             stack.write_record(stream.id, part)?
-        } else if flags & libc::MSG_MORE != 0 {
+        } else if flags & libc::MSG_MORE != 0 || !pushes {
             stack.write_more(stream.id, part)?
         } else {
             stack.write(stream.id, part)?

@@ -395,9 +395,11 @@ impl Stack {
                 usable
             };
             let mut shape = Shape { super_: true, ..Shape::default() };
-            if self.config.tx_gso == 0 && unsent > mss {
+            let more = self.connections[index].flags.has(Flags::MORE);
+            if self.config.tx_gso == 0 && (unsent > mss || more) {
                 let left = by_congestion.min(by_peer).saturating_sub(mss);
-                shape.push = train.push(self, index, left < mss.min(unsent - mss));
+                let last = unsent <= mss || left < mss.min(unsent - mss);
+                shape.push = train.push(self, index, last);
             }
             if !self.send_segment(index, usable, shape, out) {
                 return Stop::Again;

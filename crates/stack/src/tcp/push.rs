@@ -33,6 +33,11 @@ impl Train {
         if self.goal == 0 {
             self.goal = stack.train_goal(index);
         }
+        if self.goal == 1 {
+            // Each leaves alone.
+            self.segments = 1;
+            return false;
+        }
         if !last && self.segments < self.goal {
             return false;
         }

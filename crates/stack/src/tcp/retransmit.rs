@@ -8,6 +8,7 @@ use super::connection::{Features, Flags};
 use super::delivery_rate::Snapshot;
 use super::frto::Frto;
 use super::output::{Shape, Stop};
+use super::push::Train;
 use super::scoreboard::{Mark, Sent};
 use super::transfer::Transfer;
 use crate::stack::Stack;
@@ -46,6 +47,7 @@ impl Stack {
 
     /// Sends again what is lost.
     pub(crate) fn retransmit(&mut self, index: usize, out: &mut TxBatch) -> Stop {
+        let mut train = Train::default();
         loop {
             let in_flight = self.in_flight(index);
             let connection = &self.connections[index];
@@ -81,7 +83,14 @@ impl Stack {
                 return Stop::Done;
             }
             let most = (room.max(mss) / mss * mss).min(left);
-            if !self.send_again(index, at, most, out) {
+            let mut push = false;
+            if self.config.tx_gso == 0 {
+                let next = self.transfer(index).and_then(|transfer| transfer.sent.get(at + 1));
+                let follows = next
+                    .is_some_and(|next| next.is_due() && room >= piece.len() + next.len().min(mss));
+                push = train.push(self, index, !follows);
+            }
+            if !self.send_again(index, at, most, push, out) {
                 return Stop::Again;
             }
             if let Some(transfer) = self.transfers.get_mut(self.connections[index].transfer) {
@@ -125,7 +134,7 @@ impl Stack {
                 sent.split(&self.arena, at, last.start + whole);
                 at += 1;
             }
-            self.send_again(index, at, mss, out)
+            self.send_again(index, at, mss, false, out)
         };
         if !sent {
             return Stop::Again;
@@ -138,12 +147,19 @@ impl Stack {
     }
 
     /// Sends a record, or its first `most` bytes, once more. Returns false if no frame was free.
-    fn send_again(&mut self, index: usize, at: usize, most: u32, out: &mut TxBatch) -> bool {
+    fn send_again(
+        &mut self,
+        index: usize,
+        at: usize,
+        most: u32,
+        push: bool,
+        out: &mut TxBatch,
+    ) -> bool {
         let connection = &self.connections[index];
         let Some(transfer) = self.transfers.get_mut(connection.transfer) else { return true };
         let Some(&piece) = transfer.sent.get(at) else { return true };
         let data = ((connection.snd_end - piece.start).max(0) as u32).min(piece.len());
-        let shape = Shape { fin: piece.end.gt(connection.snd_end), super_: true, push: false };
+        let shape = Shape { fin: piece.end.gt(connection.snd_end), super_: true, push };
         let Some((end, _)) =
             self.transmit_piece(index, piece.frame, piece.start, data.min(most), shape, out)
         else {

@@ -66,6 +66,12 @@ impl Sent {
     pub(crate) fn len(&self) -> u32 {
         (self.end - self.start) as u32
     }
+
+    /// Lost, and not sent again.
+    #[inline]
+    pub(crate) fn is_due(&self) -> bool {
+        self.mark.has(Mark::LOST) && !self.mark.has(Mark::RETRANSMITTED)
+    }
 }
 
 /// Everything in flight, in the order of sequence numbers.
@@ -357,10 +363,7 @@ impl Scoreboard {
             return None;
         }
         let from = self.find(self.next_lost);
-        let found = (from..self.records.len()).find(|&at| {
-            let mark = self.records[at].mark;
-            mark.has(Mark::LOST) && !mark.has(Mark::RETRANSMITTED)
-        });
+        let found = (from..self.records.len()).find(|&at| self.records[at].is_due());
         self.next_lost = match found {
             Some(at) => self.records[at].start,
             None => self.records.back().map_or(self.next_lost, |last| last.end),

@@ -1,6 +1,6 @@
 //! Where the PSH flag stands (RFC 9293 section 3.9.1.2, and the ends of trains).
 
-use crate::common::peer::{ACK, PSH, Peer};
+use crate::common::peer::{ACK, PSH, Peer, pattern};
 
 /// Lengths of the trains that leave: each ends with a PSH, or with what was sent last.
 fn trains(peer: &mut Peer) -> Vec<usize> {
@@ -78,4 +78,45 @@ fn a_single_segment_with_more_behind_it_does_not_push() {
     peer.send(ACK, 1, 1001, &[]);
     let segment = peer.expect_data(10_001, 1000);
     assert!(!segment.flags.intersects(PSH));
+}
+
+#[test]
+fn segments_that_leave_alone_do_not_push() {
+    let mut peer = Peer::with(|config| {
+        config.tcp.pacing = false;
+        config.initial_window = 2;
+    });
+    let id = peer.accepted();
+    peer.write(id, 0, 20_000);
+    // Half of a window of two is one: no train.
+    assert!(peer.take().iter().all(|segment| !segment.flags.intersects(PSH)));
+    peer.send(ACK, 1, 2001, &[]);
+    assert_eq!(trains(&mut peer), [2, 2]);
+}
+
+#[test]
+fn a_train_of_whole_segments_pushes_although_more_follows() {
+    let mut peer = Peer::with(|config| config.tcp.pacing = false);
+    let id = peer.accepted();
+    peer.stack.write_more(id, &pattern(0, 3100)).unwrap();
+    assert_eq!(trains(&mut peer), [3]);
+    // One segment alone is none, and what is left waits.
+    peer.stack.write_more(id, &pattern(3100, 1000)).unwrap();
+    assert!(!peer.expect_data(3001, 1000).flags.intersects(PSH));
+    peer.expect_silence();
+}
+
+#[test]
+fn what_is_sent_again_together_is_a_train() {
+    let mut peer = Peer::with(|config| config.tcp.pacing = false);
+    let id = peer.accepted_sack_over(20);
+    peer.write(id, 0, 10_000);
+    assert_eq!(peer.take().len(), 10);
+    peer.advance_ms(20);
+    peer.send_sack(1, 1, &[(2001, 5001), (6001, 9001)]);
+    // Reordered for no longer than a quarter of a round trip.
+    peer.wait();
+    let again: Vec<_> =
+        peer.take().into_iter().map(|one| (one.seq, one.flags.intersects(PSH))).collect();
+    assert_eq!(again, [(1, false), (1001, true), (5001, false)]);
 }
