@@ -1,19 +1,22 @@
 //! The largest packet that a path takes, as routers tell it (RFC 1191, RFC 8201): a bounded cache by
 //! destination, whose entries are forgotten after a while, since paths change.
 //!
+//! What an operator says of a path ([`Stack::set_path_mtu`]) is kept beside it, and for good.
+//!
 //! A report is believed only if it quotes a segment in flight (RFC 5927 §7), and never below what
 //! every path must take, so that nobody can make a stack send dust.
 
 use std::collections::BTreeMap;
 
-use core::net::Ipv4Addr;
+use core::net::{IpAddr, Ipv4Addr};
 use core::time::Duration;
+use std::io;
 
 use millrace_frames::Instant;
 use millrace_wire::tcp::Quoted;
 
 use crate::Stack;
-use crate::address::{Word, is_v4, word_v4};
+use crate::address::{Word, is_v4, word, word_v4};
 
 /// How long a report is believed (RFC 1191 §6.3, RFC 8201 §5.3).
 pub(crate) const LIFETIME: Duration = Duration::from_secs(600);
@@ -21,6 +24,8 @@ pub(crate) const LIFETIME: Duration = Duration::from_secs(600);
 /// No packet is made smaller than this for a report: Linux's `min_pmtu`, and IPv6's least MTU
 /// (RFC 8200 §5). What a path takes less is found by packetization-layer discovery.
 const LEAST_V4: u16 = 552;
+/// What every path takes (RFC 791); an operator may know of one that takes little more.
+const LEAST_SET: u16 = 68 + 40;
 const LEAST_V6: u16 = 1280;
 
 /// Sizes to try where a router tells none (RFC 1191 §7.1).
@@ -30,16 +35,20 @@ const PLATEAUS: [u16; 9] = [32_000, 17_914, 8166, 4352, 2002, 1492, 1006, 576, 5
 pub(crate) struct PathMtus {
     /// Destination: the MTU, and until when it is believed.
     entries: BTreeMap<Word, (u16, Instant)>,
+    /// Destination: the MTU that the operator set.
+    set: BTreeMap<Word, u16>,
     most: usize,
 }
 
 impl PathMtus {
     pub(crate) fn new(most: u16) -> Self {
-        PathMtus { entries: BTreeMap::new(), most: most.into() }
+        PathMtus { entries: BTreeMap::new(), set: BTreeMap::new(), most: most.into() }
     }
 
     fn get(&self, destination: Word, now: Instant) -> Option<u16> {
-        self.entries.get(&destination).filter(|&&(_, until)| now < until).map(|&(mtu, _)| mtu)
+        let told = self.entries.get(&destination).filter(|&&(_, until)| now < until);
+        let set = self.set.get(&destination).copied();
+        told.map(|&(mtu, _)| mtu).into_iter().chain(set).min()
     }
 
     /// Remembers a report. The entry that is forgotten soonest makes way when there are too many.
@@ -66,6 +75,47 @@ impl Stack {
     pub(crate) fn path_mtu(&self, destination: Word) -> u16 {
         let own = if is_v4(destination) { self.config.mtu } else { self.ip6.mtu };
         self.path_mtus.get(destination, self.now).map_or(own, |mtu| mtu.min(own))
+    }
+
+    /// Sets the largest packet to send to a destination, as the `mtu` of a route says it; `None`:
+    /// what the interface takes. Routers may still report less. Connections that are open follow,
+    /// and look for larger segments when it has become more.
+    ///
+    /// # Errors
+    /// `InvalidInput` if no path may take so little, `QuotaExceeded` when as many are set as there
+    /// may be entries ([`crate::Config::path_mtus`]).
+    pub fn set_path_mtu(&mut self, destination: IpAddr, mtu: Option<u16>) -> io::Result<()> {
+        let to = word(destination);
+        let least = if is_v4(to) { LEAST_SET } else { LEAST_V6 };
+        if let Some(mtu) = mtu.filter(|&mtu| mtu < least) {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                format!("a path to {destination} takes packets of {least} bytes, more than {mtu}"),
+            ));
+        }
+        let before = self.path_mtu(to);
+        let set = &mut self.path_mtus.set;
+        match mtu {
+            Some(_) if set.len() >= self.path_mtus.most && !set.contains_key(&to) => {
+                return Err(io::Error::new(
+                    io::ErrorKind::QuotaExceeded,
+                    format!("{} paths have an MTU of their own", self.path_mtus.most),
+                ));
+            }
+            Some(mtu) => set.insert(to, mtu),
+            None => set.remove(&to),
+        };
+        let after = self.path_mtu(to);
+        for index in 0..self.connections.len() {
+            if self.connections[index].remote == to {
+                if after < before {
+                    self.path_mtu_lowered(index, after);
+                } else if after > before {
+                    self.path_mtu_raised(index);
+                }
+            }
+        }
+        Ok(())
     }
 
     /// A router has told the largest packet that gets through to a destination, about a segment

@@ -3,8 +3,8 @@
 //!
 //! Full segments that time out again and again, while nothing is known to be wrong with the path,
 //! are taken for a black hole: the size falls to the base, and further with each later timeout.
-//! From there single larger segments search upwards. One that is lost was too large, and says
-//! nothing about congestion.
+//! From there single larger segments search upwards: half of the way, then all of it. One that is
+//! lost was too large, and says nothing about congestion.
 
 use millrace_frames::{Owners, TxBatch};
 use millrace_wire::seq::Seq;
@@ -34,8 +34,12 @@ const FOLLOWERS: u32 = 4;
 pub(crate) struct SegmentSize {
     /// What was agreed on with the peer, and what is searched for; 0: that is in use.
     pub(crate) agreed: u16,
+    /// The largest that is known to work, or taken for it: where the search begins.
+    proven: u16,
     /// The largest that may still work.
     highest: u16,
+    /// A probe has arrived since the size was lowered.
+    rose: bool,
     /// A probe is under way.
     probe: Option<(Seq, Seq)>,
     /// When the search goes on, seconds.
@@ -53,7 +57,8 @@ impl Stack {
             _ => {}
         }
         let headers = if is_v4(connection.remote) { 40 } else { 60 };
-        let mss = (mtu - headers - connection.features.options_len()).max(LEAST_MSS);
+        let options = connection.features.options_len();
+        let mss = mtu.saturating_sub(headers + options).max(LEAST_MSS);
         if mss >= connection.mss {
             return;
         }
@@ -62,16 +67,46 @@ impl Stack {
         self.resend_too_large(index);
     }
 
-    /// A new connection's path may be known already.
+    /// The path's MTU is more than it was.
+    pub(crate) fn path_mtu_raised(&mut self, index: usize) {
+        let connection = &self.connections[index];
+        if !connection.flags.has(Flags::SMALL_SEGMENTS) {
+            return;
+        }
+        let now_s = self.now_s;
+        let most = self.path_payload(index);
+        let size = &mut self.transfer_mut(index).segment_size;
+        let highest = size.agreed.min(most);
+        size.highest = highest;
+        size.next_s = now_s;
+        if self.config.mtu_probing != MtuProbing::Always {
+            // Whoever says so knows it; a black hole would be found.
+            let connection = &mut self.connections[index];
+            connection.mss = connection.mss.max(highest);
+        }
+    }
+
+    /// A new connection's path may be known already. If not, and the configuration says so, the
+    /// search begins with the base.
     pub(crate) fn clamp_to_path(&mut self, index: usize) {
         let mtu = self.path_mtu(self.connections[index].remote);
         self.path_mtu_lowered(index, mtu);
-        if self.config.mtu_probing == MtuProbing::Always {
-            let (agreed, base) = (self.connections[index].mss, self.config.base_mss);
-            if base < agreed {
-                self.lower_segment_size(index, base, agreed, self.now_s);
-            }
+        if self.config.mtu_probing != MtuProbing::Always {
+            return;
         }
+        let (agreed, base) = (self.connections[index].mss, self.config.base_mss);
+        if self.connections[index].flags.has(Flags::SMALL_SEGMENTS) {
+            self.transfer_mut(index).segment_size.proven = base.min(agreed);
+        } else if base < agreed {
+            self.lower_segment_size(index, base, agreed, self.now_s);
+        }
+    }
+
+    /// Payload of the largest segment that the path is said to take.
+    fn path_payload(&self, index: usize) -> u16 {
+        let connection = &self.connections[index];
+        let options = connection.features.options_len();
+        self.path_mss(connection.remote).saturating_sub(options).max(LEAST_MSS)
     }
 
     fn lower_segment_size(&mut self, index: usize, mss: u16, highest: u16, next_s: u32) {
@@ -81,7 +116,7 @@ impl Stack {
         if size.agreed == 0 {
             size.agreed = before;
         }
-        *size = SegmentSize { highest, probe: None, next_s, ..*size };
+        *size = SegmentSize { proven: mss, highest, probe: None, rose: false, next_s, ..*size };
     }
 
     /// What is in flight and larger than a segment was lost on the way, and not to congestion.
@@ -140,6 +175,7 @@ impl Stack {
         let (mss, window) = (connection.mss, connection.congestion.window);
         let unsent = connection.unsent();
         let probing = self.config.mtu_probing != MtuProbing::Off;
+        let path = self.path_payload(index);
         let Some(transfer) = self.transfers.get_mut(connection.transfer) else { return true };
         let open = transfer.recovery.state == CaState::Open && transfer.sent.sacked == 0;
         let size = &mut transfer.segment_size;
@@ -151,23 +187,28 @@ impl Stack {
         if size.probe.is_some() || (now_s.wrapping_sub(size.next_s) as i32) < 0 {
             return true;
         }
+        let most = size.agreed.min(path);
+        size.highest = size.highest.min(most);
         if size.highest.saturating_sub(mss) < CLOSE_ENOUGH {
             // All of it again after a while: the path may have changed.
-            size.highest = size.agreed;
+            size.highest = most;
             size.next_s = now_s + LIFETIME.as_secs() as u32;
             if !probing {
                 // Without a search, by trying it.
-                self.connections[index].mss = size.agreed;
+                self.connections[index].mss = mss.max(most);
             }
             return true;
         }
         if !probing || !open {
             return true;
         }
-        // The whole of it first, since most paths take what the interface does.
-        let wanted = match size.highest == size.agreed {
-            true => size.agreed,
-            false => mss + (size.highest - mss).div_ceil(2),
+        // A path that takes more than was thought most often takes all of it.
+        let wanted = match size.highest == most && size.rose {
+            true => most,
+            false => {
+                let half = size.proven + (size.highest - size.proven).div_ceil(2);
+                half.max(mss + (size.highest - mss).div_ceil(2).min(CLOSE_ENOUGH))
+            }
         };
         let room = u32::from(wanted) + FOLLOWERS * u32::from(mss);
         let fits = self.arena.frame_size() - millrace_frames::Arena::HEADROOM >= wanted.into();
@@ -217,7 +258,9 @@ impl Stack {
             && una.ge(end)
         {
             size.probe = None;
+            size.rose = true;
             let mss = (end - start) as u16;
+            size.proven = size.proven.max(mss);
             if mss > self.connections[index].mss {
                 self.connections[index].mss = mss;
                 self.counters.path_mtu_increases += 1;

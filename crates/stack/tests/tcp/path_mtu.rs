@@ -5,7 +5,7 @@ use core::time::Duration;
 use millrace_stack::ConnectionId;
 
 use crate::common::craft::{self, PEER_IP, STACK_IP, TcpSegment};
-use crate::common::peer::{ACK, Peer, pattern};
+use crate::common::peer::{ACK, Peer, SYN, pattern};
 
 /// A router tells that a segment of the flow with this sequence number needs fragmenting.
 fn too_large(peer: &mut Peer, seq: u32, mtu: u16) {
@@ -122,4 +122,52 @@ fn later_connections_know_and_forget() {
     peer.flow.peer_port += 2;
     let third = peer.accepted_with(Some(1460), None);
     assert_eq!(peer.stack.info(third).unwrap().mss, 1460);
+}
+
+#[test]
+fn an_operator_knows_of_a_path() {
+    let mut peer = Peer::new();
+    peer.stack.set_path_mtu(PEER_IP.into(), Some(640)).unwrap();
+    let listener = peer.listen(80, 4);
+    peer.send_syn(SYN, Some(1460), None);
+    assert_eq!(peer.expect(SYN | ACK).mss, Some(600));
+    peer.send(ACK, 1, 1, &[]);
+    let id = peer.accept(listener).unwrap();
+    peer.write(id, 0, 1300);
+    for (at, len) in [(1, 600), (601, 600), (1201, 100)] {
+        peer.expect_data(at, len);
+    }
+    peer.send(ACK, 1, 1301, &[]);
+    // No router is asked for that, and none makes it more.
+    peer.advance(Duration::from_secs(700));
+    peer.write(id, 1300, 700);
+    peer.expect_data(1301, 600);
+    peer.expect_data(1901, 100);
+    // A router may know of less.
+    too_large(&mut peer, 1301, 600);
+    assert_eq!(peer.stack.info(id).unwrap().mss, 560);
+    peer.take();
+    peer.send(ACK, 1, 2001, &[]);
+    // Or it is no longer so, and the size is simply used.
+    peer.advance(Duration::from_secs(700));
+    peer.stack.set_path_mtu(PEER_IP.into(), None).unwrap();
+    peer.write(id, 2000, 1500);
+    peer.expect_data(2001, 1460);
+    peer.expect_data(3461, 40);
+}
+
+#[test]
+fn a_path_takes_what_every_path_takes() {
+    let mut peer = Peer::with(|config| config.path_mtus = 1);
+    let peer_ip = PEER_IP.into();
+    for mtu in [0, 67, 107] {
+        let error = peer.stack.set_path_mtu(peer_ip, Some(mtu)).unwrap_err();
+        assert_eq!(error.kind(), std::io::ErrorKind::InvalidInput, "{error}");
+    }
+    peer.stack.set_path_mtu(peer_ip, Some(108)).unwrap();
+    peer.stack.set_path_mtu(peer_ip, Some(1000)).unwrap();
+    let error = peer.stack.set_path_mtu(STACK_IP.into(), Some(1000)).unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::QuotaExceeded, "{error}");
+    peer.stack.set_path_mtu(peer_ip, None).unwrap();
+    peer.stack.set_path_mtu(STACK_IP.into(), Some(1000)).unwrap();
 }

@@ -2,6 +2,7 @@
 
 use millrace_stack::{ConnectionId, MtuProbing};
 
+use crate::common::craft::PEER_IP;
 use crate::common::peer::{ACK, Peer, pattern};
 
 /// A path that takes segments of at most `most` bytes and tells nobody: acknowledges what arrives,
@@ -105,4 +106,38 @@ fn small_segments_that_time_out_are_no_black_hole() {
     }
     assert_eq!(peer.stack.info(id).unwrap().mss, 1460);
     assert_eq!(peer.stack.counters().path_mtu_black_holes, 0);
+}
+
+#[test]
+fn the_search_goes_half_of_the_way_first_and_then_all_of_it() {
+    let mut peer = Peer::with(|config| {
+        config.mtu_probing = MtuProbing::Always;
+        config.base_mss = 512;
+        config.initial_window = 12;
+        config.tcp.pacing = false;
+    });
+    peer.stack.set_path_mtu(PEER_IP.into(), Some(640)).unwrap();
+    let id = peer.accepted_with(Some(1460), Some(4));
+    // What is known of a path is not searched for.
+    peer.write(id, 0, 5000);
+    assert!(peer.take().iter().all(|segment| segment.payload.len() <= 600));
+    peer.send(ACK, 1, 5001, &[]);
+    peer.stack.set_path_mtu(PEER_IP.into(), None).unwrap();
+    let mut at = 5001;
+    // Between the base and all of it; the others stay as they were, and full.
+    peer.write(id, 5000, 4000);
+    for len in [986, 600, 600, 600, 600, 600, 14] {
+        peer.expect_data(at, len);
+        at += len as u32;
+    }
+    peer.send(ACK, 1, at, &[]);
+    peer.write(id, at as usize - 1, 6000);
+    for len in [1460, 986, 986, 986, 986, 596] {
+        peer.expect_data(at, len);
+        at += len as u32;
+    }
+    peer.send(ACK, 1, at, &[]);
+    peer.write(id, at as usize - 1, 3000);
+    assert_eq!(peer.take()[0].payload.len(), 1460);
+    assert_eq!(peer.stack.counters().path_mtu_increases, 2);
 }
