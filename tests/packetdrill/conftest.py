@@ -29,6 +29,7 @@ def pytest_report_header() -> str:
 def run() -> types.ModuleType:
     """The runner, which is a program and not a package."""
     path = Path(__file__).with_name("run.py")
+    sys.path.append(str(path.parent))  # as for a program: its modules are beside it
     spec = importlib.util.spec_from_file_location("packetdrill_run", path)
     assert spec is not None
     assert spec.loader is not None

@@ -7,7 +7,13 @@ binary must be able to load the plug-in: built with `-static`, as its makefile h
 
 Each script runs in user, network and mount namespaces of its own, with a tun0 as packetdrill would
 make it and with files that stand for /proc/sys/net/ipv4, so that `sysctl` in a script sets what the
-plug-in reads, on every kernel and without privileges.
+plug-in reads, on every kernel and without privileges. Its commands run in bash, for which they are
+written, and see the stack's counters (`nstat`) and reach its memory of peers (`ip tcp_metrics`).
+
+Like packetdrill's own runner, this one gives a script the addresses of the family that it is run
+in, whatever addresses it names itself, unless it is for one family only. What follows from the
+family and is written down in it is translated, and the result says so: Fast Open cookies
+(fast_open_cookies.py), and the ICMP code for a host that cannot be reached.
 
 A script ends as one of:
 
@@ -26,6 +32,7 @@ import fnmatch
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -37,6 +44,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+
+import fast_open_cookies
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
@@ -113,6 +122,17 @@ _MAPPED = replace(
     ),
 )
 
+# What packetdrill takes itself, for scripts of IPv6 alone: those for both families are the reason
+# for a larger MTU.
+_IPV6_ALONE = replace(
+    _IPV6,
+    local="fd3d:fa7b:d17d::1",
+    gateway="fd3d:fa7b:d17d:8888::",
+    remote="2001:db8::1",
+    mtu=1500,
+    options=(),
+)
+
 FAMILIES = {family.name: family for family in (_IPV4, _IPV6, _MAPPED)}
 
 
@@ -163,21 +183,47 @@ def script_address(text: str, name: str, family: Family) -> str | None:
 
 
 def applies(path: Path, text: str, family: Family) -> bool:
-    """Whether the script is meant for the family: it may say so, or give addresses of one, or its
-    name may tell, as packetdrill's own runner has it."""
+    """Whether the script is meant for the family: it may say so, or its name may tell, as
+    packetdrill's own runner has it."""
     version = script_option(text, "ip_version")
     if version is not None:
         return version == family.name
-    if any(
-        script_option(text, name) and script_address(text, name, family) is None
-        for name in ("local_ip", "remote_ip")
-    ):
-        return False
     if path.stem.endswith("v6"):
         return family.name == "ipv6"
     if path.stem.endswith("v4"):
         return family.name != "ipv6"
     return True
+
+
+def variant(path: Path, text: str, family: Family) -> Family:
+    """The addresses to run a script with."""
+    alone = path.stem.endswith("v6") or script_option(text, "ip_version") is not None
+    if family.name != "ipv6" or not alone:
+        return family
+    # A device takes what the script's routes through it do.
+    routes = re.findall(r"\bmtu lock (\d+)", without_comments(text))
+    return replace(_IPV6_ALONE, mtu=max(_IPV6_ALONE.mtu, *map(int, routes), 0))
+
+
+def translated(path: Path, text: str, family: Family) -> str:
+    """The script with what follows from its addresses made for those that it gets."""
+    other = _IPV4 if family.name == "ipv6" else _IPV6
+    before = tuple(
+        script_address(text, f"{side}_ip", other) or getattr(other, side)
+        for side in ("remote", "local")
+    )
+    # Keys may be set by what the script runs.
+    ran = [path.parent / name for name in re.findall(r"[\w./-]+\.sh\b", text)]
+    known = [
+        key
+        for one in ran
+        if one.is_file()
+        for key in fast_open_cookies.keys(one.read_text(errors="replace"))
+    ]
+    after = (family.remote, family.local)
+    text = fast_open_cookies.translate(text, known, (before[0], before[1]), after)
+    code, own = (dict(one.definitions)["CODE"] for one in (other, family))
+    return re.sub(rf"\b(icmp unreachable) {code}\b", rf"\1 {own}", text)
 
 
 @dataclass(frozen=True)
@@ -190,6 +236,8 @@ class Result:
     reason: str
     seconds: float
     output: str = ""
+    # Something in the script was for another family, and translated.
+    translated: bool = False
 
 
 def classify(status: int | None, output: str) -> tuple[str, str]:
@@ -216,7 +264,7 @@ def read_sysctls(path: Path = HERE / "sysctl.toml") -> dict[str, str]:
 
 
 def packetdrill_command(
-    packetdrill: Path, plugin: Path, script: Path, text: str, family: Family, extra: Sequence[str]
+    packetdrill: Path, plugin: Path, script: str, text: str, family: Family, extra: Sequence[str]
 ) -> list[str]:
     local = [family.local]
     if (own := script_address(text, "local_ip", family)) is not None and own not in local:
@@ -231,20 +279,48 @@ def packetdrill_command(
     ]
     flags = [f"local={address}" for address in local]
     flags += [f"remote={remote}", f"mtu={family.mtu}", *extra]
+    if (mss := script_option(text, "mss")) is not None:
+        flags.append(f"mss={mss}")
+
+    def given(option: str) -> bool:
+        """The script says so itself, and for this family."""
+        name = option[2:].split("=")[0]
+        if name in ("local_ip", "remote_ip"):
+            return script_address(text, name, family) is not None
+        return script_option(text, name) is not None
+
     return [
         str(packetdrill),
         # What the command line says overrides what the script says.
-        *(option for option in options if script_option(text, option[2:].split("=")[0]) is None),
+        *(option for option in options if not given(option)),
         *(f"-D{name}={value}" for name, value in family.definitions),
         f"--so_filename={plugin}",
         f"--so_flags={','.join(flags)}",
-        script.name,
+        script,
     ]
 
 
+def furnish(place: Path) -> None:
+    """Puts into a folder what the place in which packetdrill runs is made of."""
+    for name in ("sysctl", "bin", "proc"):
+        (place / name).mkdir()
+    for setting, value in read_sysctls().items():
+        (place / "sysctl" / setting).write_text(value + "\n")
+    # What the kernel remembers of peers the stack remembers itself: it is told to forget. (Of the
+    # kernel only its own root may ask that.)
+    flushed = place / "proc" / "tcp_metrics_flushed"
+    tool = place / "bin" / "ip"
+    tool.write_text(
+        "#!/bin/sh\n"
+        f'case "$1 $2" in "tcp_metrics flush") : >"{flushed}"; exit ;; esac\n'
+        f'exec {shutil.which("ip") or "ip"} "$@"\n'
+    )
+    tool.chmod(0o755)
+
+
 def sandbox_script(family: Family, text: str) -> str:
-    """Shell commands that make the place in which packetdrill runs. $1 is a folder with the
-    settings; the command to run follows."""
+    """Shell commands that make the place in which packetdrill runs. $1 is a folder with the settings
+    and the tools of the place; the command to run follows."""
     remotes = {family.remote, script_address(text, "remote_ip", family) or family.remote}
     locals_ = {family.local, script_address(text, "local_ip", family) or family.local}
     version = "-6" if family.name == "ipv6" else "-4"
@@ -253,12 +329,14 @@ def sandbox_script(family: Family, text: str) -> str:
         f"trap 'exit {SANDBOX_FAILED}' EXIT",
         "set -e",
         "mount -t tmpfs -o mode=755 settings /proc/sys/net/ipv4",
-        'cp "$1"/* /proc/sys/net/ipv4/',
-        "shift",
+        'cp "$1"/sysctl/* /proc/sys/net/ipv4/',
+        'mount --bind "$(command -v bash)" /bin/sh',
         "ip tuntap add dev tun0 mode tun",
         f"ip link set dev tun0 mtu {family.mtu} up",
         *(f"ip addr add {local}/{family.prefix} dev tun0{nodad}" for local in sorted(locals_)),
         *(f"ip {version} route add {remote} dev tun0" for remote in sorted(remotes)),
+        'export PATH="$1/bin:$PATH" PROC_ROOT="$1/proc"',
+        "shift",
         "trap - EXIT; set +e",
         # Scripts that change settings may leave a file that would have restored them.
         '"$@" & pid=$!; wait $pid; status=$?',
@@ -294,12 +372,18 @@ class Runner:
         if not self.run_unsupported and (feature := unsupported(text, self.features)):
             return Result(name, family.name, UNSUPPORTED, f"{feature.name}: {feature.reason}", 0.0)
         began = time.monotonic()
+        family = variant(script, text, family)
+        as_translated = translated(script, text, family)
         with tempfile.TemporaryDirectory(prefix="millrace-packetdrill-") as folder:
-            for setting, value in read_sysctls().items():
-                (Path(folder) / setting).write_text(value + "\n")
-            command = packetdrill_command(
-                self.packetdrill, self.plugin, script, text, family, self.flags
-            )
+            place = Path(folder)
+            furnish(place)
+            path = script.name
+            if as_translated != text:
+                # It is still run where it is: its commands are named from there.
+                path = str(place / script.name)
+                Path(path).write_text(as_translated)
+            flags = [*self.flags, f"proc={place / 'proc'}"]
+            command = packetdrill_command(self.packetdrill, self.plugin, path, text, family, flags)
             if self.sandbox:
                 command = [
                     *("unshare", "--user", "--map-root-user", "--net", "--mount"),
@@ -310,7 +394,8 @@ class Runner:
                 ]
             status, output = self.finish(command, script.parent)
         verdict, reason = classify(status, output)
-        return Result(name, family.name, verdict, reason, time.monotonic() - began, output)
+        seconds = time.monotonic() - began
+        return Result(name, family.name, verdict, reason, seconds, output, as_translated != text)
 
     def finish(self, command: list[str], folder: Path) -> tuple[int | None, str]:
         """Status (`None`: had to be killed) and all that was said."""
@@ -359,7 +444,11 @@ def summary(results: Sequence[Result]) -> list[str]:
         counts = Counter(result.status for result in results if result.family == family)
         total = sum(counts.values())
         parts = ", ".join(f"{counts[status]} {status}" for status in STATUSES)
-        lines.append(f"{family}: {parts}; {counts[PASSED]} of {total} passed")
+        line = f"{family}: {parts}; {counts[PASSED]} of {total} passed"
+        passed = [one for one in results if (one.family, one.status) == (family, PASSED)]
+        if of_those := sum(result.translated for result in passed):
+            line += f", {of_those} of them translated"
+        lines.append(line)
     return lines
 
 

@@ -127,8 +127,7 @@ def test_every_feature_has_a_reason(run: types.ModuleType) -> None:
         ("a-v4.pkt", "", ["ipv4", "ipv4-mapped-ipv6"]),
         ("a-v6.pkt", "", ["ipv6"]),
         ("a.pkt", "--ip_version=ipv6\n", ["ipv6"]),
-        ("a.pkt", "--local_ip=192.168.0.7\n", ["ipv4", "ipv4-mapped-ipv6"]),
-        ("a.pkt", "--remote_ip=2001:db8::7\n", ["ipv6"]),
+        ("a.pkt", "--local_ip=192.168.0.7\n", ["ipv4", "ipv6", "ipv4-mapped-ipv6"]),
         ("a.pkt", "// --ip_version=ipv6\n", ["ipv4", "ipv6", "ipv4-mapped-ipv6"]),
     ],
 )
@@ -146,10 +145,75 @@ def test_a_scripts_own_addresses_reach_the_plugin(
     result = runner.run(path, run.FAMILIES["ipv4"], "x.pkt")  # type: ignore[attr-defined]
     flags = next(line for line in result.output.splitlines() if line.startswith("--so_flags="))
     assert "--local_ip=192.168.0.1" not in result.output
-    assert flags == "--so_flags=local=192.168.0.1,local=192.168.0.7,remote=10.0.0.9,mtu=1500"
+    wanted = "--so_flags=local=192.168.0.1,local=192.168.0.7,remote=10.0.0.9,mtu=1500,proc="
+    assert flags.startswith(wanted)
     assert "ip addr add 192.168.0.7/16 dev tun0" in run.sandbox_script(
         run.FAMILIES["ipv4"], path.read_text()
     )
+
+
+def test_addresses_of_another_family_give_way(
+    run: types.ModuleType, runner: object, tmp_path: Path
+) -> None:
+    path = script(tmp_path, "x.pkt", "--local_ip=192.168.0.7\n--remote_ip=10.0.0.9\nshows")
+    result = runner.run(path, run.FAMILIES["ipv6"], "x.pkt")  # type: ignore[attr-defined]
+    assert "--local_ip=fd3d:0a0b:17d6::1" in result.output
+    assert "--remote_ip=fd3d:fa7b:d17d::1" in result.output
+    assert "192.168.0.7" not in result.output
+    assert not result.translated
+
+
+def test_a_script_of_ipv6_alone_gets_what_packetdrill_takes(
+    run: types.ModuleType, tmp_path: Path
+) -> None:
+    family = run.FAMILIES["ipv6"]
+    assert run.variant(Path("a.pkt"), "", family).mtu == 1520
+    assert run.variant(Path("a-v6.pkt"), "", family).mtu == 1500
+    text = "--ip_version=ipv6\n`ip route change 2001:db8::1 dev tun0 mtu lock 1700`"
+    alone = run.variant(Path("a.pkt"), text, family)
+    assert (alone.name, alone.mtu, alone.remote) == ("ipv6", 1700, "2001:db8::1")
+    assert run.variant(Path("a-v6.pkt"), "", run.FAMILIES["ipv4"]).mtu == 1500
+
+
+def test_segments_of_large_packets_reach_the_plugin(
+    run: types.ModuleType, runner: object, tmp_path: Path
+) -> None:
+    path = script(tmp_path, "x.pkt", "--mss=1000\nshows")
+    result = runner.run(path, run.FAMILIES["ipv4"], "x.pkt")  # type: ignore[attr-defined]
+    assert ",mss=1000" in result.output
+
+
+def test_cookies_and_codes_are_translated_and_that_is_told(
+    run: types.ModuleType, runner: object, tmp_path: Path
+) -> None:
+    script(tmp_path, "setup.sh", "echo 01020304-05060708-090a0b0c-0d0e0f10")
+    key = bytes.fromhex("0403020108070605 0c0b0a09 100f0e0d".replace(" ", ""))
+    cookie = run.fast_open_cookies.cookie
+    ours = cookie(key, "10.0.0.9", "192.168.0.1")
+    theirs = cookie(key, "fd3d:fa7b:d17d::1", "fd3d:0a0b:17d6::1")
+    text = (
+        "--remote_ip=10.0.0.9\n`./setup.sh`\n"
+        f"FO {ours} FOEXP {ours} FO aaaaaaaaaaaaaaaa\nicmp unreachable host_unreachable [0:1(1)]\n"
+    )
+    path = script(tmp_path, "x.pkt", text)
+    translated = run.translated(path, text, run.FAMILIES["ipv6"])
+    assert f"FO {theirs} FOEXP {theirs} FO aaaaaaaaaaaaaaaa" in translated
+    assert "icmp unreachable address_unreachable [0:1(1)]" in translated
+    assert run.translated(path, text, run.FAMILIES["ipv4"]) == text
+    path.write_text(text + "goes well")
+    result = runner.run(path, run.FAMILIES["ipv6"], "x.pkt")  # type: ignore[attr-defined]
+    assert (result.status, result.translated) == ("passed", True)
+    assert run.summary([result])[0].endswith("1 of 1 passed, 1 of them translated")
+
+
+def test_tools_that_ask_the_kernel_reach_the_plugin(run: types.ModuleType, tmp_path: Path) -> None:
+    run.furnish(tmp_path)
+    tool = str(tmp_path / "bin" / "ip")
+    flushed = tmp_path / "proc" / "tcp_metrics_flushed"
+    assert run.subprocess.run([tool, "-V"], check=False, capture_output=True).returncode == 0
+    assert not flushed.exists()
+    assert run.subprocess.run([tool, "tcp_metrics", "flush", "all"], check=False).returncode == 0
+    assert flushed.exists()
 
 
 def test_scripts_are_found_by_name(run: types.ModuleType, tmp_path: Path) -> None:

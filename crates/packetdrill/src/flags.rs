@@ -11,10 +11,15 @@ pub(crate) struct Flags {
     pub(crate) remote: Option<IpAddr>,
     /// `mtu=`: largest IP packet.
     pub(crate) mtu: u16,
+    /// `mss=`: packets with more payload are what a device has put together from segments of so
+    /// many bytes; 0: none are.
+    pub(crate) mss: u16,
     /// `seed=`: everything that the stack draws at random comes from it.
     pub(crate) seed: u64,
     /// `sysctl=`: folder that stands for `/proc/sys`.
     pub(crate) sysctl: String,
+    /// `proc=`: folder in which the kernel's tools find the stack's counters (`PROC_ROOT`).
+    pub(crate) proc: Option<String>,
     /// `trace`: every call and every packet is written to the standard error.
     pub(crate) trace: bool,
 }
@@ -25,8 +30,10 @@ impl Default for Flags {
             local: Vec::new(),
             remote: None,
             mtu: 1500,
+            mss: 0,
             seed: 1,
             sysctl: "/proc/sys".into(),
+            proc: None,
             trace: false,
         }
     }
@@ -46,12 +53,15 @@ pub(crate) fn parse(text: &str) -> Result<Flags, String> {
             "local" => flags.local.push(address()?),
             "remote" => flags.remote = Some(address()?),
             "mtu" => flags.mtu = value.parse().map_err(|_| bad("not a size in bytes"))?,
+            "mss" => flags.mss = value.parse().map_err(|_| bad("not a size in bytes"))?,
             "seed" => flags.seed = value.parse().map_err(|_| bad("not a number"))?,
             "sysctl" => flags.sysctl = value.into(),
+            "proc" => flags.proc = Some(value.into()),
             "trace" => flags.trace = true,
             _ => {
                 return Err(format!(
-                    "--so_flags: {key} is unknown; known are local, remote, mtu, seed, sysctl, trace"
+                    "--so_flags: {key} is unknown; known are local, remote, mtu, mss, seed, \
+                     sysctl, proc, trace"
                 ));
             }
         }
@@ -65,9 +75,12 @@ mod tests {
 
     #[test]
     fn pairs_are_read() {
-        let flags = parse("local=192.0.2.1,local=2001:db8::1,mtu=1520,seed=7,trace").unwrap();
+        let flags =
+            parse("local=192.0.2.1,local=2001:db8::1,mtu=1520,mss=1000,proc=/x,seed=7,trace")
+                .unwrap();
         assert_eq!(flags.local.len(), 2);
-        assert_eq!((flags.mtu, flags.seed, flags.trace), (1520, 7, true));
+        assert_eq!((flags.mtu, flags.mss, flags.seed, flags.trace), (1520, 1000, 7, true));
+        assert_eq!(flags.proc.as_deref(), Some("/x"));
         assert_eq!(parse("").unwrap(), Flags::default());
     }
 

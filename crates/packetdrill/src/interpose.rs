@@ -1,15 +1,16 @@
 //! Calls that packetdrill makes through the C library, past its table: `getsockopt` for its code
-//! blocks, and `sendfile`. When this library is preloaded, these definitions stand before the C
+//! blocks, `sendfile`, and `system` for a script's commands. When this library is preloaded, these definitions stand before the C
 //! library's. A descriptor that is not ours goes on to the kernel. `mlockall` and
 //! `sched_setscheduler` do nothing: virtual time cannot be late, and a user without privileges may
 //! not pin what packetdrill and the stack use.
 
-use core::ffi::{c_int, c_long, c_void};
+use core::ffi::{c_char, c_int, c_long, c_void};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::abi;
 use crate::errno::{Errno, Result};
 use crate::shared::Shared;
+use crate::world::World;
 
 /// Every world of this process.
 static WORLDS: Mutex<Vec<Arc<Shared>>> = Mutex::new(Vec::new());
@@ -75,6 +76,31 @@ pub unsafe extern "C" fn sendfile(
         Ok(sent) => sent,
         Err(error) => abi::fail(error) as isize,
     }
+}
+
+/// `system(3)`, around which every world shows what it has and looks at what has changed.
+///
+/// # Safety
+/// As the C library's: `command` is null or a C string.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn system(command: *const c_char) -> c_int {
+    // SAFETY: the name is a C string, and nothing else is asked of the caller.
+    let next = unsafe { libc::dlsym(libc::RTLD_NEXT, c"system".as_ptr()) };
+    if next.is_null() {
+        return abi::fail(Errno(libc::ENOSYS));
+    }
+    // SAFETY: the C library's `system` has this type.
+    let next: unsafe extern "C" fn(*const c_char) -> c_int = unsafe { core::mem::transmute(next) };
+    let worlds = WORLDS.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    for shared in &worlds {
+        shared.now(World::before_command);
+    }
+    // SAFETY: the caller's promise is passed on.
+    let status = unsafe { next(command) };
+    for shared in &worlds {
+        shared.now(World::after_command);
+    }
+    status
 }
 
 /// `mlockall(2)`: succeeds and pins nothing.

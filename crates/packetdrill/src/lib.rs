@@ -6,11 +6,11 @@
 //! Time is virtual. It goes on only when the script waits, so a script that spans a minute runs in
 //! a moment, and always in the same way.
 //!
-//! The library must be preloaded as well (`LD_PRELOAD`): packetdrill reads `TCP_INFO` through the
-//! C library, past its table ([`interpose`]).
+//! The library must be preloaded as well (`LD_PRELOAD`): packetdrill reads `TCP_INFO` and runs a
+//! script's commands through the C library, past its table ([`interpose`]).
 //!
 //! What a script sets by `sysctl` or `ip route` in its network namespace is read when the stack is
-//! made ([`sysctl`], [`route`]).
+//! made ([`sysctl`], [`route`]) and after each command ([`kernel`]).
 
 pub mod abi;
 mod address;
@@ -22,6 +22,7 @@ mod flags;
 mod info;
 mod interpose;
 mod ioctl;
+mod kernel;
 mod options;
 mod pipe;
 mod poll;

@@ -10,10 +10,10 @@ use millrace_stack::Config;
 pub(crate) struct Route {
     /// The address that packets come from.
     pub(crate) source: Option<IpAddr>,
+    /// The device that they leave by.
+    pub(crate) device: Option<String>,
     /// Path MTU.
     pub(crate) mtu: Option<u16>,
-    /// Maximum segment size to announce.
-    pub(crate) advertised_mss: Option<u16>,
     /// Initial congestion window in segments.
     pub(crate) initial_window: Option<u8>,
 }
@@ -35,11 +35,8 @@ impl Route {
         }
     }
 
-    /// Carries over what has a meaning for the stack.
+    /// Carries over what has a meaning for a stack that is made.
     pub(crate) fn configure(&self, config: &mut Config) {
-        if let Some(mtu) = self.mtu {
-            config.mtu = config.mtu.min(mtu);
-        }
         if let Some(window) = self.initial_window {
             config.initial_window = window;
         }
@@ -55,7 +52,7 @@ fn parse(text: &str) -> Route {
         match word {
             "src" => route.source = value().and_then(|value| value.parse().ok()),
             "mtu" => route.mtu = value().and_then(|value| value.parse().ok()),
-            "advmss" => route.advertised_mss = value().and_then(|value| value.parse().ok()),
+            "dev" => route.device = value().map(str::to_owned),
             "initcwnd" => route.initial_window = value().and_then(|value| value.parse().ok()),
             _ => {}
         }
@@ -77,8 +74,8 @@ mod tests {
             route,
             Route {
                 source: "192.168.0.1".parse().ok(),
+                device: Some("tun0".into()),
                 mtu: Some(640),
-                advertised_mss: Some(600),
                 initial_window: Some(11),
             }
         );
@@ -86,12 +83,9 @@ mod tests {
     }
 
     #[test]
-    fn the_route_narrows_the_path_and_never_widens_it() {
+    fn the_route_says_how_a_connection_begins() {
         let mut config = Config::default();
-        Route { mtu: Some(9000), ..Route::default() }.configure(&mut config);
-        assert_eq!(config.mtu, 1500);
-        Route { mtu: Some(640), initial_window: Some(4), ..Route::default() }
-            .configure(&mut config);
-        assert_eq!((config.mtu, config.initial_window), (640, 4));
+        Route { initial_window: Some(4), ..Route::default() }.configure(&mut config);
+        assert_eq!(config.initial_window, 4);
     }
 }

@@ -91,6 +91,7 @@ impl SendBuffer {
         if !below {
             return 0;
         }
+        self.full = false;
         self.tail = progress.written;
         goal as usize
     }

@@ -5,7 +5,7 @@ use core::time::Duration;
 use std::io;
 use std::path::Path;
 
-use millrace_stack::{Config, Ecn};
+use millrace_stack::{Config, Ecn, MtuProbing};
 
 use crate::fast_open::bits;
 
@@ -22,6 +22,8 @@ pub(crate) struct Sysctl {
     window_scaling: Option<u64>,
     recovery: Option<u64>,
     early_retrans: Option<u64>,
+    mtu_probing: Option<u64>,
+    base_mss: Option<u64>,
     frto: Option<u64>,
     syn_retries: Option<u64>,
     synack_retries: Option<u64>,
@@ -77,6 +79,8 @@ impl Sysctl {
             window_scaling: number("tcp_window_scaling")?,
             recovery: number("tcp_recovery")?,
             early_retrans: number("tcp_early_retrans")?,
+            mtu_probing: number("tcp_mtu_probing")?,
+            base_mss: number("tcp_base_mss")?,
             frto: number("tcp_frto")?,
             syn_retries: number("tcp_syn_retries")?,
             synack_retries: number("tcp_synack_retries")?,
@@ -144,6 +148,15 @@ impl Sysctl {
         config.fast_open.server_without_cookie = self.fast_open(bits::SERVER_WITHOUT_COOKIE);
         if let Some(text) = &self.fastopen_key {
             config.fast_open.keys = text.split(',').filter_map(parse_key).collect();
+        }
+        config.mtu_probing = match self.mtu_probing {
+            None => config.mtu_probing,
+            Some(0) => MtuProbing::Off,
+            Some(1) => MtuProbing::BlackHole,
+            Some(_) => MtuProbing::Always,
+        };
+        if let Some(bytes) = self.base_mss {
+            config.base_mss = u16::try_from(bytes).unwrap_or(u16::MAX);
         }
         config.least_train = small(self.min_tso_segs, config.least_train);
         let seconds = |value: Option<u64>, default| value.map_or(default, Duration::from_secs);

@@ -221,8 +221,10 @@ impl World {
             stream.buffer.wait();
             // More was to follow what was taken, and cannot for now.
             stack.write(stream.id, &[])?;
+            stack.set_withheld(stream.id, true)?;
             return Ok(Sent::Wait);
         }
+        stack.set_withheld(stream.id, false)?;
         let room = room.min(data.len());
         let (part, last) = (&data[..room], room == data.len());
         // Only a write's last part ends a record, and only that pushes, as long as others do often

@@ -35,6 +35,19 @@ fn frame(kind: [u8; 2], payload: &[u8]) -> Vec<u8> {
     bytes
 }
 
+/// Bytes of a TCP segment's payload, in the frame of an IP packet. `None`: it is none.
+pub(crate) fn payload_len(frame: &[u8]) -> Option<usize> {
+    const TCP: u8 = 6;
+    let packet = frame.get(HEADER..)?;
+    let header = match packet.first()? >> 4 {
+        4 if packet.get(9) == Some(&TCP) => usize::from(packet[0] & 0xf) * 4,
+        6 if packet.get(6) == Some(&TCP) => 40,
+        _ => return None,
+    };
+    let offset = usize::from(packet.get(header + 12)? >> 4) * 4;
+    packet.len().checked_sub(header + offset)
+}
+
 /// What becomes of a frame from the stack.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Leaving {

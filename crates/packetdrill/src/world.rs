@@ -33,6 +33,10 @@ pub(crate) struct World {
     stack: Option<Stack>,
     pub(crate) sysctl: Sysctl,
     pub(crate) route: Route,
+    /// The address whose route that is.
+    pub(crate) remote: Option<IpAddr>,
+    /// Packets can leave.
+    pub(crate) wire_takes: bool,
     pub(crate) now: Instant,
     pub(crate) descriptors: Descriptors,
     /// Packets that left, and when.
@@ -53,6 +57,8 @@ impl World {
             stack: None,
             sysctl: Sysctl::default(),
             route: Route::default(),
+            remote: None,
+            wire_takes: true,
             now: Instant::ZERO + EPOCH,
             descriptors: Descriptors::default(),
             leaving: VecDeque::new(),
@@ -79,6 +85,7 @@ impl World {
                 Errno(libc::EINVAL)
             })?;
             self.stack = Some(stack);
+            self.follow_route();
         }
         self.stack.as_mut().ok_or(Errno(libc::EINVAL))
     }
@@ -108,7 +115,8 @@ impl World {
         remote: Option<IpAddr>,
     ) -> core::result::Result<Stack, String> {
         self.sysctl = Sysctl::read(Path::new(&self.flags.sysctl))?;
-        if let Some(remote) = self.flags.remote.or(remote) {
+        self.remote = self.flags.remote.or(remote);
+        if let Some(remote) = self.remote {
             self.route = Route::ask(remote);
         }
         let mut config = Config {
@@ -149,6 +157,14 @@ impl World {
         })
         .map_err(|error| error.to_string())?;
         Stack::new(config, arena, self.now).map_err(|error| error.to_string())
+    }
+
+    /// Tells the stack what the route says of the path.
+    pub(crate) fn follow_route(&mut self) {
+        let (Some(remote), Some(stack)) = (self.remote, &mut self.stack) else { return };
+        if let Err(error) = stack.set_path_mtu(remote, self.route.mtu) {
+            eprintln!("millrace: the route to {remote} makes no sense to the stack: {error}");
+        }
     }
 
     /// Reads the settings again, for what applies to sockets that are made or opened from now on.
@@ -192,9 +208,12 @@ impl World {
     }
 
     fn receive(&mut self, bytes: &[u8]) -> Result<()> {
-        let now = self.now;
+        let (now, mss) = (self.now, self.flags.mss);
         let stack = self.stack()?;
         let frame = chain(stack.arena_mut(), bytes).ok_or(Errno(libc::ENOBUFS))?;
+        if mss > 0 && wire::payload_len(bytes).is_some_and(|len| len > mss.into()) {
+            stack.arena_mut().meta_mut(frame).gso_size = mss;
+        }
         let mut batch = RxBatch::new();
         if batch.push(frame).is_err() {
             return Err(Errno(libc::ENOBUFS));
@@ -279,6 +298,9 @@ impl World {
 
     /// Takes what the stack sends.
     pub(crate) fn transmit(&mut self) -> bool {
+        if !self.wire_takes {
+            return false;
+        }
         let now = self.now;
         let mut moved = false;
         let mut batch = TxBatch::new();
@@ -325,6 +347,8 @@ impl World {
                 }
                 if stream.buffer.freed(&socket.options.limits(sysctl), &info, progress) {
                     some.push((number, libc::EPOLLOUT as u32));
+                    // The entry was looked at just now.
+                    let _ = stack.set_withheld(stream.id, false);
                 }
             }
         }

@@ -24,8 +24,9 @@ pub(crate) const LIFETIME: Duration = Duration::from_secs(600);
 /// No packet is made smaller than this for a report: Linux's `min_pmtu`, and IPv6's least MTU
 /// (RFC 8200 §5). What a path takes less is found by packetization-layer discovery.
 const LEAST_V4: u16 = 552;
-/// What every path takes (RFC 791); an operator may know of one that takes little more.
-const LEAST_SET: u16 = 68 + 40;
+/// What an operator may set: headers of IPv6 and TCP, and the least segment. Every path takes more
+/// than that (RFC 791, RFC 8200 §5); whoever wants smaller segments on one may have them.
+const LEAST_SET: u16 = 60 + crate::tcp::settings::LEAST_MSS;
 const LEAST_V6: u16 = 1280;
 
 /// Sizes to try where a router tells none (RFC 1191 §7.1).
@@ -78,19 +79,18 @@ impl Stack {
     }
 
     /// Sets the largest packet to send to a destination, as the `mtu` of a route says it; `None`:
-    /// what the interface takes. Routers may still report less. Connections that are open follow,
+    /// what the interface takes. TCP's segments follow it, datagrams do not. Routers may still report less. Connections that are open follow,
     /// and look for larger segments when it has become more.
     ///
     /// # Errors
-    /// `InvalidInput` if no path may take so little, `QuotaExceeded` when as many are set as there
+    /// `InvalidInput` if it leaves no room for data, `QuotaExceeded` when as many are set as there
     /// may be entries ([`crate::Config::path_mtus`]).
     pub fn set_path_mtu(&mut self, destination: IpAddr, mtu: Option<u16>) -> io::Result<()> {
         let to = word(destination);
-        let least = if is_v4(to) { LEAST_SET } else { LEAST_V6 };
-        if let Some(mtu) = mtu.filter(|&mtu| mtu < least) {
+        if let Some(mtu) = mtu.filter(|&mtu| mtu < LEAST_SET) {
             return Err(io::Error::new(
                 io::ErrorKind::InvalidInput,
-                format!("a path to {destination} takes packets of {least} bytes, more than {mtu}"),
+                format!("an MTU of {mtu} leaves no room for data; {LEAST_SET} is the least"),
             ));
         }
         let before = self.path_mtu(to);

@@ -1,6 +1,9 @@
 //! How long a sender was busy, and how long the peer's window or its own buffer held it back: Linux's
 //! `tcpi_busy_time`, `tcpi_rwnd_limited` and `tcpi_sndbuf_limited`.
 
+use std::io;
+
+use super::api::ConnectionId;
 use crate::stack::Stack;
 
 /// What holds a sender back that has something to send, besides the network.
@@ -15,6 +18,23 @@ pub(crate) enum Limit {
 }
 
 impl Stack {
+    /// For who bounds an application's writes itself, beside the send buffer: whether something
+    /// waits outside that is not written for that reason. It shows as time that the send buffer
+    /// held the connection back (`tcpi_sndbuf_limited`).
+    ///
+    /// # Errors
+    /// `NotConnected` if the id is stale.
+    pub fn set_withheld(&mut self, id: ConnectionId, withheld: bool) -> io::Result<()> {
+        let index = self.entry(id)?;
+        if withheld != self.transfer(index).is_some_and(|transfer| transfer.withheld) {
+            self.transfer_mut(index).withheld = withheld;
+            if !withheld && self.transfer_mut(index).limit == Limit::Buffer {
+                self.set_limit(index, Limit::None);
+            }
+        }
+        Ok(())
+    }
+
     /// What holds the sender back from now on. A total has its start subtracted while it runs.
     pub(crate) fn set_limit(&mut self, index: usize, limit: Limit) {
         let now = self.tick as u32;

@@ -252,7 +252,15 @@ impl Stack {
         }
         if connection.flags.has(Flags::APP_CLOSED) && (seq + len).gt(connection.rcv_nxt) {
             // Nobody will read it, and the peer must know (RFC 1122 §4.2.2.13).
-            self.abort_connection(index, Failure::Aborted);
+            if connection.retries > 0 {
+                // What was sent was lost on the way, so the peer expects what it acknowledges, and
+                // a reset with another number is challenged (RFC 5961 §3.2).
+                self.send_reset(segment, None);
+                self.connections[index].failure = Some(Failure::Aborted);
+                self.end_connection(index);
+            } else {
+                self.abort_connection(index, Failure::Aborted);
+            }
             return self.drop_chain(frame);
         }
         if segment.has(Bits::PSH) {

@@ -317,8 +317,9 @@ impl Stack {
                 {
                     transfer.delivery.app_limited(in_flight);
                 }
-                let connection = &self.connections[index];
-                if connection.flags.has(Flags::WANT_WRITE) && in_flight < window && in_flight > 0 {
+                let more = self.connections[index].flags.has(Flags::WANT_WRITE)
+                    || self.transfer(index).is_some_and(|transfer| transfer.withheld);
+                if more && in_flight < window && in_flight > 0 {
                     self.set_limit(index, Limit::Buffer);
                 }
                 let connection = &self.connections[index];

@@ -61,6 +61,8 @@ pub(crate) struct Transfer {
     pub(crate) right_sizing: RightSizing,
     /// What holds the sender back.
     pub(crate) limit: Limit,
+    /// More waits to be written, and somebody else keeps it back.
+    pub(crate) withheld: bool,
     /// Settings that differ from the stack's.
     pub(crate) settings: Option<Box<Settings>>,
     /// Keepalive probes that wait for an answer.
@@ -115,6 +117,7 @@ impl Transfer {
             && self.congestion.is_plain()
             && self.right_sizing.buffer == 0
             && self.segment_size.agreed == 0
+            && !self.withheld
             && self.settings.is_none()
             && self.keepalive == Probes::default()
             && self.silence == Silence::default()

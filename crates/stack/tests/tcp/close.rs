@@ -224,6 +224,22 @@ fn data_for_a_closed_application_resets() {
 }
 
 #[test]
+fn the_reset_for_it_is_believed_although_our_fin_was_lost() {
+    let mut peer = Peer::new();
+    let id = peer.accepted();
+    peer.stack.close(id);
+    peer.expect(FIN | ACK);
+    peer.wait();
+    assert_eq!(peer.expect(FIN | ACK).seq, 1);
+    // The peer has not seen it, so it expects the number that the FIN had.
+    peer.send(ACK | PSH, 1, 1, b"hello");
+    assert_eq!(peer.expect(RST).seq, 1);
+    // And nothing is left.
+    peer.send(ACK, 6, 1, &[]);
+    assert_eq!(peer.expect(RST).seq, 1);
+}
+
+#[test]
 fn old_data_with_a_new_fin_is_no_reason_to_reset() {
     let mut peer = Peer::new();
     let id = peer.accepted();

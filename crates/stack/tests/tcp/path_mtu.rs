@@ -157,14 +157,14 @@ fn an_operator_knows_of_a_path() {
 }
 
 #[test]
-fn a_path_takes_what_every_path_takes() {
+fn a_path_has_room_for_data() {
     let mut peer = Peer::with(|config| config.path_mtus = 1);
     let peer_ip = PEER_IP.into();
-    for mtu in [0, 67, 107] {
+    for mtu in [0, 68, 147] {
         let error = peer.stack.set_path_mtu(peer_ip, Some(mtu)).unwrap_err();
         assert_eq!(error.kind(), std::io::ErrorKind::InvalidInput, "{error}");
     }
-    peer.stack.set_path_mtu(peer_ip, Some(108)).unwrap();
+    peer.stack.set_path_mtu(peer_ip, Some(148)).unwrap();
     peer.stack.set_path_mtu(peer_ip, Some(1000)).unwrap();
     let error = peer.stack.set_path_mtu(STACK_IP.into(), Some(1000)).unwrap_err();
     assert_eq!(error.kind(), std::io::ErrorKind::QuotaExceeded, "{error}");
