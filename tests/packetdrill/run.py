@@ -319,8 +319,8 @@ def furnish(place: Path) -> None:
 
 
 def sandbox_script(family: Family, text: str) -> str:
-    """Shell commands that make the place in which packetdrill runs. $1 is a folder with the settings
-    and the tools of the place; the command to run follows."""
+    """Shell commands that make the place in which packetdrill runs. $1 is a folder with settings
+    and tools; the command to run follows."""
     remotes = {family.remote, script_address(text, "remote_ip", family) or family.remote}
     locals_ = {family.local, script_address(text, "local_ip", family) or family.local}
     version = "-6" if family.name == "ipv6" else "-4"

@@ -35,8 +35,10 @@ const STACK_OPTIONS: &[(i32, i32, OptionName)] = &[
     (libc::SOL_SOCKET, libc::SO_RCVBUF, OptionName::ReceiveBuffer),
     (libc::IPPROTO_IP, libc::IP_TOS, OptionName::TypeOfService),
     (libc::IPPROTO_IP, libc::IP_TTL, OptionName::TimeToLive),
+    (libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, OptionName::MtuDiscover),
     (libc::IPPROTO_IPV6, libc::IPV6_TCLASS, OptionName::TypeOfService),
     (libc::IPPROTO_IPV6, libc::IPV6_UNICAST_HOPS, OptionName::TimeToLive),
+    (libc::IPPROTO_IPV6, libc::IPV6_MTU_DISCOVER, OptionName::MtuDiscover),
     (libc::IPPROTO_TCP, libc::TCP_NODELAY, OptionName::NoDelay),
     (libc::IPPROTO_TCP, libc::TCP_CORK, OptionName::Cork),
     (libc::IPPROTO_TCP, libc::TCP_QUICKACK, OptionName::QuickAck),
@@ -164,7 +166,7 @@ fn parse(name: OptionName, value: &[u8]) -> Result<SocketOption> {
         OptionName::NotSentLowat => {
             Ok(SocketOption::from_number(name, i64::from(integer(value)? as u32))?)
         }
-        OptionName::TypeOfService | OptionName::TimeToLive => {
+        OptionName::TypeOfService | OptionName::TimeToLive | OptionName::MtuDiscover => {
             Ok(SocketOption::from_number(name, byte_or_integer(value)?.into())?)
         }
         _ => Ok(SocketOption::from_number(name, integer(value)?.into())?),

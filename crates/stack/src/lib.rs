@@ -59,5 +59,5 @@ pub use tcp::connection::{Failure, Ready, State};
 pub use tcp::ecn::Ecn;
 pub use tcp::info::TcpInfo;
 pub use tcp::listen::{ListenOptions, ListenerInfo};
-pub use tcp::settings::{OptionName, SocketOption};
+pub use tcp::settings::{MtuDiscovery, OptionName, SocketOption};
 pub use udp::{Datagram, SocketId};

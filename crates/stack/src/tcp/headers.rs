@@ -19,8 +19,7 @@ pub(crate) const LEN: usize = L4 + tcp::HEADER_LEN;
 /// The same with IPv6.
 pub(crate) const LEN_V6: usize = L4_V6 + tcp::HEADER_LEN;
 
-/// What the three headers say. The IPv4 header has no options, no identification, and forbids
-/// fragmentation (RFC 6864 §4.1); the IPv6 header has no extensions.
+/// What the three headers say. The IPv4 header has no options; the IPv6 header has no extensions.
 pub(crate) struct Headers {
     pub(crate) destination_mac: Mac,
     pub(crate) source_mac: Mac,
@@ -39,6 +38,9 @@ pub(crate) struct Headers {
     pub(crate) class: u8,
     /// Time to live or hop limit.
     pub(crate) hop_limit: u8,
+    /// Of a packet of IPv4 that may be fragmented; `None`: it may not, and needs none (RFC 6864
+    /// §4.1).
+    pub(crate) identification: Option<u16>,
     pub(crate) window: u16,
     /// Bytes and sum of the TCP options behind the headers; the sum need not be folded.
     pub(crate) options: (u16, u32),
@@ -60,15 +62,20 @@ impl Headers {
         let total_len = self.transport_len + 20;
         let first = VERSION_AND_LENGTH | u16::from(self.class | self.ecn & 0b11);
         let ttl_and_tcp = u16::from(self.hop_limit) << 8 | u16::from(protocol::TCP);
+        let (identification, fragments) = match self.identification {
+            None => (0, DONT_FRAGMENT),
+            Some(identification) => (identification, 0),
+        };
         let fixed = u32::from(first)
-            + u32::from(DONT_FRAGMENT)
+            + u32::from(identification)
+            + u32::from(fragments)
             + u32::from(ttl_and_tcp)
             + u32::from(total_len)
             + u32::from(self.address_sum);
         room[14..16].copy_from_slice(&first.to_be_bytes());
         room[16..18].copy_from_slice(&total_len.to_be_bytes());
-        room[18..20].copy_from_slice(&[0; 2]);
-        room[20..22].copy_from_slice(&DONT_FRAGMENT.to_be_bytes());
+        room[18..20].copy_from_slice(&identification.to_be_bytes());
+        room[20..22].copy_from_slice(&fragments.to_be_bytes());
         room[22..24].copy_from_slice(&ttl_and_tcp.to_be_bytes());
         room[24..26].copy_from_slice(&finish(fold(fixed)).to_be_bytes());
         room[26..30].copy_from_slice(&(self.source as u32).to_be_bytes());
@@ -165,6 +172,7 @@ mod tests {
             ecn in 0u8..8,
             class in (0u8..64).prop_map(|class| class << 2),
             hop_limit: u8,
+            identification: Option<u16>,
             window: u16,
             flow_label in 0u32..1 << 20,
             options in prop::collection::vec(any::<u8>(), 0..10).prop_map(|mut o| {
@@ -194,6 +202,7 @@ mod tests {
                 ecn,
                 class,
                 hop_limit,
+                identification,
                 window,
                 options: (options.len() as u16, checksum::sum(&options).into()),
                 transport_len: (20 + options.len() + payload.len()) as u16,
@@ -222,7 +231,9 @@ mod tests {
                 prop_assert!(packet.verify_checksum());
                 prop_assert_eq!(IpAddr::V4(packet.source()), address(source));
                 prop_assert_eq!(IpAddr::V4(packet.destination()), address(destination));
-                prop_assert!(packet.dont_fragment() && packet.ttl() == hop_limit);
+                prop_assert_eq!(packet.dont_fragment(), identification.is_none());
+                prop_assert_eq!(packet.identification(), identification.unwrap_or(0));
+                prop_assert_eq!(packet.ttl(), hop_limit);
                 prop_assert_eq!(packet.tos(), class | ecn & 3);
                 packet.payload()
             };

@@ -7,7 +7,7 @@ use millrace_frames::{Arena, Frame, Owners, Transmit, TxBatch};
 use millrace_wire::mac::Mac;
 use millrace_wire::seq::Seq;
 use millrace_wire::tcp::{self, Flags as Bits, OptionWriter};
-use millrace_wire::{checksum, ipv4, ipv6};
+use millrace_wire::{checksum, ipv4, ipv6, protocol};
 
 use super::chronograph::Limit;
 use super::congestion::Private;
@@ -16,6 +16,7 @@ use super::ecn::feedback::Marking;
 use super::headers::{self, Headers};
 use super::options::SegmentOptions;
 use super::push::Train;
+use super::settings::MtuDiscovery;
 use crate::address::{Word, address, is_v4};
 use crate::control::{L4, L4_V6};
 use crate::neighbour::{NeighbourRef, Resolution};
@@ -141,13 +142,25 @@ impl Stack {
         if is_v4(remote) { 64 } else { self.ip6.hop_limit }
     }
 
-    fn class_and_hop_limit(&self, index: usize) -> (u8, u8) {
+    /// What the IP header says of a connection with settings of its own: class, hop limit, and the
+    /// identification of a packet that may be cut.
+    fn own_ip_fields(&mut self, index: usize) -> (u8, u8, Option<u16>) {
         let settings = self.settings(index);
-        let hop_limit = match settings.time_to_live {
-            0 => self.hop_limit(self.connections[index].remote),
-            set => set,
-        };
-        (settings.type_of_service, hop_limit)
+        let (class, ttl, cut) =
+            (settings.type_of_service, settings.time_to_live, self.may_be_cut(index));
+        let Connection { local, remote, .. } = self.connections[index];
+        let hop_limit = if ttl == 0 { self.hop_limit(remote) } else { ttl };
+        let source = self.addresses.word(local);
+        let identification = cut.then(|| self.identification(source, remote, protocol::TCP) as u16);
+        (class, hop_limit, identification)
+    }
+
+    /// Whether routers may cut the connection's packets.
+    #[inline]
+    fn may_be_cut(&self, index: usize) -> bool {
+        self.connections[index].flags.has(Flags::CUSTOM)
+            && self.settings(index).mtu_discovery == MtuDiscovery::Never
+            && is_v4(self.connections[index].remote)
     }
 
     /// Shift that makes the whole receive buffer announceable (RFC 7323 §2.2).
@@ -523,7 +536,8 @@ impl Stack {
         let meta = *self.arena.meta(cursor);
         let into = (seq - Seq(meta.mark)).max(0) as u32;
         let gso = self.config.tx_gso;
-        let super_ = super_ && !self.ecn_wants_one(index);
+        // Each packet that may be cut needs an identification of its own.
+        let super_ = super_ && !self.ecn_wants_one(index) && !self.may_be_cut(index);
         let limit = match gso > 0 && super_ {
             true if most > gso => gso / mss * mss,
             true => most,
@@ -693,9 +707,9 @@ impl Stack {
         }
         let connection = &self.connections[index];
         let transport_len = (tcp::HEADER_LEN + segment.options.len()) as u32 + segment.len;
-        let (class, hop_limit) = match connection.flags.has(Flags::CUSTOM) {
-            true => self.class_and_hop_limit(index),
-            false => (0, self.hop_limit(connection.remote)),
+        let (class, hop_limit, identification) = match connection.flags.has(Flags::CUSTOM) {
+            true => self.own_ip_fields(index),
+            false => (0, self.hop_limit(connection.remote), None),
         };
         let connection = &mut self.connections[index];
         let headers = Headers {
@@ -712,6 +726,7 @@ impl Stack {
             ecn: marking.ecn,
             class,
             hop_limit,
+            identification,
             window,
             options: (segment.options.len() as u16, segment.options.sum()),
             transport_len: transport_len as u16,

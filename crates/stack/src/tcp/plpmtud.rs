@@ -13,7 +13,7 @@ use millrace_wire::tcp::{Flags as Bits, OptionWriter};
 use super::congestion::CaState;
 use super::connection::{Flags, State};
 use super::output::{Copied, Outgoing};
-use super::settings::LEAST_MSS;
+use super::settings::{LEAST_MSS, MtuDiscovery};
 use crate::address::is_v4;
 use crate::config::MtuProbing;
 use crate::path_mtu::LIFETIME;
@@ -56,6 +56,9 @@ impl Stack {
             State::SynSent => return self.syn_too_large(index),
             _ => {}
         }
+        if !self.follows_reports(index) {
+            return;
+        }
         let headers = if is_v4(connection.remote) { 40 } else { 60 };
         let options = connection.features.options_len();
         let mss = mtu.saturating_sub(headers + options).max(LEAST_MSS);
@@ -65,6 +68,15 @@ impl Stack {
         let later = self.now_s + LIFETIME.as_secs() as u32;
         self.lower_segment_size(index, mss, mss, later);
         self.resend_too_large(index);
+    }
+
+    /// Whether what is known of the path is for this connection.
+    fn follows_reports(&self, index: usize) -> bool {
+        match self.settings(index).mtu_discovery {
+            MtuDiscovery::Want | MtuDiscovery::Always => true,
+            MtuDiscovery::Never => !is_v4(self.connections[index].remote),
+            MtuDiscovery::Probe => false,
+        }
     }
 
     /// The path's MTU is more than it was.

@@ -38,10 +38,27 @@ pub(crate) struct Settings {
     pub(crate) type_of_service: u8,
     /// 0: the protocol's.
     pub(crate) time_to_live: u8,
+    pub(crate) mtu_discovery: MtuDiscovery,
     /// Most bytes of the send and the receive buffer, fixed by the application; 0: tuned.
     pub(crate) send_buffer: u32,
     pub(crate) receive_buffer: u32,
     pub(crate) algorithm: Algorithm,
+}
+
+/// Path MTU discovery of a connection, by the numbers of `IP_MTU_DISCOVER`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum MtuDiscovery {
+    /// `IP_PMTUDISC_DONT`: routers may cut IPv4's packets into fragments, and what they report is
+    /// not followed. Fragments are fragile (RFC 8900). IPv6's routers cut nothing, so there this is
+    /// the next.
+    Never,
+    /// `IP_PMTUDISC_WANT`: routers may not, and what they report is followed (RFC 1191, RFC 8201).
+    Want,
+    /// `IP_PMTUDISC_DO`: the same, for a connection.
+    Always,
+    /// `IP_PMTUDISC_PROBE`: routers may not, and what they report is not followed.
+    Probe,
 }
 
 impl Settings {
@@ -62,6 +79,7 @@ impl Settings {
             syn_retries: config.syn_retries,
             type_of_service: 0,
             time_to_live: 0,
+            mtu_discovery: MtuDiscovery::Want,
             send_buffer: 0,
             receive_buffer: 0,
             algorithm: config.congestion,
@@ -147,6 +165,8 @@ socket_options! {
     TypeOfService(u8) = "IP_TOS",
     /// Time to live (hop limit) of the packets, 1 to 255.
     TimeToLive(u8) = "IP_TTL",
+    /// What is done about packets that a path does not take whole, as Linux numbers it.
+    MtuDiscover(MtuDiscovery) = "IP_MTU_DISCOVER",
     /// Size of the send buffer, bytes: fixed from then on. 0: tuned again.
     SendBuffer(u32) = "SO_SNDBUF",
     /// Size of the receive buffer, bytes: fixed from then on. 0: tuned again.
@@ -211,6 +231,12 @@ impl SocketOption {
             OptionName::SynCount => SocketOption::SynCount(between(1, 127)? as u8),
             OptionName::TypeOfService => SocketOption::TypeOfService(between(0, 255)? as u8),
             OptionName::TimeToLive => SocketOption::TimeToLive(between(1, 255)? as u8),
+            OptionName::MtuDiscover => SocketOption::MtuDiscover(match between(0, 3)? {
+                0 => MtuDiscovery::Never,
+                1 => MtuDiscovery::Want,
+                2 => MtuDiscovery::Always,
+                _ => MtuDiscovery::Probe,
+            }),
             OptionName::SendBuffer => SocketOption::SendBuffer(bytes()?),
             OptionName::ReceiveBuffer => SocketOption::ReceiveBuffer(bytes()?),
             OptionName::Congestion => {
@@ -240,6 +266,7 @@ impl SocketOption {
             | SocketOption::WindowClamp(bytes)
             | SocketOption::SendBuffer(bytes)
             | SocketOption::ReceiveBuffer(bytes) => bytes.into(),
+            SocketOption::MtuDiscover(how) => (how as u8).into(),
             SocketOption::Congestion(_) => return None,
         })
     }
@@ -290,6 +317,7 @@ fn apply(settings: &mut Settings, option: SocketOption) -> io::Result<()> {
         }
         SocketOption::TypeOfService(value) => settings.type_of_service = value & !3,
         SocketOption::TimeToLive(value) if value > 0 => settings.time_to_live = value,
+        SocketOption::MtuDiscover(how) => settings.mtu_discovery = how,
         SocketOption::SendBuffer(bytes) => settings.send_buffer = bounded(bytes),
         SocketOption::ReceiveBuffer(bytes) => settings.receive_buffer = bounded(bytes),
         SocketOption::KeepCount(count) => {
@@ -335,6 +363,7 @@ impl Settings {
                 0 => 64,
                 set => set,
             }),
+            OptionName::MtuDiscover => SocketOption::MtuDiscover(self.mtu_discovery),
             OptionName::SendBuffer => SocketOption::SendBuffer(self.send_buffer),
             OptionName::ReceiveBuffer => SocketOption::ReceiveBuffer(self.receive_buffer),
             OptionName::Congestion => SocketOption::Congestion(self.algorithm),

@@ -118,6 +118,7 @@ fn options_are_told_as_they_were_set() {
         ("TCP_SYNCNT", 3),
         ("IP_TTL", 7),
         ("IP_TOS", 0x28),
+        ("IP_MTU_DISCOVER", 3),
         ("SO_SNDBUF", 40_000),
         ("SO_RCVBUF", 50_000),
     ] {

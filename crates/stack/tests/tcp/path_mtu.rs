@@ -2,7 +2,9 @@
 
 use core::time::Duration;
 
-use millrace_stack::ConnectionId;
+use millrace_frames::TxBatch;
+use millrace_stack::{ConnectionId, MtuDiscovery, SocketOption};
+use millrace_wire::checksum;
 
 use crate::common::craft::{self, PEER_IP, STACK_IP, TcpSegment};
 use crate::common::peer::{ACK, Peer, SYN, pattern};
@@ -170,4 +172,54 @@ fn a_path_has_room_for_data() {
     assert_eq!(error.kind(), std::io::ErrorKind::QuotaExceeded, "{error}");
     peer.stack.set_path_mtu(peer_ip, None).unwrap();
     peer.stack.set_path_mtu(STACK_IP.into(), Some(1000)).unwrap();
+}
+
+/// Whether routers may cut the next packet that leaves, and its identification.
+fn fragment_fields(peer: &mut Peer, id: ConnectionId) -> (bool, u16) {
+    peer.stack.write(id, &[7; 1460]).unwrap();
+    let mut batch = TxBatch::new();
+    assert_eq!(peer.stack.transmit(peer.now, &mut batch), 1);
+    let packet = batch[0];
+    let start = usize::from(packet.offset);
+    let ip = peer.stack.arena().room(packet.head)[start + 14..start + 34].to_vec();
+    peer.stack.arena_mut().transmitted(&packet);
+    assert_eq!(checksum::sum(&ip), 0xffff, "the IP header's checksum");
+    (ip[6] & 0x40 == 0, u16::from_be_bytes([ip[4], ip[5]]))
+}
+
+#[test]
+fn a_connection_may_let_routers_cut_its_packets() {
+    let mut peer = Peer::with(|config| {
+        config.tx_gso = 65_535;
+        config.tx_checksum = true;
+    });
+    let id = peer.accepted_with(Some(1460), None);
+    assert_eq!(fragment_fields(&mut peer, id), (false, 0));
+    peer.stack.set_option(id, SocketOption::MtuDiscover(MtuDiscovery::Never)).unwrap();
+    let (cut, first) = fragment_fields(&mut peer, id);
+    let (_, second) = fragment_fields(&mut peer, id);
+    assert!(cut && first != second, "{first} {second}");
+    peer.send(ACK, 1, 3 * 1460 + 1, &[]);
+    // No router has a reason to complain, and each packet has an identification of its own.
+    peer.write(id, 0, 4 * 1460);
+    assert!(peer.take().iter().all(|segment| segment.payload.len() == 1460));
+    too_large(&mut peer, 3 * 1460 + 1, 1000);
+    assert_eq!(peer.stack.info(id).unwrap().mss, 1460);
+    peer.expect_silence();
+    peer.stack.set_option(id, SocketOption::MtuDiscover(MtuDiscovery::Want)).unwrap();
+    assert_eq!(fragment_fields(&mut peer, id), (false, 0));
+}
+
+#[test]
+fn a_connection_that_probes_follows_no_report() {
+    for (how, mss) in
+        [(MtuDiscovery::Probe, 1460), (MtuDiscovery::Always, 960), (MtuDiscovery::Want, 960)]
+    {
+        let mut peer = Peer::new();
+        let id = full(&mut peer);
+        peer.stack.set_option(id, SocketOption::MtuDiscover(how)).unwrap();
+        too_large(&mut peer, 1, 1000);
+        assert_eq!(peer.stack.info(id).unwrap().mss, mss, "{how:?}");
+    }
+    assert!(SocketOption::from_number("IP_MTU_DISCOVER".parse().unwrap(), 4).is_err());
 }
