@@ -171,6 +171,10 @@ pub struct Meta {
     pub checksum: ChecksumState,
     /// A record that is to be sent ends here: what follows leaves in a segment of its own.
     pub record_end: bool,
+    /// A write that is to be sent ends here, too, and nothing was added to it...
+    pub write_end: bool,
+    /// ...and nobody said that more follows.
+    pub pushed: bool,
 }
 
 const _: () = assert!(core::mem::size_of::<Meta>() == 32);

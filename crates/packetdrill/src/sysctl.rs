@@ -30,6 +30,7 @@ pub(crate) struct Sysctl {
     retries2: Option<u64>,
     fin_timeout: Option<u64>,
     min_tso_segs: Option<u64>,
+    tso_win_divisor: Option<u64>,
     ecn: Option<u64>,
     slow_start_after_idle: Option<u64>,
     fastopen: Option<u64>,
@@ -87,6 +88,7 @@ impl Sysctl {
             retries2: number("tcp_retries2")?,
             fin_timeout: number("tcp_fin_timeout")?,
             min_tso_segs: number("tcp_min_tso_segs")?,
+            tso_win_divisor: number("tcp_tso_win_divisor")?,
             ecn: number("tcp_ecn")?,
             slow_start_after_idle: number("tcp_slow_start_after_idle")?,
             fastopen: number("tcp_fastopen")?,
@@ -158,6 +160,7 @@ impl Sysctl {
         if let Some(bytes) = self.base_mss {
             config.base_mss = u16::try_from(bytes).unwrap_or(u16::MAX);
         }
+        config.tso_win_divisor = small(self.tso_win_divisor, config.tso_win_divisor);
         config.least_train = small(self.min_tso_segs, config.least_train);
         let seconds = |value: Option<u64>, default| value.map_or(default, Duration::from_secs);
         config.fin_wait_2 = seconds(self.fin_timeout, config.fin_wait_2);

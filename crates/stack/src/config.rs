@@ -252,6 +252,10 @@ pub struct Config {
     /// Segments of which a train, at whose end PSH stands, has at least (Linux's
     /// `tcp_min_tso_segs`).
     pub least_train: u8,
+    /// Room for less than this part of the window (3: a third) waits for the next acknowledgement
+    /// where one is due, so that more leaves at once (Linux's `tcp_tso_win_divisor`). It saves work
+    /// where a port cuts super-segments, and delays what it holds back. 0: all room is used.
+    pub tso_win_divisor: u8,
     /// First retransmission timeout (RFC 6298 §2.1).
     pub initial_rto: Duration,
     /// Least retransmission timeout.
@@ -357,6 +361,7 @@ impl Default for Config {
             congestion: Algorithm::default(),
             initial_window: 10,
             least_train: 2,
+            tso_win_divisor: 0,
             initial_rto: Duration::from_secs(1),
             min_rto: Duration::from_millis(200),
             max_rto: Duration::from_secs(120),

@@ -98,7 +98,7 @@ impl Stack {
             end,
             frame: cursor,
             sent_at: self.now_us,
-            mark: Mark::default(),
+            mark: Mark::PUSHED,
             snapshot,
         });
         transfer.usage.used(in_flight, window - in_flight < mss, una, end);

@@ -390,6 +390,14 @@ impl Stack {
                     return Stop::Done;
                 }
             }
+            if self.config.tso_win_divisor > 0
+                && usable < unsent
+                && train.is_new()
+                && self.waits_for_more_window(index, by_congestion.min(by_peer))
+            {
+                self.validate_window(index, by_congestion <= by_peer);
+                return Stop::Done;
+            }
             if !self.may_leave(index) {
                 self.validate_window(index, false);
                 return Stop::Done;
@@ -413,7 +421,7 @@ impl Stack {
             if self.config.tx_gso == 0 && (unsent > mss || more) {
                 let left = by_congestion.min(by_peer).saturating_sub(mss);
                 let last = unsent <= mss || left < mss.min(unsent - mss);
-                shape.push = train.push(self, index, last);
+                shape.push = train.push_new(self, index, last);
             }
             if !self.send_segment(index, usable, shape, out) {
                 return Stop::Again;

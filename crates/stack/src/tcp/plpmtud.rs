@@ -245,7 +245,8 @@ impl Stack {
         let end = seq + len;
         let mut writer = OptionWriter::new();
         let options = self.segment_options(index, len, &mut writer);
-        let segment = Outgoing { head, frames: 1, len, sum, seq, bits: Bits::ACK, options };
+        let bits = if self.pushes(index, false, end) { Bits::ACK | Bits::PSH } else { Bits::ACK };
+        let segment = Outgoing { head, frames: 1, len, sum, seq, bits, options };
         // For once this is the size of a segment.
         let mss = core::mem::replace(&mut self.connections[index].mss, size);
         self.emit(index, &segment, out);

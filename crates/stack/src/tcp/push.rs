@@ -2,11 +2,13 @@
 //! §3.9.1.2); so does the last one of each train of segments that leave together, because the peer's
 //! receive offload and its application need not wait for more then. A train is what a host with
 //! segmentation offload would hand to its adapter at once: about a millisecond's worth, at least
-//! [`crate::Config::least_train`] segments, and never more than half of the congestion window.
-//! And half of the peer's window does not go without one.
+//! [`crate::Config::least_train`] segments, and never more than half of the congestion window. It
+//! ends where a write does that ends with a segment. And half of the peer's window does not go
+//! without one.
 
 use millrace_wire::seq::Seq;
 
+use super::congestion::CaState;
 use crate::stack::Stack;
 
 /// Bytes of which it has at most.
@@ -22,8 +24,28 @@ pub(crate) struct Train {
 }
 
 impl Train {
-    /// Counts one more whole segment. `last`: no other follows in this turn. Returns whether it
-    /// carries the flag.
+    /// The next segment begins another train.
+    pub(crate) fn is_new(&self) -> bool {
+        self.segments == 0
+    }
+
+    /// Counts one more whole segment of what was never sent. `last`: no other follows in this turn.
+    /// Returns whether it carries the flag.
+    #[inline]
+    pub(crate) fn push_new(&mut self, stack: &Stack, index: usize, last: bool) -> bool {
+        let connection = &stack.connections[index];
+        let meta = stack.arena.meta(connection.cursor);
+        let ends =
+            meta.write_end && Seq(meta.mark) == connection.snd_nxt && meta.len <= connection.mss;
+        let pushes = self.push(stack, index, last || ends) || (ends && meta.pushed);
+        if ends {
+            self.segments = 0;
+        }
+        pushes
+    }
+
+    /// Counts one more segment. `last`: no other follows in this train. Returns whether it carries
+    /// the flag.
     #[inline]
     pub(crate) fn push(&mut self, stack: &Stack, index: usize, last: bool) -> bool {
         self.segments += 1;
@@ -62,6 +84,25 @@ impl Stack {
             return true;
         }
         false
+    }
+
+    /// Whether a part of the window that is so small (bytes) waits for the next acknowledgement, so
+    /// that what leaves leaves in longer trains: where one is about to come, and it is less than
+    /// [`crate::Config::tso_win_divisor`] says (Linux's `tcp_tso_should_defer`).
+    pub(crate) fn waits_for_more_window(&self, index: usize, room: u32) -> bool {
+        const RECENT_US: u32 = 1000;
+        let connection = &self.connections[index];
+        let Some(transfer) = self.transfer(index) else { return false };
+        let Some(first) = transfer.sent.first() else { return false };
+        let mss = u32::from(connection.mss);
+        let chunk = connection.snd_wnd.min(connection.congestion.window)
+            / u32::from(self.config.tso_win_divisor);
+        let age = self.now_us.wrapping_sub(first.sent_at);
+        transfer.recovery.state < CaState::Recovery
+            && room < chunk
+            && room < self.train_goal(index) * mss
+            && self.now_us.wrapping_sub(connection.last_sent) <= RECENT_US
+            && age >= connection.rtt.smoothed() / 2
     }
 
     /// Segments of a train: what leaves in a millisecond at twice the rate of a window in each

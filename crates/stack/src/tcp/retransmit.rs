@@ -28,15 +28,9 @@ impl Stack {
         if idle {
             transfer.rack.begin_flight();
         }
+        let mark = if transfer.pushed == end { Mark::PUSHED } else { Mark::default() };
         let snapshot = transfer.delivery.sent(now_us, idle, before + len);
-        transfer.sent.push(Sent {
-            start,
-            end,
-            frame,
-            sent_at: now_us,
-            mark: Mark::default(),
-            snapshot,
-        });
+        transfer.sent.push(Sent { start, end, frame, sent_at: now_us, mark, snapshot });
         if matches!(transfer.recovery.state, CaState::Cwr | CaState::Recovery) {
             transfer.prr.out += len;
         }
@@ -86,9 +80,15 @@ impl Stack {
             let mut push = false;
             if self.config.tx_gso == 0 {
                 let next = self.transfer(index).and_then(|transfer| transfer.sent.get(at + 1));
-                let follows = next
-                    .is_some_and(|next| next.is_due() && room >= piece.len() + next.len().min(mss));
+                // What left apart does so again.
+                let follows = !piece.mark.has(Mark::PUSHED)
+                    && next.is_some_and(|next| {
+                        next.is_due() && room >= piece.len() + next.len().min(mss)
+                    });
                 push = train.push(self, index, !follows);
+                if !follows {
+                    train = Train::default();
+                }
             }
             if !self.send_again(index, at, most, push, out) {
                 return Stop::Again;

@@ -25,6 +25,10 @@ impl Mark {
     pub(crate) const RETRANSMITTED: Mark = Mark(4);
     /// Was sent more than once.
     pub(crate) const EVER: Mark = Mark(8);
+    /// Carried the PSH flag when it was sent first.
+    pub(crate) const PUSHED: Mark = Mark(16);
+    /// Those that the scoreboard keeps account of.
+    const COUNTED: Mark = Mark(1 | 2 | 4);
 
     #[inline]
     pub(crate) const fn has(self, other: Mark) -> bool {
@@ -187,7 +191,7 @@ impl Scoreboard {
         let first = *self.records.front()?;
         if first.end.le(ack) {
             self.records.pop_front();
-            if first.mark != Mark::default() {
+            if first.mark.has(Mark::COUNTED) {
                 self.forget(first.mark, first.len());
             }
             return Some(first);
@@ -232,6 +236,7 @@ impl Scoreboard {
         let mut second = self.records[at];
         debug_assert!(second.start.lt(seq) && second.end.gt(seq));
         self.records[at].end = seq;
+        self.records[at].mark.clear(Mark::PUSHED);
         second.start = seq;
         second.frame = frame_of(arena, second.frame, seq);
         if second.mark.has(Mark::RETRANSMITTED) {

@@ -32,6 +32,7 @@ impl Connection {
         meta.mark = self.snd_end.0;
         meta.len = data.len() as u16;
         meta.sum = sum;
+        (meta.write_end, meta.pushed) = (true, !self.flags.has(Flags::MORE));
         self.send = Queue { head: frame, tail: frame };
         if self.cursor.is_none() {
             self.cursor = frame;
@@ -77,6 +78,7 @@ impl Connection {
             let (now, later) = left.split_at(part);
             let start = usize::from(meta.offset) + len;
             let before = meta.sum;
+            (meta.write_end, meta.pushed) = (false, false);
             meta.len += part as u16;
             let room = &mut arena.room_mut(frame)[start..start + part];
             if config.tx_checksum {
@@ -88,6 +90,10 @@ impl Connection {
             self.snd_end += part as u32;
             written += part;
             left = later;
+        }
+        if written > 0 {
+            let meta = arena.meta_mut(self.send.tail);
+            (meta.write_end, meta.pushed) = (true, !self.flags.has(Flags::MORE));
         }
         if written < data.len() {
             self.flags.set(Flags::WANT_WRITE);

@@ -120,3 +120,81 @@ fn what_is_sent_again_together_is_a_train() {
         peer.take().into_iter().map(|one| (one.seq, one.flags.intersects(PSH))).collect();
     assert_eq!(again, [(1, false), (1001, true), (5001, false)]);
 }
+
+#[test]
+fn a_train_ends_where_a_write_of_whole_segments_does() {
+    let mut peer = Peer::with(|config| config.tcp.pacing = false);
+    let id = peer.accepted();
+    // Three writes wait for the window to open; the second says that more follows.
+    peer.window = 0;
+    peer.send(ACK, 1, 1, &[]);
+    peer.write(id, 0, 3000);
+    peer.stack.write_more(id, &pattern(3000, 1000)).unwrap();
+    peer.write(id, 4000, 5000);
+    peer.expect_silence();
+    peer.window = 65_535;
+    peer.send(ACK, 1, 1, &[]);
+    let pushes: Vec<_> = peer.take().iter().map(|segment| segment.flags.intersects(PSH)).collect();
+    // The write of one segment neither joins what follows nor pushes.
+    assert_eq!(pushes, [false, false, true, false, false, false, false, false, true]);
+}
+
+#[test]
+fn a_write_that_is_added_to_ends_nowhere() {
+    let mut peer = Peer::with(|config| config.tcp.pacing = false);
+    let id = peer.accepted();
+    peer.window = 0;
+    peer.send(ACK, 1, 1, &[]);
+    peer.write(id, 0, 1500);
+    peer.write(id, 1500, 1500);
+    peer.window = 65_535;
+    peer.send(ACK, 1, 1, &[]);
+    assert_eq!(trains(&mut peer), [3]);
+}
+
+/// A window of ten segments over a path of 20 ms, and an acknowledgement of the first.
+fn window_of_ten(divisor: u8) -> Peer {
+    let mut peer = Peer::with(|config| {
+        config.tcp.pacing = false;
+        config.tso_win_divisor = divisor;
+        config.least_train = 10;
+    });
+    let id = peer.accepted_sack_over(20);
+    peer.write(id, 0, 40_000);
+    assert_eq!(peer.take().len(), 10);
+    peer.advance_ms(20);
+    // Nothing has left for long: what there is room for leaves.
+    peer.send(ACK, 1, 1001, &[]);
+    assert_eq!(peer.take().len(), 2);
+    peer
+}
+
+#[test]
+fn a_small_part_of_the_window_may_wait_for_more() {
+    let mut peer = window_of_ten(3);
+    // Room for two and for four is less than a third of twelve and thirteen, for six it is not.
+    for ack in [2001, 3001] {
+        peer.send(ACK, 1, ack, &[]);
+        peer.expect_silence();
+    }
+    peer.send(ACK, 1, 4001, &[]);
+    assert_eq!(trains(&mut peer), [6]);
+    let mut peer = window_of_ten(0);
+    for ack in [2001, 3001] {
+        peer.send(ACK, 1, ack, &[]);
+        assert_eq!(peer.take().len(), 2);
+    }
+}
+
+#[test]
+fn no_part_of_the_window_waits_where_no_acknowledgement_is_due() {
+    let mut peer = window_of_ten(3);
+    peer.advance_ms(5);
+    peer.send(ACK, 1, 2001, &[]);
+    assert_eq!(peer.take().len(), 2, "nothing has left for a while");
+    // All that was sent so long ago is acknowledged; what is under way left just now.
+    peer.send(ACK, 1, 10_001, &[]);
+    peer.take();
+    peer.send(ACK, 1, 11_001, &[]);
+    assert!(!peer.take().is_empty());
+}
