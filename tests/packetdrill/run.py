@@ -335,7 +335,7 @@ def sandbox_script(family: Family, text: str) -> str:
         f"ip link set dev tun0 mtu {family.mtu} up",
         *(f"ip addr add {local}/{family.prefix} dev tun0{nodad}" for local in sorted(locals_)),
         *(f"ip {version} route add {remote} dev tun0" for remote in sorted(remotes)),
-        'export PATH="$1/bin:$PATH" PROC_ROOT="$1/proc"',
+        'export PATH="$1/bin:$PATH" PROC_ROOT="$1/proc" NSTAT_HISTORY="$1/nstat"',
         "shift",
         "trap - EXIT; set +e",
         # Scripts that change settings may leave a file that would have restored them.

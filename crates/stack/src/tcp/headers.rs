@@ -19,6 +19,9 @@ pub(crate) const LEN: usize = L4 + tcp::HEADER_LEN;
 /// The same with IPv6.
 pub(crate) const LEN_V6: usize = L4_V6 + tcp::HEADER_LEN;
 
+/// A packet that must not be fragmented needs no identification (RFC 6864 §4.1).
+pub(crate) const DONT_FRAGMENT: u32 = 0x4000;
+
 /// What the three headers say. The IPv4 header has no options; the IPv6 header has no extensions.
 pub(crate) struct Headers {
     pub(crate) destination_mac: Mac,
@@ -38,9 +41,9 @@ pub(crate) struct Headers {
     pub(crate) class: u8,
     /// Time to live or hop limit.
     pub(crate) hop_limit: u8,
-    /// Of a packet of IPv4 that may be fragmented; `None`: it may not, and needs none (RFC 6864
-    /// §4.1).
-    pub(crate) identification: Option<u16>,
+    /// Identification, flags and fragment offset of IPv4: [`DONT_FRAGMENT`], or the identification
+    /// of a packet that may be fragmented.
+    pub(crate) fragments: u32,
     pub(crate) window: u16,
     /// Bytes and sum of the TCP options behind the headers; the sum need not be folded.
     pub(crate) options: (u16, u32),
@@ -54,7 +57,6 @@ impl Headers {
     #[inline]
     pub(crate) fn write_v4(&self, room: &mut [u8; LEN]) {
         const VERSION_AND_LENGTH: u16 = 0x4500;
-        const DONT_FRAGMENT: u16 = 0x4000;
         room[0..6].copy_from_slice(&self.destination_mac.0);
         room[6..12].copy_from_slice(&self.source_mac.0);
         room[12..14].copy_from_slice(&EtherType::IPV4.to_be_bytes());
@@ -62,20 +64,15 @@ impl Headers {
         let total_len = self.transport_len + 20;
         let first = VERSION_AND_LENGTH | u16::from(self.class | self.ecn & 0b11);
         let ttl_and_tcp = u16::from(self.hop_limit) << 8 | u16::from(protocol::TCP);
-        let (identification, fragments) = match self.identification {
-            None => (0, DONT_FRAGMENT),
-            Some(identification) => (identification, 0),
-        };
         let fixed = u32::from(first)
-            + u32::from(identification)
-            + u32::from(fragments)
+            + (self.fragments >> 16)
+            + (self.fragments & 0xffff)
             + u32::from(ttl_and_tcp)
             + u32::from(total_len)
             + u32::from(self.address_sum);
         room[14..16].copy_from_slice(&first.to_be_bytes());
         room[16..18].copy_from_slice(&total_len.to_be_bytes());
-        room[18..20].copy_from_slice(&identification.to_be_bytes());
-        room[20..22].copy_from_slice(&fragments.to_be_bytes());
+        room[18..22].copy_from_slice(&self.fragments.to_be_bytes());
         room[22..24].copy_from_slice(&ttl_and_tcp.to_be_bytes());
         room[24..26].copy_from_slice(&finish(fold(fixed)).to_be_bytes());
         room[26..30].copy_from_slice(&(self.source as u32).to_be_bytes());
@@ -202,7 +199,7 @@ mod tests {
                 ecn,
                 class,
                 hop_limit,
-                identification,
+                fragments: identification.map_or(DONT_FRAGMENT, |id| u32::from(id) << 16),
                 window,
                 options: (options.len() as u16, checksum::sum(&options).into()),
                 transport_len: (20 + options.len() + payload.len()) as u16,

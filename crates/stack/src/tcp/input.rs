@@ -538,9 +538,7 @@ impl Stack {
             connection.flags.clear(Flags::PERSIST.with(Flags::REXMIT_ARMED));
         }
         if connection.retries > 0
-            || connection
-                .flags
-                .has(Flags::WANT_WRITE.with(Flags::SMALL_SEGMENTS).with(Flags::MORE))
+            || connection.flags.has(Flags::WANT_WRITE.with(Flags::SMALL_SEGMENTS).with(Flags::MORE))
         {
             self.progress_was_awaited(index);
         }

@@ -13,7 +13,7 @@ use super::chronograph::Limit;
 use super::congestion::Private;
 use super::connection::{Connection, Features, Flags, NO_LINK, State};
 use super::ecn::feedback::Marking;
-use super::headers::{self, Headers};
+use super::headers::{self, DONT_FRAGMENT, Headers};
 use super::options::SegmentOptions;
 use super::push::Train;
 use super::settings::MtuDiscovery;
@@ -142,17 +142,20 @@ impl Stack {
         if is_v4(remote) { 64 } else { self.ip6.hop_limit }
     }
 
-    /// What the IP header says of a connection with settings of its own: class, hop limit, and the
-    /// identification of a packet that may be cut.
-    fn own_ip_fields(&mut self, index: usize) -> (u8, u8, Option<u16>) {
+    /// What the IP header says of a connection with settings of its own: class, hop limit, and
+    /// whether it may be cut.
+    fn own_ip_fields(&mut self, index: usize) -> (u8, u8, u32) {
         let settings = self.settings(index);
         let (class, ttl, cut) =
             (settings.type_of_service, settings.time_to_live, self.may_be_cut(index));
         let Connection { local, remote, .. } = self.connections[index];
         let hop_limit = if ttl == 0 { self.hop_limit(remote) } else { ttl };
         let source = self.addresses.word(local);
-        let identification = cut.then(|| self.identification(source, remote, protocol::TCP) as u16);
-        (class, hop_limit, identification)
+        let fragments = match cut {
+            true => self.identification(source, remote, protocol::TCP) << 16,
+            false => DONT_FRAGMENT,
+        };
+        (class, hop_limit, fragments)
     }
 
     /// Whether routers may cut the connection's packets.
@@ -324,14 +327,14 @@ impl Stack {
                     self.validate_window(index, false);
                 }
                 let connection = &mut self.connections[index];
+                let mut more = connection.flags.has(Flags::WANT_WRITE);
                 if in_flight < window
                     && let Some(transfer) = self.transfers.get_mut(connection.transfer)
                     && !transfer.sent.is_empty()
                 {
                     transfer.delivery.app_limited(in_flight);
+                    more |= transfer.withheld;
                 }
-                let more = self.connections[index].flags.has(Flags::WANT_WRITE)
-                    || self.transfer(index).is_some_and(|transfer| transfer.withheld);
                 if more && in_flight < window && in_flight > 0 {
                     self.set_limit(index, Limit::Buffer);
                 }
@@ -715,9 +718,9 @@ impl Stack {
         }
         let connection = &self.connections[index];
         let transport_len = (tcp::HEADER_LEN + segment.options.len()) as u32 + segment.len;
-        let (class, hop_limit, identification) = match connection.flags.has(Flags::CUSTOM) {
+        let (class, hop_limit, fragments) = match connection.flags.has(Flags::CUSTOM) {
             true => self.own_ip_fields(index),
-            false => (0, self.hop_limit(connection.remote), None),
+            false => (0, self.hop_limit(connection.remote), DONT_FRAGMENT),
         };
         let connection = &mut self.connections[index];
         let headers = Headers {
@@ -734,7 +737,7 @@ impl Stack {
             ecn: marking.ecn,
             class,
             hop_limit,
-            identification,
+            fragments,
             window,
             options: (segment.options.len() as u16, segment.options.sum()),
             transport_len: transport_len as u16,

@@ -61,6 +61,8 @@ impl Connection {
         while !left.is_empty() {
             let tail = self.send.tail;
             let frame = if tail.is_some() && self.may_grow(arena, tail, fill) {
+                let meta = arena.meta_mut(tail);
+                (meta.write_end, meta.pushed) = (false, false);
                 tail
             } else {
                 let reserve = config.frame_reserve as usize;
@@ -78,7 +80,6 @@ impl Connection {
             let (now, later) = left.split_at(part);
             let start = usize::from(meta.offset) + len;
             let before = meta.sum;
-            (meta.write_end, meta.pushed) = (false, false);
             meta.len += part as u16;
             let room = &mut arena.room_mut(frame)[start..start + part];
             if config.tx_checksum {
