@@ -7,7 +7,8 @@ use millrace_wire::tcp::{FastOpen, Flags, OptionWriter};
 use crate::common::craft::{self, PEER_IP, STACK_IP, Segment, TcpSegment};
 use crate::common::peer::{ACK, FIN, MSS, PSH, Peer, RST, SYN, pattern};
 use millrace_stack::{
-    Config, ConnectionId, Failure, ListenOptions, ListenerId, Ready, State, SynCookies,
+    Config, ConnectionId, Failure, FastOpenConfig, ListenOptions, ListenerId, Ready, State,
+    SynCookies,
 };
 
 // The server.
@@ -640,4 +641,18 @@ fn an_echo_of_no_timestamp_of_ours_is_refused() {
     peer.echo = right;
     peer.send_syn_sack(SYN | ACK);
     peer.expect_ack(1);
+}
+
+#[test]
+fn modes_may_change_and_keys_and_cookies_stay() {
+    let mut peer = with_cookie(|_| {});
+    let modes = FastOpenConfig { client: false, ..FastOpenConfig::default() };
+    peer.stack.set_fast_open_modes(modes.clone());
+    let (_, syn) = connect(&mut peer, &pattern(0, 100));
+    assert_eq!((syn.payload.len(), syn.options.fast_open), (0, None));
+    peer.flow.peer_port += 1;
+    peer.stack.set_fast_open_modes(FastOpenConfig { client: true, keys: vec![[9; 16]], ..modes });
+    let (_, syn) = connect(&mut peer, &pattern(0, 100));
+    assert_eq!((syn.payload.len(), syn.options.fast_open), (100, Some(cookie())));
+    assert!(peer.stack.config().fast_open.keys.is_empty());
 }

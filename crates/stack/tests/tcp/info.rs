@@ -205,3 +205,25 @@ fn type_of_service_and_time_to_live_are_in_the_packets() {
     peer.stack.set_option(id, SocketOption::TimeToLive(7)).unwrap();
     assert_eq!(first_bytes(&mut peer), (0x28, 7), "without ECN's two bits");
 }
+
+#[test]
+fn who_keeps_writes_back_says_so_and_it_counts_as_the_buffer() {
+    let mut peer = Peer::with(|config| config.tcp.pacing = false);
+    let id = peer.accepted_sack_over(10);
+    peer.stack.set_withheld(id, true).unwrap();
+    peer.write(id, 0, 3000);
+    assert_eq!(peer.take().len(), 3);
+    peer.advance_ms(10);
+    let limited = info(&peer, id).sndbuf_limited;
+    assert!((9_000..=11_000).contains(&limited), "{limited}");
+    peer.stack.set_withheld(id, false).unwrap();
+    peer.advance_ms(10);
+    assert_eq!(info(&peer, id).sndbuf_limited, limited);
+    // With nothing under way the network is not waited for.
+    peer.send(ACK, 1, 3001, &[]);
+    peer.stack.set_withheld(id, true).unwrap();
+    peer.advance_ms(10);
+    assert_eq!(info(&peer, id).sndbuf_limited, limited);
+    peer.stack.set_withheld(id, false).unwrap();
+    peer.stack.check_invariants();
+}
