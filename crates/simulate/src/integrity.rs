@@ -6,6 +6,7 @@
 //! for as long as this file does not change.
 
 use core::fmt;
+use std::collections::HashMap;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
@@ -565,13 +566,39 @@ pub fn judge(random: RandomWorld) -> Result<Passed, Broken> {
     }
 }
 
+/// When each endpoint's connection last had something acknowledged, and how much that was in all.
+#[derive(Default)]
+struct Progress(HashMap<u32, (u64, Instant)>);
+
+impl Progress {
+    /// A look at everybody who is not done.
+    fn look(&mut self, world: &World) {
+        let now = world.epoch() + world.now();
+        for at in world.unfinished() {
+            let Some(info) = world.endpoint_info(at) else { continue };
+            let acknowledged =
+                world.endpoint(at).report.written.saturating_sub(info.send_queue.into());
+            let entry = self.0.entry(at).or_insert((0, now));
+            if entry.0 != acknowledged {
+                *entry = (acknowledged, now);
+            }
+        }
+    }
+
+    fn moved(&self, at: u32) -> Instant {
+        self.0.get(&at).map_or(Instant::ZERO, |entry| entry.1)
+    }
+}
+
 /// Runs until nothing happens any more, which is true, or for too long.
 fn to_the_end(world: &mut World, wrong: &mut Vec<String>) -> bool {
     // In steps, so that one without an end is noticed.
     let mut until = world.now();
     let end = until + END;
     let before = world.events();
+    let mut progress = Progress::default();
     loop {
+        progress.look(world);
         until += Duration::from_secs(60);
         match world.run(until) {
             Ok(Stop::Quiet) => return true,
@@ -587,7 +614,9 @@ fn to_the_end(world: &mut World, wrong: &mut Vec<String>) -> bool {
         }
         for at in world.unfinished() {
             let (endpoint, peer) = (world.endpoint(at), world.endpoint(at ^ 1));
-            let still = endpoint.moved.max(peer.moved) + STILL < world.epoch() + world.now();
+            let moved = [endpoint.moved, peer.moved, progress.moved(at), progress.moved(at ^ 1)];
+            let last = moved.into_iter().max().unwrap_or_default();
+            let still = last + STILL < world.epoch() + world.now();
             if endpoint.id.is_some() && still && !peer.over() {
                 let info = world.endpoint_info(at);
                 wrong.push(format!("no end after {:?}: {info:?} {endpoint:?}", world.now()));

@@ -29,6 +29,8 @@ counters! {
     segments_out,
     /// TCP segments handed out again.
     segments_retransmitted,
+    /// Lost segments that left again as a part of the one before them.
+    retransmissions_coalesced,
     /// Retransmission timeouts.
     retransmission_timeouts,
     /// Fast retransmissions begun.

@@ -13,6 +13,7 @@ pub(crate) mod autotuning;
 pub(crate) mod buffers;
 pub(crate) mod challenge_ack;
 pub(crate) mod chronograph;
+pub(crate) mod coalesce;
 pub(crate) mod congestion;
 pub(crate) mod connection;
 pub(crate) mod delivery_rate;

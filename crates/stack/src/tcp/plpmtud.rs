@@ -2,9 +2,11 @@
 //! packetization-layer path MTU discovery (RFC 4821, RFC 8899) where they tell nothing.
 //!
 //! Full segments that time out again and again, while nothing is known to be wrong with the path,
-//! are taken for a black hole: the size falls to the base, and further with each later timeout.
-//! From there single larger segments search upwards: half of the way, then all of it. One that is
-//! lost was too large, and says nothing about congestion.
+//! are taken for a black hole: the size falls to the base, and with the next timeout to what every
+//! path takes. A path that loses that too is perhaps a bad one and no narrow one, and the three
+//! sizes take turns until something arrives. From a small one single larger segments search upwards:
+//! half of the way, then all of it. One that is lost was too large, and says nothing about
+//! congestion.
 
 use millrace_frames::{Owners, TxBatch};
 use millrace_wire::seq::Seq;
@@ -22,6 +24,10 @@ use crate::stack::Stack;
 /// Timeouts in a row that make a black hole of full segments that are lost (Linux's
 /// `tcp_retries1`).
 const BLACK_HOLE: u8 = 3;
+/// Payload of a segment that every path takes, options apart: IPv4's packets of 576 bytes, near
+/// enough, and IPv6's of 1280 (RFC 1122 §3.3.2, RFC 8200 §5).
+const EVERY_PATH: u16 = 512;
+const EVERY_PATH_V6: u16 = 1220;
 /// The search ends when what is left to gain is less.
 const CLOSE_ENOUGH: u16 = 8;
 /// Segments that the congestion window holds at least for a probe to be sent, and that must follow
@@ -161,16 +167,28 @@ impl Stack {
             return;
         }
         let mss = connection.mss;
+        let least = match is_v4(connection.remote) {
+            true => EVERY_PATH,
+            false => EVERY_PATH_V6 - connection.features.options_len(),
+        };
         let full = self
             .transfer(index)
             .and_then(|transfer| transfer.sent.first())
             .is_some_and(|first| first.len() >= mss.into());
-        let base = self.config.base_mss;
-        let smaller = if mss > base { base } else { (mss / 2).max(LEAST_MSS) };
-        if full && smaller < mss {
+        if !full {
+            return;
+        }
+        let base = self.config.base_mss.max(least);
+        let pause = self.now_s + 1;
+        let smaller = if mss > base { base } else { least };
+        if smaller < mss {
             self.counters.path_mtu_black_holes += 1;
-            let pause = self.now_s + 1;
             self.lower_segment_size(index, smaller, mss - 1, pause);
+        } else if let Some(agreed) = self.transfer(index).map(|one| one.segment_size.agreed)
+            && agreed > mss
+        {
+            let known = self.path_payload(index).clamp(mss, agreed);
+            self.lower_segment_size(index, known, known, pause);
         }
     }
 

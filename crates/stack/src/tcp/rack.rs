@@ -156,7 +156,7 @@ impl Rack {
         let allowed = self.rtt.saturating_add(self.reordering_window(board, with));
         let newest = (self.sent_at, self.end);
         let (mut lost, mut wait) = (0, 0);
-        let late = |sent_at: u32| -> Result<(), u32> {
+        let late = |sent_at: u32, allowed: u32| -> Result<(), u32> {
             let elapsed = with.now_us.wrapping_sub(sent_at);
             if elapsed >= allowed { Ok(()) } else { Err(allowed - elapsed) }
         };
@@ -171,7 +171,7 @@ impl Rack {
                     break;
                 }
                 let due = if sent_after(newest, (sent.sent_at, sent.end)) {
-                    late(sent.sent_at)
+                    late(sent.sent_at, allowed)
                 } else {
                     Err(0)
                 };
@@ -201,7 +201,9 @@ impl Rack {
                 if !sent_after(newest, (sent_at, sent.end)) {
                     break;
                 }
-                match late(sent_at) {
+                // Never in the instant in which it left: a peer so near that its answers take no
+                // time, and that has no room, would make copies of one segment without an end.
+                match late(sent_at, allowed.max(1)) {
                     Ok(()) => lost += board.mark_lost(at),
                     Err(left) => {
                         wait = wait.max(left);

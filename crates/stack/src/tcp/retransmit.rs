@@ -76,6 +76,10 @@ impl Stack {
             if !force && !self.may_leave(index) {
                 return Stop::Done;
             }
+            let piece = match piece.len() < mss {
+                true => self.coalesce(index, at, piece, mss.min(left).min(room.max(piece.len()))),
+                false => piece,
+            };
             let most = (room.max(mss) / mss * mss).min(left);
             let mut push = false;
             if self.config.tx_gso == 0 {

@@ -249,6 +249,22 @@ impl Scoreboard {
         self.records.insert(at + 1, second);
     }
 
+    /// Makes one record of a record and the `more` that follow, all of them lost and not sent
+    /// again.
+    pub(crate) fn join(&mut self, at: usize, more: usize) {
+        if more == 0 {
+            return;
+        }
+        let pushed = self.records.range(at..=at + more).any(|sent| sent.mark.has(Mark::PUSHED));
+        let end = self.records[at + more].end;
+        self.records.drain(at + 1..=at + more);
+        let joined = &mut self.records[at];
+        joined.end = end;
+        if pushed {
+            joined.mark.set(Mark::PUSHED);
+        }
+    }
+
     /// Takes in a SACK block within `snd_una..snd_nxt`. What it newly covers goes to `newly`.
     pub(crate) fn sack(
         &mut self,

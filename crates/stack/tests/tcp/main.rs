@@ -6,6 +6,7 @@ mod common;
 mod autotuning;
 mod challenge_ack;
 mod close;
+mod coalesce;
 mod congestion;
 mod cork;
 mod delayed_ack;

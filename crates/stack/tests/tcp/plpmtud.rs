@@ -141,3 +141,17 @@ fn the_search_goes_half_of_the_way_first_and_then_all_of_it() {
     assert_eq!(peer.take()[0].payload.len(), 1460);
     assert_eq!(peer.stack.counters().path_mtu_increases, 2);
 }
+
+#[test]
+fn on_a_path_that_loses_everything_the_sizes_take_turns() {
+    let mut peer = Peer::new();
+    let id = peer.accepted_with(Some(1460), None);
+    peer.write(id, 0, 20_000);
+    let mut sizes = Vec::new();
+    for _ in 0..10 {
+        peer.take();
+        peer.wait();
+        sizes.push(peer.stack.info(id).unwrap().mss);
+    }
+    assert_eq!(sizes, [1460, 1460, 1024, 512, 1460, 1024, 512, 1460, 1024, 512]);
+}

@@ -69,3 +69,19 @@ fn duplicates_widen_the_window() {
     peer.advance_ms(20);
     assert!(contains(&mut peer, 3001));
 }
+
+#[test]
+fn a_copy_is_not_lost_in_the_instant_in_which_it_left() {
+    let mut peer = Peer::with(|config| config.tcp.pacing = false);
+    let id = peer.accepted_sack();
+    peer.write(id, 0, 8_000);
+    peer.take();
+    // A peer without a round trip and without room for the first segment: whatever it says, no
+    // time has passed in which a copy could have been lost.
+    for _ in 0..100 {
+        peer.send_sack(1, 1, &[(2001, 8001)]);
+    }
+    assert_eq!(peer.take().iter().filter(|segment| segment.seq == 1).count(), 1);
+    peer.advance_ms(1);
+    assert!(contains(&mut peer, 1), "and afterwards it is");
+}
