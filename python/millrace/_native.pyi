@@ -285,6 +285,10 @@ class ConnectionInfo:
         """Bytes received and not told, because the handle is paused."""
 
     @property
+    def memory(self) -> int:
+        """Bytes of the frames that it holds, whatever is in them."""
+
+    @property
     def in_flight(self) -> int:
         """Bytes sent and not acknowledged."""
 
@@ -376,7 +380,8 @@ class Channel:
         `no_delay`: whether new connections send small segments at once.
         `limits`: bounds of the stack, in numbers: connections, time_wait_connections, listeners,
         syn_queue, challenge_acks_per_second, out_of_order_frames, datagram_sockets,
-        datagram_queue, neighbours, frame_reserve, send_buffer, receive_buffer,
+        datagram_queue, neighbours, frame_reserve, memory_low and memory_pressure (frames in use at
+        which the pressure ends and begins), memory_retries, send_buffer, receive_buffer,
         send_buffer_max, receive_buffer_max, notsent_lowat, keepalive_count, initial_window,
         retries, syn_retries, syn_ack_retries, neighbour_retries, ephemeral_ports (first, last);
         in seconds: initial_rto, min_rto, max_rto, delayed_ack, time_wait,
@@ -403,6 +408,14 @@ class Channel:
         """The channel's addresses and what each may be used for.
 
         (address with prefix, "tentative", "optimistic", "preferred", "deprecated" or "duplicate").
+        """
+
+    @property
+    def memory(self) -> dict[str, Any]:
+        """How much of the memory for payload is in use.
+
+        "state" ("plenty", "pressure" or "high"), "in_use" and the marks "low", "pressure" and
+        "high", all in frames, and "frame_size" in bytes.
         """
 
     @property

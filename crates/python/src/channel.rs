@@ -338,6 +338,23 @@ impl Channel {
         Ok(told.collect())
     }
 
+    /// How much of the memory for payload is in use: "state" ("plenty", "pressure" or "high"), "in_use"
+    /// and the marks "low", "pressure" and "high", all in frames, and "frame_size" in bytes.
+    #[getter]
+    fn memory<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let core = self.shared.core()?;
+        let (memory, size) =
+            (core.channel.stack().memory(), core.channel.stack().arena().frame_size());
+        let told = PyDict::new(py);
+        told.set_item("state", memory.state.name())?;
+        told.set_item("in_use", memory.in_use)?;
+        told.set_item("low", memory.low)?;
+        told.set_item("pressure", memory.pressure)?;
+        told.set_item("high", memory.high)?;
+        told.set_item("frame_size", size)?;
+        Ok(told)
+    }
+
     /// The routes: (network, gateway or None for what is on the link).
     #[getter]
     fn routes(&self) -> PyResult<Vec<(String, Option<String>)>> {

@@ -15,6 +15,8 @@ pub(crate) struct ConnectionInfo {
     send_queue: u32,
     /// Bytes received and not told, because the handle is paused.
     receive_queue: u32,
+    /// Bytes of the frames that it holds, whatever is in them.
+    memory: usize,
     /// Bytes sent and not acknowledged.
     in_flight: u32,
     /// Largest payload of a segment.
@@ -56,6 +58,7 @@ impl From<millrace_channel::ConnectionInfo> for ConnectionInfo {
             state: info.state.name(),
             send_queue: info.send_queue,
             receive_queue: info.receive_queue,
+            memory: info.memory,
             in_flight: info.in_flight,
             mss: info.mss,
             congestion_window: info.congestion_window,

@@ -218,6 +218,15 @@ pub struct Config {
     /// Frames that payload to be sent, and payload received out of order, may not take, so that
     /// the rest still works. Received payload in order leaves half of them.
     pub frame_reserve: u32,
+    /// Frames in use from which on they are kept for those who hold few, and buffers do not grow
+    /// (the second number of Linux's `tcp_mem`); 0: three quarters of those that there are, but for
+    /// the reserve.
+    pub memory_pressure: u32,
+    /// Frames in use below which that ends (the first number of `tcp_mem`); 0: five eighths.
+    pub memory_low: u32,
+    /// Timeouts in a row, or probes of a closed window, after which a connection is given up while
+    /// the frames but for the reserve are used up. One that its application has closed: the first.
+    pub memory_retries: u8,
 
     /// Most unacknowledged and unsent bytes of a connection.
     pub send_buffer: u32,
@@ -348,6 +357,9 @@ impl Default for Config {
             neighbour_queue: 8,
             control_queue: 256,
             frame_reserve: 256,
+            memory_pressure: 0,
+            memory_low: 0,
+            memory_retries: 6,
             send_buffer: 1 << 20,
             receive_buffer: 1 << 20,
             send_buffer_max: 6 << 20,

@@ -61,6 +61,19 @@ counters! {
     sack_blocks_refused,
     /// Peers that threw away what they had acknowledged selectively.
     sack_reneged,
+    /// How often the memory came under pressure ([`crate::MemoryState`])...
+    memory_pressures,
+    /// ...for how many milliseconds in all, as far as it has ended...
+    memory_pressure_ms,
+    /// ...and how often it was used up.
+    memory_highs,
+    /// Connections given up for their frames, for their peers took nothing while the memory was used
+    /// up.
+    memory_reclaimed,
+    /// Writes that were refused a frame.
+    writes_starved,
+    /// Windows that were taken back, for there was no frame for what came.
+    windows_taken_back,
     /// Zero-window probes sent.
     window_probes,
     /// Receive buffers that grew with what their connection moves.
@@ -254,7 +267,8 @@ counters! {
     drop_udp_no_socket,
     /// The socket's receive queue is full.
     drop_udp_queue_full,
-    /// A datagram came while the arena was down to half of the reserve.
+    /// A datagram came while its socket held its share of the frames, or the arena was down to half
+    /// of the reserve.
     drop_udp_no_frame,
     /// DHCP message malformed, or what it gives makes no sense.
     drop_dhcp_malformed,
@@ -286,9 +300,10 @@ counters! {
     drop_tcp_duplicate,
     /// Payload behind the peer's FIN.
     drop_tcp_after_fin,
-    /// The out-of-order queue is full, or the arena is down to the reserve.
+    /// The out-of-order queue is full, or holds its share of the frames, or the arena is down to
+    /// the reserve.
     drop_tcp_out_of_order_full,
-    /// The receive queue has its most frames, or the arena is down to half of the reserve.
+    /// The receive queue holds its share of the frames, or the arena is down to half of the reserve.
     drop_tcp_receive_queue_full,
     /// The listener has its most half-open connections.
     drop_listen_syn_queue_full,

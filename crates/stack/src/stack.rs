@@ -12,6 +12,7 @@ use crate::dhcp::Dhcp;
 use crate::group::Listening;
 use crate::hash::Keys;
 use crate::ip6;
+use crate::memory::Memory;
 use crate::neighbour::{Action, NeighbourRef, Neighbours};
 use crate::path_mtu::PathMtus;
 use crate::rate::RateLimit;
@@ -47,6 +48,7 @@ impl List {
 pub struct Stack {
     pub(crate) config: Config,
     pub(crate) arena: Arena,
+    pub(crate) memory: Memory,
     pub(crate) counters: Counters,
     pub(crate) keys: Keys,
     pub(crate) addresses: Addresses,
@@ -155,6 +157,7 @@ impl Stack {
             addresses: Addresses::new(&config.addresses, config.gateway, config.routes),
             neighbours: Neighbours::new(&config),
             last_hop: (0, NeighbourRef::NONE),
+            memory: Memory::new(&config, &arena, now),
             counters: Counters::default(),
             now,
             now_us: (now.as_nanos() / 1000) as u32,
@@ -285,6 +288,7 @@ impl Stack {
     /// Takes the packets in `batch` and empties it.
     pub fn receive(&mut self, now: Instant, batch: &mut RxBatch) {
         self.set_time(now);
+        self.look_at_memory();
         for index in 0..batch.len() {
             let frame = batch[index];
             self.counters.packets_in += 1;

@@ -115,7 +115,9 @@ impl Stack {
             self.counters.drop_udp_queue_full += 1;
             return self.drop_chain(frame);
         }
-        if self.arena.free() < self.config.frame_reserve as usize / 2 {
+        let free = self.arena.free();
+        let few = free < self.config.frame_reserve as usize / 2;
+        if few || !self.memory.fair(free, socket.queued) {
             self.udp_not_delivered(index);
             return self.drop_chain(frame);
         }

@@ -57,6 +57,9 @@ pub struct ConnectionInfo {
     pub send_queue: u32,
     /// Bytes received and not read.
     pub receive_queue: u32,
+    /// Bytes of the frames that it holds, whatever is in them: to be sent, received, and beyond a
+    /// gap.
+    pub memory: usize,
     /// Bytes sent and not acknowledged.
     pub in_flight: u32,
     /// Largest payload of a segment.
@@ -327,11 +330,13 @@ impl Stack {
         let room = self.send_room(index);
         let connection = &mut self.connections[index];
         let idle = sending && connection.queued() == 0;
-        let written = connection.enqueue_data(&mut self.arena, &self.config, room, data);
+        let written =
+            connection.enqueue_data(&mut self.arena, &self.config, &self.memory, room, data);
         if idle && written > 0 {
             connection.traffic.begin_busy(self.tick);
         }
         if written < data.len().min(room) {
+            self.counters.writes_starved += 1;
             self.push_starved(index);
         }
         if sending && written > 0 {
@@ -509,13 +514,15 @@ impl Stack {
     /// # Errors
     /// `NotConnected` if the id is stale.
     pub fn info(&self, id: ConnectionId) -> io::Result<ConnectionInfo> {
-        let connection = &self.connections[self.entry(id)?];
+        let index = self.entry(id)?;
+        let connection = &self.connections[index];
         Ok(ConnectionInfo {
             local: SocketAddr::new(self.addresses.get(connection.local), connection.local_port),
             remote: SocketAddr::new(address(connection.remote), connection.remote_port),
             state: connection.state,
             send_queue: connection.queued(),
             receive_queue: connection.receive_bytes,
+            memory: self.held(index),
             in_flight: (connection.snd_nxt - connection.snd_una).max(0) as u32,
             mss: connection.mss,
             congestion_window: connection.congestion.window,

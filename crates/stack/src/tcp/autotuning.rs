@@ -8,6 +8,7 @@
 use millrace_wire::seq::Seq;
 
 use super::connection::Flags;
+use crate::memory::MemoryState;
 use crate::stack::Stack;
 
 /// What right-sizing measures.
@@ -29,10 +30,10 @@ pub(crate) struct RightSizing {
 }
 
 impl Stack {
-    /// Buffers may grow: a quarter of the frames is free.
+    /// Buffers may grow.
     #[inline]
     fn frames_abound(&self) -> bool {
-        self.arena.free() > self.arena.frames() / 4
+        self.memory.state == MemoryState::Plenty
     }
 
     /// What one connection's buffer may grow to, whatever the configuration: a quarter of the arena.

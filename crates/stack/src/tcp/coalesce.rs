@@ -58,8 +58,11 @@ impl Stack {
                 break;
             }
             // In one frame they are only where the segments were smaller for a while.
-            if next.frame != head && !merge(&mut self.arena, &mut connection.send, head, &next) {
-                break;
+            if next.frame != head {
+                if !merge(&mut self.arena, &mut connection.send, head, &next) {
+                    break;
+                }
+                connection.send_frames -= 1;
             }
             joined += 1;
         }

@@ -348,7 +348,7 @@ pub(crate) struct Connection {
     pub(crate) receive: Queue,
     pub(crate) receive_bytes: u32,
     pub(crate) receive_frames: u16,
-    pub(crate) out_of_order_frames: u16,
+    pub(crate) send_frames: u16,
     pub(crate) out_of_order: Queue,
     pub(crate) rtt: Rtt,
     /// Ticks, lower 32 bits; valid while its flag is set.
@@ -424,7 +424,7 @@ impl Connection {
         receive: Queue { head: Frame::NONE, tail: Frame::NONE },
         receive_bytes: 0,
         receive_frames: 0,
-        out_of_order_frames: 0,
+        send_frames: 0,
         out_of_order: Queue { head: Frame::NONE, tail: Frame::NONE },
         rtt: Rtt::EMPTY,
         rexmit_at: 0,

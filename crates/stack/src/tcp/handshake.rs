@@ -116,7 +116,7 @@ impl Stack {
             connection.snd_shift = 0;
             connection.rcv_shift = 0;
         }
-        let window = self.receive_limit(index).min(u32::from(u16::MAX));
+        let window = u32::from(self.memory.first_window(self.receive_limit(index)));
         let connection = &mut self.connections[index];
         connection.rcv_adv = connection.rcv_nxt + window;
         connection.snd_wnd = u32::from(segment.window);

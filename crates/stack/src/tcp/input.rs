@@ -33,7 +33,7 @@ pub(crate) struct Segment<'a> {
 
 /// Most frames in a receive queue, whatever its size in bytes: a segment and what waits beyond a
 /// gap must not take the count over 16 bits.
-const MOST_RECEIVE_FRAMES: u32 = 32_768;
+const MOST_RECEIVE_FRAMES: u16 = 32_768;
 
 impl Segment<'_> {
     #[inline]
@@ -330,11 +330,12 @@ impl Stack {
             return;
         }
         if len > 0 {
-            let most = self.receive_limit(index) / 512 + 64;
             let connection = &mut self.connections[index];
-            let few = self.arena.free() <= self.config.frame_reserve as usize / 2;
-            if few || u32::from(connection.receive_frames) >= most.min(MOST_RECEIVE_FRAMES) {
+            let (free, own) = (self.arena.free(), connection.receive_frames);
+            let few = free <= self.config.frame_reserve as usize / 2;
+            if few || !self.memory.fair(free, own) || own >= MOST_RECEIVE_FRAMES {
                 self.counters.drop_tcp_receive_queue_full += 1;
+                self.take_window_back(index);
                 return self.drop_chain(frame);
             }
             let piece = match self.arena.meta(frame).gso_size {
@@ -342,7 +343,7 @@ impl Stack {
                 size => size.into(),
             };
             let wanted = !connection.flags.has(Flags::READ_SHUT);
-            connection.append_received(&mut self.arena, frame);
+            connection.append_received(&mut self.arena, frame, self.memory.pack_above);
             if wanted {
                 self.tell(index, Ready::READABLE);
             }
@@ -364,6 +365,20 @@ impl Stack {
         if connection.flags.has(Flags::FIN_SEEN) && connection.rcv_nxt.ge(connection.fin_seq) {
             self.fin_received(index);
         }
+    }
+
+    /// There was no frame for what came in order. The peer hears of it as of a window that closed,
+    /// and waits, where it would otherwise take it for a loss (RFC 9293 §3.8.6 has senders prepared
+    /// for that, and Linux does the same).
+    #[cold]
+    fn take_window_back(&mut self, index: usize) {
+        self.look_at_memory();
+        let connection = &mut self.connections[index];
+        if connection.rcv_adv.gt(connection.rcv_nxt) {
+            connection.rcv_adv = connection.rcv_nxt;
+            self.counters.windows_taken_back += 1;
+        }
+        self.acknowledge_now(index);
     }
 
     /// Eighth, FIN: everything before it has come.

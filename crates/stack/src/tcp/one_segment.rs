@@ -154,7 +154,7 @@ impl Stack {
         let buffer = self.receive_limit(index);
         let source = self.addresses.word(connection.local) as u32;
         let connection = &mut self.connections[index];
-        let window = connection.announce(buffer);
+        let window = connection.announce(buffer, self.memory.share);
         connection.acknowledges();
         let (seq, ack, echo) = (connection.snd_nxt.0, connection.rcv_nxt.0, connection.ts_recent);
         let ports = u32::from(connection.local_port) << 16 | u32::from(connection.remote_port);

@@ -31,7 +31,10 @@ pub(crate) struct Block {
 
 /// The blocks of a connection in order. Between any two of them is a gap.
 #[derive(Debug, Default)]
-pub(crate) struct Blocks(Vec<Block>);
+pub(crate) struct Blocks {
+    list: Vec<Block>,
+    frames: u16,
+}
 
 /// What became of a segment beyond a gap.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,35 +65,48 @@ fn span(arena: &Arena, frame: Frame) -> (Seq, Seq) {
 
 impl Blocks {
     pub(crate) fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.list.is_empty()
+    }
+
+    /// Frames that hold them.
+    pub(crate) fn frames(&self) -> u16 {
+        self.frames
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Block> {
-        self.0.iter()
+        self.list.iter()
     }
 
     pub(crate) fn clear(&mut self) {
-        self.0.clear();
-        self.0.shrink_to(KEEP_BLOCKS);
+        self.list.clear();
+        self.list.shrink_to(KEEP_BLOCKS);
+        self.frames = 0;
     }
 
     /// The block that has `seq` in it.
     pub(crate) fn containing(&self, seq: Seq) -> Option<(Seq, Seq)> {
-        let block = self.0.get(self.0.partition_point(|block| block.end.le(seq)))?;
+        let block = self.list.get(self.list.partition_point(|block| block.end.le(seq)))?;
         block.start.le(seq).then_some((block.start, block.end))
     }
 
-    /// Puts a numbered frame in its place in `queue`, cut to what was not there.
-    fn insert(&mut self, queue: &mut Queue, arena: &mut Arena, frame: Frame) -> Inserted {
+    /// Puts a numbered frame in its place in `queue`, cut to what was not there. Where more than
+    /// `pack_above` frames wait, what fits into the frame before it goes there.
+    fn insert(
+        &mut self,
+        queue: &mut Queue,
+        arena: &mut Arena,
+        frame: Frame,
+        pack_above: u16,
+    ) -> Inserted {
         let (mut start, mut end) = span(arena, frame);
-        let at = match self.0.last() {
-            Some(last) if last.end.lt(start) => self.0.len(),
-            _ => self.0.partition_point(|block| block.end.lt(start)),
+        let at = match self.list.last() {
+            Some(last) if last.end.lt(start) => self.list.len(),
+            _ => self.list.partition_point(|block| block.end.lt(start)),
         };
         let mut duplicate = None;
         let mut frames = 0;
 
-        let left = self.0.get(at).copied().filter(|block| block.start.le(start));
+        let left = self.list.get(at).copied().filter(|block| block.start.le(start));
         if let Some(left) = left {
             if left.end.ge(end) {
                 arena.release(frame, Owners::RECEIVED);
@@ -110,7 +126,7 @@ impl Blocks {
         let first = at + usize::from(left.is_some());
         let before = match left {
             Some(left) => left.tail,
-            None => first.checked_sub(1).map_or(Frame::NONE, |at| self.0[at].tail),
+            None => first.checked_sub(1).map_or(Frame::NONE, |at| self.list[at].tail),
         };
         let mut after = match before.get() {
             Some(before) => arena.meta(before).next,
@@ -119,7 +135,7 @@ impl Blocks {
 
         // Blocks that lie within make way: one frame in the place of several.
         let mut right = first;
-        while let Some(block) = self.0.get(right).filter(|block| block.end.le(end)) {
+        while let Some(block) = self.list.get(right).filter(|block| block.end.le(end)) {
             duplicate = duplicate.or(Some((block.start, block.end)));
             let stop = arena.meta(block.tail).next;
             while after != stop {
@@ -131,7 +147,7 @@ impl Blocks {
             right += 1;
         }
         let mut joined = None;
-        if let Some(block) = self.0.get(right) {
+        if let Some(block) = self.list.get(right) {
             if block.start.lt(end) {
                 duplicate = duplicate.or(Some((block.start, end)));
                 arena.meta_mut(frame).len -= (end - block.start) as u16;
@@ -144,7 +160,7 @@ impl Blocks {
         let mut tail = frame;
         if before.is_some()
             && left.is_some()
-            && len <= COMPACT_BELOW
+            && (len <= COMPACT_BELOW || self.frames > pack_above)
             && has_room(arena, before, len)
         {
             let offset = usize::from(arena.meta(frame).offset);
@@ -172,20 +188,21 @@ impl Blocks {
         };
         let replaced = at..right + usize::from(joined.is_some());
         match replaced.len() {
-            0 => self.0.insert(at, block),
-            1 => self.0[at] = block,
+            0 => self.list.insert(at, block),
+            1 => self.list[at] = block,
             _ => {
-                self.0[at] = block;
-                self.0.drain(at + 1..replaced.end);
+                self.list[at] = block;
+                self.list.drain(at + 1..replaced.end);
             }
         }
+        self.frames = self.frames.wrapping_add_signed(frames as i16);
         Inserted { block: (block.start, block.end), duplicate, frames, kept: true }
     }
 
     /// Takes the first block off if it begins at or before `rcv_nxt`.
     fn take_due(&mut self, rcv_nxt: Seq) -> Option<Block> {
-        self.0.first().filter(|block| block.start.le(rcv_nxt))?;
-        Some(self.0.remove(0))
+        self.list.first().filter(|block| block.start.le(rcv_nxt))?;
+        Some(self.list.remove(0))
     }
 }
 
@@ -203,11 +220,9 @@ impl Stack {
             next = self.arena.meta(frame).next;
             let number = self.connections[index].transfer;
             let Some(transfer) = self.transfers.get_mut(number) else { return kept };
-            let connection = &mut self.connections[index];
-            let queue = &mut connection.out_of_order;
-            let inserted = transfer.blocks.insert(queue, &mut self.arena, frame);
-            let frames = i32::from(connection.out_of_order_frames) + inserted.frames;
-            connection.out_of_order_frames = frames as u16;
+            let queue = &mut self.connections[index].out_of_order;
+            let packed = self.memory.pack_above;
+            let inserted = transfer.blocks.insert(queue, &mut self.arena, frame, packed);
             self.out_of_order_total = self.out_of_order_total.wrapping_add_signed(inserted.frames);
             transfer.reports.arrived(inserted.block);
             if inserted.kept {
@@ -222,19 +237,21 @@ impl Stack {
 
     /// Whether another frame may wait. A connection may have as many as are left to all others
     /// together: so a few that hoard take much, many get little each, and some are always left
-    /// for whoever comes next.
+    /// for whoever comes next. What waits is a part of the connection's share of the arena, too.
     fn room_out_of_order(&mut self, index: usize) -> bool {
         let left = self.out_of_order_most.saturating_sub(self.out_of_order_total);
         let most = u32::from(self.config.out_of_order_frames).min(left);
-        let few = self.arena.free() <= self.config.frame_reserve as usize;
-        let frames = u32::from(self.connections[index].out_of_order_frames);
-        !few && frames < most && self.transfer_mut(index).blocks.0.len() < MOST_BLOCKS
+        let free = self.arena.free();
+        let few = free <= self.config.frame_reserve as usize;
+        let blocks = &self.transfer_mut(index).blocks;
+        let (frames, gaps) = (blocks.frames, blocks.list.len());
+        !few && u32::from(frames) < most && gaps < MOST_BLOCKS && self.memory.fair(free, frames)
     }
 
     /// Whether what waits ends there.
     pub(crate) fn ends_out_of_order(&self, index: usize, seq: Seq) -> bool {
         self.transfer(index)
-            .and_then(|transfer| transfer.blocks.0.last())
+            .and_then(|transfer| transfer.blocks.list.last())
             .is_some_and(|block| block.end == seq)
     }
 
@@ -246,6 +263,9 @@ impl Stack {
             let Some(transfer) = self.transfers.get_mut(connection.transfer) else { return };
             let Some(block) = transfer.blocks.take_due(rcv_nxt) else {
                 transfer.reports.forget_below(rcv_nxt);
+                if transfer.blocks.is_empty() {
+                    transfer.blocks.clear();
+                }
                 return;
             };
             let mut count = 1;
@@ -259,7 +279,7 @@ impl Stack {
             if rest.is_none() {
                 connection.out_of_order.tail = rest;
             }
-            connection.out_of_order_frames -= count;
+            transfer.blocks.frames -= count;
             self.out_of_order_total -= u32::from(count);
             let old = rcv_nxt - block.start;
             if old > 0 {
@@ -267,7 +287,7 @@ impl Stack {
             }
             let frame = self.trim_front(block.head, old as usize);
             let connection = &mut self.connections[index];
-            connection.append_received(&mut self.arena, frame);
+            connection.append_received(&mut self.arena, frame, self.memory.pack_above);
             connection.unacknowledged += (connection.rcv_nxt - rcv_nxt) as u32;
         }
     }
@@ -276,12 +296,11 @@ impl Stack {
     pub(crate) fn discard_out_of_order(&mut self, index: usize) {
         let connection = &mut self.connections[index];
         connection.out_of_order.release_all(&mut self.arena, Owners::RECEIVED);
-        self.out_of_order_total -= u32::from(connection.out_of_order_frames);
-        connection.out_of_order_frames = 0;
         connection.flags.clear(Flags::REPORT_DUPLICATE);
         if connection.transfer != NO_LINK
             && let Some(transfer) = self.transfers.get_mut(connection.transfer)
         {
+            self.out_of_order_total -= u32::from(transfer.blocks.frames);
             transfer.blocks.clear();
             transfer.reports.clear();
         }
@@ -295,6 +314,7 @@ impl Stack {
             return;
         };
         let mut at = connection.out_of_order.head;
+        let mut frames = 0;
         let mut before: Option<Seq> = None;
         for block in transfer.blocks.iter() {
             assert!(before.is_none_or(|end| end.lt(block.start)), "blocks without a gap between");
@@ -304,6 +324,7 @@ impl Stack {
                 let (start, end) = span(&self.arena, at);
                 assert_eq!(start, seq, "a hole in a block, or an overlap");
                 seq = end;
+                frames += 1;
                 if at == block.tail {
                     break;
                 }
@@ -314,5 +335,7 @@ impl Stack {
             before = Some(block.end);
         }
         assert!(at.is_none(), "frames beyond the last block");
+        assert_eq!(frames, transfer.blocks.frames, "frames out of order");
+        assert!(frames <= self.config.out_of_order_frames);
     }
 }

@@ -19,6 +19,7 @@ use super::push::Train;
 use super::settings::MtuDiscovery;
 use crate::address::{Word, address, is_v4};
 use crate::control::{L4, L4_V6};
+use crate::memory::LEAST_SEGMENT;
 use crate::neighbour::{NeighbourRef, Resolution};
 use crate::stack::Stack;
 
@@ -79,11 +80,21 @@ pub(crate) enum Stop {
 }
 
 impl Connection {
+    /// Bytes that may still come: what is left of the receive buffer, and what the frames that
+    /// its queue may come to hold (`share`) take in full segments.
+    #[inline]
+    fn receive_room(&self, buffer: u32, share: u32) -> u32 {
+        let frames = share.saturating_sub(self.receive_frames.into());
+        let full = self.quick_ack.full_segment().max(LEAST_SEGMENT);
+        let room = buffer.saturating_sub(self.receive_bytes);
+        room.min(frames.saturating_mul(full)).min(0xffff << self.rcv_shift)
+    }
+
     /// The window to announce, moved only if it is worth telling (RFC 9293 §3.8.6.2.2), and never
     /// to the left. `buffer` is the receive buffer's size.
     #[inline(always)]
-    pub(crate) fn announce(&mut self, buffer: u32) -> u16 {
-        let free = buffer.saturating_sub(self.receive_bytes).min(0xffff << self.rcv_shift);
+    pub(crate) fn announce(&mut self, buffer: u32, share: u32) -> u16 {
+        let free = self.receive_room(buffer, share);
         let edge = self.rcv_nxt + free;
         let step = u32::from(self.mss).min(buffer / 2) as i32;
         if edge - self.rcv_adv >= step {
@@ -672,7 +683,7 @@ impl Stack {
             return;
         }
         let most = buffer.min(0xffff << connection.rcv_shift);
-        let free = buffer.saturating_sub(connection.receive_bytes).min(most);
+        let free = connection.receive_room(buffer, self.memory.share);
         let edge = connection.rcv_nxt + free;
         let gain = edge - connection.rcv_adv;
         let wanted = (2 * u32::from(connection.mss)).min(most / 2) as i32;
@@ -693,12 +704,12 @@ impl Stack {
         let connection = &mut self.connections[index];
         // Never scaled on a SYN (RFC 7323 §2.2).
         let window = if segment.bits.intersects(Bits::SYN) {
-            let window = buffer.min(0xffff);
+            let window = self.memory.first_window(buffer);
             // From what is acknowledged on, data of the peer's SYN included.
-            connection.rcv_adv = connection.rcv_adv.max(connection.rcv_nxt + window);
-            window as u16
+            connection.rcv_adv = connection.rcv_adv.max(connection.rcv_nxt + u32::from(window));
+            window
         } else {
-            connection.announce(buffer)
+            connection.announce(buffer, self.memory.share)
         };
         let mut ack = Seq(0);
         if segment.bits.intersects(Bits::ACK) {

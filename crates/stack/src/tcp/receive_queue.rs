@@ -58,9 +58,10 @@ impl Stack {
 }
 
 impl Connection {
-    /// Appends a numbered chain that begins at `rcv_nxt`.
+    /// Appends a numbered chain that begins at `rcv_nxt`. A queue of more than `pack_above` frames
+    /// is packed, so that what it holds is never much more than twice its payload.
     #[inline]
-    pub(crate) fn append_received(&mut self, arena: &mut Arena, mut frame: Frame) {
+    pub(crate) fn append_received(&mut self, arena: &mut Arena, mut frame: Frame, pack_above: u16) {
         while frame.is_some() {
             let meta = arena.meta(frame);
             let (start, len, next) = (usize::from(meta.offset), meta.len, meta.next);
@@ -70,7 +71,10 @@ impl Connection {
             if len == 0 || self.flags.has(Flags::READ_SHUT) {
                 self.receive_bytes -= u32::from(len);
                 arena.release(frame, Owners::RECEIVED);
-            } else if len <= COMPACT_BELOW && tail.is_some() && has_room(arena, tail, len) {
+            } else if (len <= COMPACT_BELOW || self.receive_frames > pack_above)
+                && tail.is_some()
+                && has_room(arena, tail, len)
+            {
                 arena.append_from(tail, frame, start, usize::from(len));
                 arena.release(frame, Owners::RECEIVED);
             } else {

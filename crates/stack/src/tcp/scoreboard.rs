@@ -120,11 +120,31 @@ impl Scoreboard {
         self.records.clear();
         self.retransmissions.clear();
         self.losses.clear();
+        self.shrink();
+        (self.sacked, self.lost, self.retransmitted) = (0, 0, 0);
+        self.known = Default::default();
+    }
+
+    fn shrink(&mut self) {
         self.losses.shrink_to(KEPT);
         self.records.shrink_to(KEPT);
         self.retransmissions.shrink_to(KEPT);
-        (self.sacked, self.lost, self.retransmitted) = (0, 0, 0);
-        self.known = Default::default();
+    }
+
+    /// Nothing is in flight: memory that only a long flight needs is given back, for the connection
+    /// may stay idle.
+    #[inline]
+    pub(crate) fn settle(&mut self) {
+        if self.records.capacity() > KEPT || self.retransmissions.capacity() > KEPT {
+            self.retransmissions.clear();
+            self.shrink();
+        }
+    }
+
+    /// Entries that there is memory for.
+    #[cfg(test)]
+    fn capacity(&self) -> usize {
+        self.records.capacity() + self.retransmissions.capacity()
     }
 
     /// Whether any record has, or had, a mark.
@@ -402,10 +422,26 @@ impl Scoreboard {
         sent.mark.set(Mark::RETRANSMITTED.with(Mark::EVER));
         sent.sent_at = now_us;
         sent.snapshot = snapshot;
-        self.retransmissions.push_back((sent.start, now_us));
-        if sent.start == self.next_lost {
-            self.next_lost = sent.end;
+        let (start, end) = (sent.start, sent.end);
+        self.retransmissions.push_back((start, now_us));
+        if self.retransmissions.len() > 4 * self.records.len() + KEPT {
+            self.forget_old_copies();
         }
+        if start == self.next_lost {
+            self.next_lost = end;
+        }
+    }
+
+    /// Where losses are not found by time, nobody takes copies off their list.
+    #[cold]
+    fn forget_old_copies(&mut self) {
+        let mut copies = core::mem::take(&mut self.retransmissions);
+        copies.retain(|&(start, sent_at)| {
+            self.records.get(self.find(start)).is_some_and(|sent| {
+                sent.start == start && sent.sent_at == sent_at && sent.mark.has(Mark::RETRANSMITTED)
+            })
+        });
+        self.retransmissions = copies;
     }
 
     /// Whether the account is right; for tests.
@@ -451,4 +487,65 @@ pub(crate) fn frame_of(arena: &Arena, mut frame: Frame, seq: Seq) -> Frame {
         frame = meta.next;
     }
     frame
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use millrace_frames::{ArenaConfig, Hugepages};
+
+    fn sent(start: u32, end: u32) -> Sent {
+        Sent {
+            start: Seq(start),
+            end: Seq(end),
+            frame: Frame::NONE,
+            sent_at: 0,
+            mark: Mark::default(),
+            snapshot: Snapshot::default(),
+        }
+    }
+
+    #[test]
+    fn copies_that_nobody_looks_for_are_forgotten() {
+        let mut board = Scoreboard::default();
+        for at in 0..10 {
+            board.push(sent(at * 100, at * 100 + 100));
+        }
+        for time in 1..100_000 {
+            let at = time as usize % 10;
+            board.mark_lost(at);
+            board.retransmitted(at, time, Snapshot::default());
+        }
+        assert!(board.retransmissions.len() <= 4 * 10 + KEPT + 1);
+        board.check(Seq(0), Seq(1000));
+    }
+
+    #[test]
+    fn a_long_flight_leaves_no_memory_behind() {
+        let config = ArenaConfig { frames: 1, frame_size: 2048, hugepages: Hugepages::Never };
+        let arena = Arena::new(config).unwrap();
+        let mut board = Scoreboard::default();
+        for at in 0..10_000 {
+            board.push(sent(at * 100, at * 100 + 100));
+            board.mark_lost(at as usize);
+            board.retransmitted(at as usize, at, Snapshot::default());
+        }
+        assert!(board.capacity() >= 20_000);
+        while board.acknowledge(&arena, Seq(1_000_000)).is_some() {}
+        board.settle();
+        assert!(board.capacity() <= 4 * KEPT, "{}", board.capacity());
+    }
+
+    #[test]
+    fn joined_records_keep_the_account() {
+        let mut board = Scoreboard::default();
+        for at in 0..5 {
+            board.push(sent(at * 10, at * 10 + 10));
+            board.mark_lost(at as usize);
+        }
+        board.join(1, 2);
+        assert_eq!(board.len(), 3);
+        assert_eq!((board.get(1).unwrap().start, board.get(1).unwrap().end), (Seq(10), Seq(40)));
+        board.check(Seq(0), Seq(50));
+    }
 }

@@ -6,6 +6,7 @@ use millrace_wire::seq::Seq;
 
 use super::connection::{Connection, Flags, Queue};
 use crate::config::Config;
+use crate::memory::Memory;
 
 impl Connection {
     /// [`Connection::enqueue_data`] where nothing is queued and a frame takes all of `data`. Returns
@@ -34,6 +35,7 @@ impl Connection {
         meta.sum = sum;
         (meta.write_end, meta.pushed) = (true, !self.flags.has(Flags::MORE));
         self.send = Queue { head: frame, tail: frame };
+        self.send_frames = 1;
         if self.cursor.is_none() {
             self.cursor = frame;
         }
@@ -42,12 +44,13 @@ impl Connection {
     }
 
     /// Copies `data` behind what is queued, summing it in the same pass. Returns how much there
-    /// was room for: `room` bytes in the send buffer, and what the arena has.
+    /// was room for: `room` bytes in the send buffer, and the connection's share of the frames.
     #[inline]
     pub(crate) fn enqueue_data(
         &mut self,
         arena: &mut Arena,
         config: &Config,
+        memory: &Memory,
         room: usize,
         data: &[u8],
     ) -> usize {
@@ -66,9 +69,13 @@ impl Connection {
                 tail
             } else {
                 let reserve = config.frame_reserve as usize;
+                if !memory.fair(arena.free(), self.send_frames) {
+                    break;
+                }
                 let Some(frame) = arena.allocate_keeping(Owners::UNACKED, reserve) else { break };
                 arena.meta_mut(frame).mark = self.snd_end.0;
                 self.send.push(arena, frame);
+                self.send_frames = self.send_frames.saturating_add(1);
                 if self.cursor.is_none() {
                     self.cursor = frame;
                 }
@@ -102,6 +109,13 @@ impl Connection {
         written
     }
 
+    /// Lets go of everything.
+    pub(crate) fn forget_data(&mut self, arena: &mut Arena) {
+        self.send.release_all(arena, Owners::UNACKED);
+        self.send_frames = 0;
+        self.cursor = Frame::NONE;
+    }
+
     /// Whether bytes may be added to a frame: none of it was ever sent, and there is room.
     #[inline]
     fn may_grow(&self, arena: &Arena, frame: Frame, fill: usize) -> bool {
@@ -131,6 +145,7 @@ impl Connection {
             }
             let next = meta.next;
             self.send.head = next;
+            self.send_frames -= 1;
             if self.cursor == head {
                 self.cursor = next;
             }

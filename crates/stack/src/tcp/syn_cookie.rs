@@ -89,7 +89,7 @@ impl Stack {
             seq: iss,
             ack: syn.seq + 1,
             bits: Bits::SYN | Bits::ACK,
-            window: self.config.receive_buffer.min(0xffff) as u16,
+            window: self.memory.first_window(self.config.receive_buffer),
             options: options.padded(),
         };
         if self.control_segment(&segment, Hop::Mac(mac)) {

@@ -1,11 +1,12 @@
 //! The connection table: entries taken and given back, and the lists that run through them.
 
-use millrace_frames::{Frame, Owners};
+use millrace_frames::Owners;
 
 use super::connection::{Connection, Features, Flags, NO_LINK, Ready, State};
 use super::traffic::Traffic;
 use crate::address::Word;
 use crate::ip::pseudo;
+use crate::memory::LEAST;
 use crate::stack::Stack;
 
 /// The four numbers that name a connection, ours as an index.
@@ -140,9 +141,8 @@ impl Stack {
         self.release_transfer(index);
         self.leave_flow_table(index);
         let connection = &mut self.connections[index];
-        connection.send.release_all(&mut self.arena, Owners::UNACKED);
+        connection.forget_data(&mut self.arena);
         connection.receive.release_all(&mut self.arena, Owners::RECEIVED);
-        connection.cursor = Frame::NONE;
         connection.state = State::Closed;
         self.addresses.let_go(connection.local);
         connection.flags.clear(
@@ -187,8 +187,7 @@ impl Stack {
                 .with(Flags::PROBE),
         );
         connection.acks_owed = 0;
-        connection.send.release_all(&mut self.arena, Owners::UNACKED);
-        connection.cursor = Frame::NONE;
+        connection.forget_data(&mut self.arena);
         self.leave_flow_table(index);
         self.tell(index, Ready::CLOSED);
     }
@@ -225,10 +224,11 @@ impl Stack {
     }
 
     /// A write found no free frame: whoever waits is told when there are some again, for perhaps
-    /// nothing is in flight whose acknowledgement would do it.
+    /// nothing is in flight whose acknowledgement would do it. One that has its share has something
+    /// in flight.
     pub(crate) fn push_starved(&mut self, index: usize) {
         let connection = &mut self.connections[index];
-        if connection.flags.has(Flags::IN_STARVED) {
+        if connection.flags.has(Flags::IN_STARVED) || connection.send_frames >= LEAST {
             return;
         }
         connection.flags.set(Flags::IN_STARVED);
@@ -293,8 +293,7 @@ impl Stack {
         let connection = &mut self.connections[index];
         connection.state = State::TimeWait;
         connection.flags.clear(Flags::REXMIT_ARMED.with(Flags::DELACK_ARMED));
-        connection.send.release_all(&mut self.arena, Owners::UNACKED);
-        connection.cursor = Frame::NONE;
+        connection.forget_data(&mut self.arena);
         connection.link = NO_LINK;
         connection.link_back = tail;
         match tail {

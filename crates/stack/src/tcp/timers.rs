@@ -198,6 +198,9 @@ impl Stack {
             _ => self.config.retries,
         };
         let over = self.user_timeout_over(index).or(self.orphan_gives_up(index).then_some(true));
+        if self.makes_way(index) {
+            return self.abort_connection(index, Failure::TimedOut);
+        }
         let connection = &mut self.connections[index];
         if over.unwrap_or(connection.retries >= most) {
             return self.gave_up(index);

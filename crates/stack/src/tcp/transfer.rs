@@ -170,7 +170,13 @@ impl Transfers {
     }
 
     fn give_back(&mut self, number: u32) {
-        self.records[number as usize].clear();
+        let record = &mut self.records[number as usize];
+        if self.free.len() < KEPT {
+            record.clear();
+        } else {
+            // After a flood nobody needs them so soon again.
+            **record = Transfer::default();
+        }
         self.free.push(number);
     }
 
@@ -228,6 +234,9 @@ impl Stack {
     /// few connections have one, each keeps its own, for it will soon want it again.
     #[inline]
     pub(crate) fn settle_transfer(&mut self, index: usize) {
+        if let Some(transfer) = self.transfers.get_mut(self.connections[index].transfer) {
+            transfer.sent.settle();
+        }
         if self.transfers.in_use() > KEPT {
             self.give_back_if_plain(index);
         }

@@ -21,6 +21,7 @@ mod info;
 mod keepalive;
 mod listen_queues;
 mod listener;
+mod memory;
 mod nagle;
 mod notsent_lowat;
 mod orphan;
