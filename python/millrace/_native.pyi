@@ -387,7 +387,8 @@ class Channel:
         in seconds: initial_rto, min_rto, max_rto, delayed_ack, time_wait,
         fin_wait_2, neighbour_retry, keepalive_idle, keepalive_interval, user_timeout; dad_transmits
         (questions whether another host has an IPv6 address) and temporary_addresses (whether
-        "slaac" makes such); `keepalive` (True or False); and `syn_cookies` ("off", "when-full",
+        "slaac" makes such); `keepalive` and `user_timeout_option` (whether user timeouts are told to
+        peers, and theirs taken: RFC 5482; True or False); and `syn_cookies` ("off", "when-full",
         "always") and `abort_on_overflow` (whether a full backlog resets what would be accepted).
 
         Raises ValueError or TypeError for what makes no sense, OSError when the port cannot be

@@ -55,7 +55,7 @@ pub use millrace_port::clock::now;
 pub use millrace_stack::{
     AcceptOverflow, AddressInfo, AddressState, ConnectionInfo, DhcpConfig, DhcpState,
     FastOpenConfig, Lease, ListenOptions, OptionName, ProbeConfig, Route, RouteInfo, SocketOption,
-    State, SynCookies, TcpInfo,
+    State, SynCookies, TcpInfo, UserTimeoutOption,
 };
 pub use open::{KINDS, PortName};
 pub use operations::errno;

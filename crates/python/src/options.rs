@@ -3,7 +3,9 @@
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
-use millrace_channel::{AcceptOverflow, Config, OptionName, SocketOption, SynCookies, Wait};
+use millrace_channel::{
+    AcceptOverflow, Config, OptionName, SocketOption, SynCookies, UserTimeoutOption, Wait,
+};
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString, PyTuple};
@@ -132,6 +134,10 @@ pub(crate) fn limits(config: &mut Config, limits: Option<&Bound<'_, PyDict>>) ->
             "keepalive_interval" => stack.keepalive_interval = seconds(&name, &value)?,
             "keepalive_count" => stack.keepalive_count = number(&name, &value)?,
             "user_timeout" => stack.user_timeout = Some(seconds(&name, &value)?),
+            "user_timeout_option" => {
+                let on: bool = value.extract()?;
+                stack.user_timeout_option = on.then(UserTimeoutOption::default);
+            }
             "notsent_lowat" => stack.notsent_lowat = number(&name, &value)?,
             "delayed_ack" => stack.delayed_ack = seconds(&name, &value)?,
             "time_wait" => stack.time_wait = seconds(&name, &value)?,

@@ -112,6 +112,21 @@ impl Default for FastOpenConfig {
     }
 }
 
+/// Bounds of what comes of the peer's user timeout (RFC 5482 §3.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UserTimeoutOption {
+    /// The least, whatever the peer wants (L_LIMIT): RFC 1122 §4.2.3.5 has 100 seconds.
+    pub least: Duration,
+    /// The most (U_LIMIT), so that no peer keeps a connection for ever.
+    pub most: Duration,
+}
+
+impl Default for UserTimeoutOption {
+    fn default() -> Self {
+        UserTimeoutOption { least: Duration::from_secs(100), most: Duration::from_secs(3600) }
+    }
+}
+
 /// When a SYN is answered with a cookie, and nothing about it is kept (RFC 4987 §3.6).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum SynCookies {
@@ -301,6 +316,9 @@ pub struct Config {
     pub keepalive_count: u8,
     /// How long what was sent may stay unacknowledged (RFC 5482); `None`: `retries` decides.
     pub user_timeout: Option<Duration>,
+    /// Whether user timeouts are told to peers, and theirs taken where the application has set none
+    /// itself (the option of RFC 5482, which wants it off unless asked for).
+    pub user_timeout_option: Option<UserTimeoutOption>,
     /// A connection is writable only while fewer bytes than this are unsent
     /// (`TCP_NOTSENT_LOWAT`).
     pub notsent_lowat: u32,
@@ -391,6 +409,7 @@ impl Default for Config {
             keepalive_interval: Duration::from_secs(75),
             keepalive_count: 9,
             user_timeout: None,
+            user_timeout_option: None,
             notsent_lowat: u32::MAX,
             resets_per_second: 10_000,
             icmp_per_second: 1_000,

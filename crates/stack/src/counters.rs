@@ -88,6 +88,8 @@ counters! {
     path_mtu_probes,
     /// Those that did arrive.
     path_mtu_increases,
+    /// User timeouts that peers told (RFC 5482).
+    user_timeouts_received,
     /// Keepalive probes sent.
     keepalive_probes,
     /// Acknowledgements that the delay timer sent.

@@ -44,7 +44,7 @@ mod wheel;
 pub use address::{AddressInfo, AddressOrigin, AddressState};
 pub use config::{
     AcceptOverflow, Config, FastOpenConfig, InterfaceAddress, MtuProbing, SynCookies, TcpFeatures,
-    TimeWaitReuse,
+    TimeWaitReuse, UserTimeoutOption,
 };
 pub use counters::Counters;
 pub use dhcp::{DhcpConfig, DhcpState, Lease, ProbeConfig};

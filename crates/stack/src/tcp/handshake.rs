@@ -116,6 +116,9 @@ impl Stack {
             connection.snd_shift = 0;
             connection.rcv_shift = 0;
         }
+        if let Some(timeout) = segment.options.user_timeout {
+            self.user_timeout_received(index, timeout);
+        }
         let window = u32::from(self.memory.first_window(self.receive_limit(index)));
         let connection = &mut self.connections[index];
         connection.rcv_adv = connection.rcv_nxt + window;
@@ -161,6 +164,7 @@ impl Stack {
         if self.settings(index).keepalive {
             self.restart_keepalive(index);
         }
+        self.advertise_user_timeout(index);
         let connection = &self.connections[index];
         if connection.unsent() > 0 || connection.fin_unsent() {
             self.push_out(index);

@@ -234,6 +234,9 @@ impl Stack {
             return self.drop_chain(frame);
         }
         self.take_timestamp(index, segment);
+        if let Some(timeout) = segment.options.user_timeout {
+            self.user_timeout_received(index, timeout);
+        }
 
         // Sixth, URG: urgent data is delivered in line (RFC 6093 §3.2). Seventh, the text.
         let connection = &mut self.connections[index];

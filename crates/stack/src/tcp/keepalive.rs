@@ -51,7 +51,7 @@ impl Stack {
         let idle = ticks(settings.keepalive_idle);
         let interval = ticks(settings.keepalive_interval);
         let most = settings.keepalive_count;
-        let patience = settings.user_timeout.map(ticks);
+        let patience = self.user_timeout(index).map(ticks);
         let connection = &self.connections[index];
         let last_recv = connection.traffic.last_recv;
         let elapsed = (self.tick as u32).wrapping_sub(last_recv);

@@ -65,4 +65,5 @@ pub(crate) mod traffic;
 pub(crate) mod transfer;
 pub(crate) mod undo;
 pub(crate) mod user_timeout;
+pub(crate) mod user_timeout_option;
 pub(crate) mod window_validation;

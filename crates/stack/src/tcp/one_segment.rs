@@ -147,6 +147,7 @@ impl Stack {
         if !connection.features.has(Features::TIMESTAMPS)
             || !is_v4(connection.remote)
             || self.config.tx_checksum
+            || self.config.user_timeout_option.is_some()
         {
             return false;
         }

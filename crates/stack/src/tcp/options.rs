@@ -101,6 +101,7 @@ impl Stack {
             scaling.then(|| self.receive_shift()),
         );
         self.fast_open_option(index, &mut options);
+        self.syn_user_timeout_option(index, &mut options);
         if passive {
             self.syn_ack_ecn_option(index, &mut options);
         }
@@ -118,7 +119,10 @@ impl Stack {
     ) -> SegmentOptions<'a> {
         let connection = &self.connections[index];
         let rare = Flags::REPORT_DUPLICATE.with(Flags::COUNTS_MARKS);
-        if !connection.out_of_order.is_empty() || connection.flags.has(rare) {
+        if !connection.out_of_order.is_empty()
+            || connection.flags.has(rare)
+            || self.config.user_timeout_option.is_some()
+        {
             self.rare_options(index, len, to);
             return SegmentOptions::Written(to.padded());
         }
@@ -141,6 +145,9 @@ impl Stack {
         }
         if self.connections[index].flags.has(Flags::COUNTS_MARKS) {
             self.accurate_ecn_option(index, len, to);
+        }
+        if self.config.user_timeout_option.is_some() {
+            self.user_timeout_option(index, len, to);
         }
     }
 }

@@ -45,6 +45,7 @@ impl Stack {
             && segment.options.sack().is_empty()
             && !connection.flags.has(UNUSUAL)
             && connection.timestamp_predicted(segment.timestamps)
+            && segment.options.user_timeout.is_none()
             // Nothing before it waits: no gap, and nothing unread that it could be joined to.
             && connection.out_of_order.is_empty()
             && connection.receive.is_empty()

@@ -19,6 +19,8 @@ pub(crate) struct Control<'a> {
     pub(crate) seq: Seq,
     pub(crate) ack: Seq,
     pub(crate) bits: Bits,
+    /// (AE, CWR, ECE), as RFC 9768's tables have them.
+    pub(crate) ace: u8,
     pub(crate) window: u16,
     pub(crate) options: &'a [u8],
 }
@@ -38,7 +40,7 @@ impl Stack {
         };
         let tuple = segment.tuple;
         let hop = mac.map_or(Hop::Address(tuple.remote), Hop::Mac);
-        let reset = Control { tuple, seq, ack, bits, window: 0, options: &[] };
+        let reset = Control { tuple, seq, ack, bits, ace: 0, window: 0, options: &[] };
         if self.control_segment(&reset, hop) {
             self.counters.resets_sent += 1;
         }
@@ -68,6 +70,7 @@ impl Stack {
             seq,
             ack: connection.rcv_nxt,
             bits: Bits::RST | Bits::ACK,
+            ace: 0,
             window: 0,
             options: options.padded(),
         };
@@ -78,7 +81,7 @@ impl Stack {
 
     /// Sends a segment without payload that is no connection's. Returns whether it could.
     pub(crate) fn control_segment(&mut self, segment: &Control<'_>, hop: Hop) -> bool {
-        let Control { tuple, seq, ack, bits, window, options } = *segment;
+        let Control { tuple, seq, ack, bits, ace, window, options } = *segment;
         let hop = match hop {
             Hop::Address(remote) => match self.addresses.route(address(remote)) {
                 Some(route) => Hop::Address(route.next_hop),
@@ -97,11 +100,12 @@ impl Stack {
             destination_port: tuple.remote_port,
             sequence: seq,
             acknowledgement: ack,
-            flags: bits,
+            flags: Bits(bits.0 | (ace & 0b11) << 6),
             window,
             urgent: 0,
         }
         .emit(header, options);
+        header[12] |= ace >> 2;
         let pseudo = pseudo(source, tuple.remote, protocol::TCP, header_len);
         tcp::fill_checksum(header, pseudo, 0);
         self.control_packet(frame, at + header_len, hop);

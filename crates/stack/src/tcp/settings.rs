@@ -511,6 +511,7 @@ impl Stack {
                 }
             }
             OptionName::ReceiveBuffer => self.window_update(index),
+            OptionName::UserTimeout => self.advertise_user_timeout(index),
             OptionName::SendBuffer | OptionName::NotSentLowat => self.tell_room(index),
             _ => {}
         }

@@ -5,7 +5,8 @@
 //! its upper four bits tell the time's parity and the segment size. The hash is made anew every
 //! [`PERIOD`], and only this and the last period's are believed, of a listener that has sent
 //! cookies in this time. With timestamps their lowest six bits keep the window scale, and whether
-//! there is SACK and ECN, so that a connection made from a cookie lacks nothing.
+//! there is SACK and ECN, so that a connection made from a cookie lacks nothing. Of which kind ECN is,
+//! the acknowledgement shows: without timestamps too, if it is Accurate ECN (RFC 9768 §4.1).
 
 use millrace_frames::Frame;
 use millrace_wire::mac::Mac;
@@ -13,6 +14,8 @@ use millrace_wire::seq::Seq;
 use millrace_wire::tcp::{Flags as Bits, OptionWriter, Options};
 
 use super::connection::{Flags, State};
+use super::ecn::accurate::Received;
+use super::ecn::negotiation::{self, ASKS_ACCURATE, ASKS_CLASSIC, Mode};
 use super::handshake::default_mss;
 use super::input::Segment;
 use super::options::write_syn;
@@ -38,6 +41,21 @@ const TS_BITS: u32 = 0x3f;
 const NO_SCALE: u32 = 0xf;
 /// SACK,
 const SACK: u32 = 0x10;
+/// ECN of either kind.
+const ECN: u32 = 0x20;
+
+/// (AE, CWR, ECE) of the SYN, as far as what comes back for a cookie tells. A client with Accurate ECN
+/// says how the SYN-ACK came, or counts from 5; one without sets at most ECE.
+fn ecn_asked(segment: &Segment) -> u8 {
+    let accurate = segment.ace() >= 0b010;
+    match segment.timestamps {
+        Some((_, echo)) if echo & ECN == 0 => 0,
+        Some(_) if accurate => ASKS_ACCURATE,
+        Some(_) => ASKS_CLASSIC,
+        None if accurate && segment.sequence_len() == 0 => ASKS_ACCURATE,
+        None => 0,
+    }
+}
 
 impl Stack {
     /// Whether the listener has answered with cookies so lately that one may come back.
@@ -70,11 +88,17 @@ impl Stack {
         let mut options = OptionWriter::new();
         let remote = syn.tuple.remote;
         options.mss(self.own_mss(remote).min(self.path_mss(remote)));
+        let mut granted = self.ecn_for_cookie(listener, syn);
+        if granted == Mode::Classic && !(tcp.timestamps && syn.timestamps.is_some()) {
+            // Nothing would tell of it afterwards.
+            granted = Mode::Not;
+        }
         if let Some((value, _)) = syn.timestamps.filter(|_| tcp.timestamps) {
             let scale = syn.options.window_scale.filter(|_| tcp.window_scaling);
             let sack = tcp.sack && syn.options.sack_permitted;
             let bits = scale.map_or(NO_SCALE, |shift| u32::from(shift.min(14)))
-                | if sack { SACK } else { 0 };
+                | if sack { SACK } else { 0 }
+                | if granted == Mode::Not { 0 } else { ECN };
             let now = self.now_ms.wrapping_add(self.timestamp_offset(&syn.tuple));
             let mut ours = now & !TS_BITS | bits;
             if ours.wrapping_sub(now) as i32 > 0 {
@@ -84,17 +108,31 @@ impl Stack {
             let shift = scale.map(|_| self.receive_shift());
             write_syn(&mut options, Some((ours, value)), sack, shift);
         }
+        if granted == Mode::Accurate {
+            options.accurate_ecn(&Received::default().option(true));
+        }
         let segment = Control {
             tuple: syn.tuple,
             seq: iss,
             ack: syn.seq + 1,
             bits: Bits::SYN | Bits::ACK,
+            ace: negotiation::syn_ack(granted, syn.codepoint(), 0),
             window: self.memory.first_window(self.config.receive_buffer),
             options: options.padded(),
         };
         if self.control_segment(&segment, Hop::Mac(mac)) {
             self.counters.syn_cookies_sent += 1;
         }
+    }
+
+    /// What the listener grants to a SYN that it forgets.
+    fn ecn_for_cookie(&self, listener: usize, syn: &Segment) -> Mode {
+        let algorithm = match &self.listeners[listener].settings {
+            Some(settings) => settings.algorithm,
+            None => self.config.congestion,
+        };
+        let needed = algorithm.needs_ecn();
+        negotiation::grants(self.config.ecn, needed, syn.ace(), syn.codepoint())
     }
 
     /// An acknowledgement that may bring a cookie back. Takes the frame.
@@ -131,9 +169,16 @@ impl Stack {
             options.window_scale =
                 Some(echo & 0xf).filter(|&shift| shift != NO_SCALE).map(|shift| shift as u8);
         }
-        let seq = segment.seq - 1;
-        let options = &options;
-        let syn = Segment { seq, bits: Bits::SYN, len: 0, timestamps, options, ..*segment };
+        let asked = ecn_asked(segment);
+        let syn = Segment {
+            seq: segment.seq - 1,
+            bits: Bits(Bits::SYN.0 | (asked & 0b11) << 6),
+            len: 0,
+            ecn: asked & 0b100,
+            timestamps,
+            options: &options,
+            ..*segment
+        };
         let Some(index) = self.open_passive(listener, hash, &syn, mac, iss) else {
             return self.drop_chain(frame);
         };

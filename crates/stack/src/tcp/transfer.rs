@@ -26,6 +26,7 @@ use super::settings::Settings;
 use super::tail_loss_probe::TailLossProbe;
 use super::undo::Undo;
 use super::user_timeout::Silence;
+use super::user_timeout_option::Advice;
 use super::window_validation::WindowUsage;
 use crate::stack::Stack;
 
@@ -69,6 +70,8 @@ pub(crate) struct Transfer {
     pub(crate) keepalive: Probes,
     /// Since when the peer takes nothing.
     pub(crate) silence: Silence,
+    /// What the ends told each other of their user timeouts.
+    pub(crate) advice: Advice,
     /// What is to be remembered of the connection's life.
     pub(crate) totals: Totals,
     /// Accurate ECN's counters.
@@ -121,6 +124,7 @@ impl Transfer {
             && self.settings.is_none()
             && self.keepalive == Probes::default()
             && self.silence == Silence::default()
+            && self.advice == Advice::default()
             && self.totals == Totals::default()
             && self.accurate.is_plain()
     }

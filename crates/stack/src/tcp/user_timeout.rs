@@ -31,7 +31,7 @@ impl Stack {
             return None;
         }
         let now = self.tick as u32;
-        let patience = self.settings(index).user_timeout.map(ticks);
+        let patience = self.user_timeout(index).map(ticks);
         let probing = self.connections[index].flags.has(Flags::PERSIST);
         if patience.is_some() || !probing {
             let timeout = self.connections[index].rtt.backed_off(self.rtt_bounds);
@@ -66,7 +66,7 @@ impl Stack {
     /// The next timeout, in microseconds, is no later than the end of the user timeout.
     #[inline]
     pub(crate) fn clamp_to_user_timeout(&self, index: usize, timeout_us: u32) -> u32 {
-        let Some(patience) = self.settings(index).user_timeout else { return timeout_us };
+        let Some(patience) = self.user_timeout(index) else { return timeout_us };
         let left = match self.transfer(index).map(|transfer| transfer.silence) {
             Some(Silence { on: true, since, .. }) => {
                 let passed = (self.tick as u32).wrapping_sub(since);

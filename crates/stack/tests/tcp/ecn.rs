@@ -2,7 +2,7 @@
 
 use crate::common::craft::{Segment, TcpSegment};
 use crate::common::peer::{ACK, MSS, Peer, SYN, pattern};
-use millrace_stack::{Algorithm, ConnectionId, Ecn, State};
+use millrace_stack::{Algorithm, ConnectionId, Ecn, State, SynCookies};
 use millrace_wire::tcp::{AccurateEcn, Flags, OptionWriter};
 
 const NOT_ECT: u8 = 0;
@@ -458,4 +458,52 @@ fn a_peer_that_claims_marks_for_everything_slows_itself_down_only() {
     }
     assert_eq!(peer.state(id), State::Established);
     assert!(acked > 100_000);
+}
+
+/// A connection from a SYN cookie: the bits of the SYN-ACK, and what was agreed on.
+fn from_cookie(ecn: Ecn, asks: u8, timestamps: bool, acks: u8, data: &[u8]) -> (u8, u64, u64) {
+    let mut peer = Peer::with(|config| {
+        config.ecn = ecn;
+        config.syn_cookies = SynCookies::Always;
+    });
+    let listener = peer.listen(80, 16);
+    peer.timestamp = timestamps.then_some(7);
+    let mut syn = peer.segment(SYN, 0, 0, &[]);
+    syn.options.mss(MSS);
+    peer.inject(&marked(syn, says(asks)).bytes());
+    assert_eq!(peer.stack.connections(), 0, "nothing is kept");
+    let syn_ack = peer.answer();
+    assert_eq!(syn_ack.options.accurate_ecn.is_some(), three(&syn_ack) > 1);
+    peer.say(says(acks), ACK, 1, 1, data);
+    let id = peer.accept(listener).expect("a connection");
+    let counters = peer.stack.counters();
+    let agreed = (counters.ecn_connections, counters.accurate_ecn_connections);
+    // What is sent is ECN-capable where it was agreed on, and only there.
+    peer.take();
+    peer.write(id, 0, 1000);
+    let capable = peer.answer().ecn == ECT_0;
+    assert_eq!(capable, agreed != (0, 0));
+    (three(&syn_ack), agreed.0, agreed.1)
+}
+
+#[test]
+fn cookies_keep_it() {
+    for (ecn, asks, timestamps, acks, data, wanted) in [
+        // RFC 3168 needs the timestamp's bit.
+        (Ecn::Passive, 0b011, true, 0, &b""[..], (0b001, 1, 0)),
+        (Ecn::Passive, 0b011, true, 0, b"x", (0b001, 1, 0)),
+        (Ecn::Passive, 0b011, false, 0, b"", (0, 0, 0)),
+        // Accurate ECN shows in the acknowledgement, or in what a lost one leaves.
+        (Ecn::Passive, 0b111, true, 0b010, b"", (0b010, 0, 1)),
+        (Ecn::Passive, 0b111, true, 0b101, b"x", (0b010, 0, 1)),
+        (Ecn::Passive, 0b111, false, 0b010, b"", (0b010, 0, 1)),
+        (Ecn::Passive, 0b111, false, 0b101, b"x", (0b010, 0, 0)),
+        // Nothing was asked for, or nothing is granted.
+        (Ecn::Passive, 0, true, 0, b"", (0, 0, 0)),
+        (Ecn::Off, 0b011, true, 0, b"", (0, 0, 0)),
+        (Ecn::Off, 0b111, true, 0b010, b"", (0, 0, 0)),
+    ] {
+        let got = from_cookie(ecn, asks, timestamps, acks, data);
+        assert_eq!(got, wanted, "{ecn:?} {asks:03b} {timestamps} {acks:03b} {data:?}");
+    }
 }

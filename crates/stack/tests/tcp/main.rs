@@ -49,4 +49,5 @@ mod time_wait;
 mod timestamps;
 mod urgent;
 mod user_timeout;
+mod user_timeout_option;
 mod window;

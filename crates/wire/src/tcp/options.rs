@@ -283,6 +283,16 @@ impl FastOpen {
 pub struct UserTimeout(pub u16);
 
 impl UserTimeout {
+    /// A time of at least a second, rounded up: to seconds as long as those can be told, else to
+    /// minutes, of which the most are 22 days and a half.
+    pub fn of(time: Duration) -> Self {
+        let seconds = time.as_secs().saturating_add((time.subsec_nanos() > 0).into());
+        match u16::try_from(seconds) {
+            Ok(seconds @ 0..=0x7fff) => Self(seconds.max(1)),
+            _ => Self(0x8000 | seconds.div_ceil(60).min(0x7fff) as u16),
+        }
+    }
+
     /// The time itself.
     #[inline]
     pub const fn duration(self) -> Duration {

@@ -1,7 +1,9 @@
 //! Writing of TCP options, aligned as RFC 7323 appendix A advises and peers' fast paths expect.
 
 use super::MAX_OPTIONS_LEN;
-use super::options::{AccurateEcn, FAST_OPEN_EXPERIMENT, FastOpen, MAX_SACK_BLOCKS, kind};
+use super::options::{
+    AccurateEcn, FAST_OPEN_EXPERIMENT, FastOpen, MAX_SACK_BLOCKS, UserTimeout, kind,
+};
 use crate::Seq;
 
 /// The options of nearly every segment of an established connection: two no-operations and
@@ -21,7 +23,7 @@ pub const fn timestamps(value: u32, echo_reply: u32) -> [u8; 12] {
 /// all 40.
 ///
 /// # Panics
-/// Every method but [`sack`](Self::sack) panics if its option does not fit into the 40 bytes.
+/// Every method that returns the writer panics if its option does not fit into the 40 bytes.
 #[derive(Clone, Copy, Debug)]
 pub struct OptionWriter {
     bytes: [u8; MAX_OPTIONS_LEN],
@@ -102,6 +104,16 @@ impl OptionWriter {
         let cookie = fast_open.cookie();
         self.push(&[kind::EXPERIMENT, 4 + cookie.len() as u8]);
         self.push(&FAST_OPEN_EXPERIMENT).push(cookie)
+    }
+
+    /// User timeout (RFC 5482 §2). Returns whether there was room for it.
+    #[inline]
+    pub fn user_timeout(&mut self, timeout: UserTimeout) -> bool {
+        if self.len + 4 > MAX_OPTIONS_LEN {
+            return false;
+        }
+        self.push(&[kind::USER_TIMEOUT, 4]).push(&timeout.0.to_be_bytes());
+        true
     }
 
     /// Accurate ECN's counters (RFC 9768 §3.2.3), fields at the end left out that are `None`.

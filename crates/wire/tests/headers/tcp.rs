@@ -307,6 +307,24 @@ fn user_timeouts() {
     assert_eq!(timeout.map(UserTimeout::duration), Some(Duration::from_secs(300)));
     let timeout = read(&[28, 4, 0, 5]).unwrap().user_timeout;
     assert_eq!(timeout.map(UserTimeout::duration), Some(Duration::from_secs(5)));
+    for (time, told) in [
+        (Duration::ZERO, 1),
+        (Duration::from_millis(1500), 2),
+        (Duration::from_secs(32_767), 32_767),
+        (Duration::from_secs(32_768), 32_820),
+        (Duration::from_secs(36_000), 36_000),
+        (Duration::MAX, 32_767 * 60),
+    ] {
+        let mut writer = OptionWriter::new();
+        assert!(writer.user_timeout(UserTimeout::of(time)));
+        let timeout = read(writer.padded()).unwrap().user_timeout.unwrap();
+        assert_eq!(timeout.duration(), Duration::from_secs(told), "{time:?}");
+    }
+    let mut full = OptionWriter::new();
+    full.timestamps(1, 2);
+    full.sack(&[(Seq(1), Seq(2)); 4]);
+    assert!(!full.user_timeout(UserTimeout(1)));
+    assert_eq!(full.padded().len(), 40);
 }
 
 #[test]
