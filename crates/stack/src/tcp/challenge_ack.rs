@@ -55,7 +55,7 @@ impl Stack {
     }
 
     /// Whether this connection's last answer is long enough ago.
-    fn may_answer(&mut self, index: usize) -> bool {
+    pub(crate) fn may_answer(&mut self, index: usize) -> bool {
         let generation = self.connections[index].generation;
         let interval = self.config.invalid_ack_interval.as_millis();
         let (at, of) = self.answers.last[index];

@@ -311,7 +311,7 @@ impl Stack {
         if seq != connection.rcv_nxt {
             // A gap: the acknowledgement must go at once, one for each segment, so that the
             // peer counts them (RFC 5681 §4.2). What was dropped has not left the network as they
-            // have: one acknowledgement a turn is enough for all of it.
+            // have, and says nothing new: an answer once in a while is enough for all of it.
             let mut owed = connection.acks_owed.saturating_add(1);
             if len > 0 {
                 match self.keep_out_of_order(index, frame) {
@@ -322,14 +322,16 @@ impl Stack {
                     Kept::Duplicate => self.counters.drop_tcp_duplicate += 1,
                     Kept::Full => {
                         self.counters.drop_tcp_out_of_order_full += 1;
-                        owed = 1;
+                        owed = u8::from(self.may_answer(index));
                     }
                 }
             }
-            let connection = &mut self.connections[index];
-            connection.acks_owed = connection.acks_owed.max(owed);
-            self.enter_quick_ack(index);
-            self.push_out(index);
+            if owed > 0 {
+                let connection = &mut self.connections[index];
+                connection.acks_owed = connection.acks_owed.max(owed);
+                self.enter_quick_ack(index);
+                self.push_out(index);
+            }
             return;
         }
         if len > 0 {
@@ -433,8 +435,11 @@ impl Stack {
         if end.le(connection.rcv_nxt) && sequence_len > 0 {
             self.counters.drop_tcp_duplicate += 1;
             self.counters.duplicates += 1;
-            let state = self.connections[index].state;
-            if segment.len == 0 && !matches!(state, State::TimeWait) {
+            if self.connections[index].state == State::TimeWait {
+                // The peer's FIN again: our last acknowledgement was lost (RFC 9293 §3.10.7.4).
+                self.arm_expiry(index, self.config.time_wait);
+            }
+            if segment.len == 0 {
                 // A FIN without data below the window repeats none that the connection waits for
                 // an answer to, or a repeated one is answered soon enough.
                 self.answer_outside_window(index, segment);
@@ -442,10 +447,6 @@ impl Stack {
             }
             self.report_duplicate(index, segment.seq, end);
             self.enter_quick_ack(index);
-            if self.connections[index].state == State::TimeWait {
-                // The peer's FIN again: our last acknowledgement was lost (RFC 9293 §3.10.7.4).
-                self.arm_expiry(index, self.config.time_wait);
-            }
             self.acknowledge_now(index);
         } else {
             self.counters.drop_tcp_outside_window += 1;

@@ -81,20 +81,22 @@ pub(crate) enum Stop {
 
 impl Connection {
     /// Bytes that may still come: what is left of the receive buffer, and what the frames that
-    /// its queue may come to hold (`share`) take in full segments.
+    /// its queue may come to hold (`share`) take in full segments. And what that would be with
+    /// nothing in the queue.
     #[inline]
-    fn receive_room(&self, buffer: u32, share: u32) -> u32 {
-        let frames = share.saturating_sub(self.receive_frames.into());
+    fn receive_room(&self, buffer: u32, share: u32) -> (u32, u32) {
         let full = self.quick_ack.full_segment().max(LEAST_SEGMENT);
-        let room = buffer.saturating_sub(self.receive_bytes);
-        room.min(frames.saturating_mul(full)).min(0xffff << self.rcv_shift)
+        let frames = share.saturating_sub(self.receive_frames.into());
+        let room = buffer.saturating_sub(self.receive_bytes).min(frames.saturating_mul(full));
+        let most = 0xffff << self.rcv_shift;
+        (room.min(most), buffer.min(share.saturating_mul(full)).min(most))
     }
 
     /// The window to announce, moved only if it is worth telling (RFC 9293 §3.8.6.2.2), and never
     /// to the left. `buffer` is the receive buffer's size.
     #[inline(always)]
     pub(crate) fn announce(&mut self, buffer: u32, share: u32) -> u16 {
-        let free = self.receive_room(buffer, share);
+        let (free, _) = self.receive_room(buffer, share);
         let edge = self.rcv_nxt + free;
         let step = u32::from(self.mss).min(buffer / 2) as i32;
         if edge - self.rcv_adv >= step {
@@ -682,8 +684,7 @@ impl Stack {
         if !matches!(connection.state, State::Established | State::FinWait1 | State::FinWait2) {
             return;
         }
-        let most = buffer.min(0xffff << connection.rcv_shift);
-        let free = connection.receive_room(buffer, self.memory.share);
+        let (free, most) = connection.receive_room(buffer, self.memory.share);
         let edge = connection.rcv_nxt + free;
         let gain = edge - connection.rcv_adv;
         let wanted = (2 * u32::from(connection.mss)).min(most / 2) as i32;

@@ -190,3 +190,22 @@ proptest! {
         prop_assert_eq!(got, pattern(0, len));
     }
 }
+
+#[test]
+fn what_finds_no_room_is_answered_once_in_a_while() {
+    let mut peer = Peer::with(|config| config.out_of_order_frames = 2);
+    let id = peer.accepted();
+    for at in 1..30 {
+        send(&mut peer, at * 400, at * 400 + 300);
+    }
+    // Each that was kept, and one of those that were not.
+    assert_eq!(peer.take().len(), 3);
+    peer.advance_ms(500);
+    for at in 30..60 {
+        send(&mut peer, at * 400, at * 400 + 300);
+    }
+    assert_eq!(peer.take().len(), 1);
+    let counters = peer.stack.counters();
+    assert_eq!((counters.drop_tcp_out_of_order_full, counters.acks_suppressed), (57, 55));
+    let _ = id;
+}
