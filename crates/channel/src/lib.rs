@@ -53,9 +53,9 @@ pub use millrace_frames::Held;
 pub use millrace_port::Wait;
 pub use millrace_port::clock::now;
 pub use millrace_stack::{
-    AcceptOverflow, AddressInfo, AddressState, ConnectionInfo, DhcpConfig, DhcpState,
-    FastOpenConfig, Lease, ListenOptions, OptionName, ProbeConfig, Route, RouteInfo, SocketOption,
-    State, SynCookies, TcpInfo, UserTimeoutOption,
+    AcceptOverflow, AddressInfo, AddressState, Algorithm, ConnectionInfo, DhcpConfig, DhcpState,
+    Ecn, FastOpenConfig, Lease, ListenOptions, OptionName, ProbeConfig, Route, RouteInfo,
+    SocketOption, State, SynCookies, TcpInfo, UserTimeoutOption,
 };
 pub use open::{KINDS, PortName};
 pub use operations::errno;

@@ -4,7 +4,8 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use millrace_channel::{
-    AcceptOverflow, Config, OptionName, SocketOption, SynCookies, UserTimeoutOption, Wait,
+    AcceptOverflow, Algorithm, Config, Ecn, OptionName, SocketOption, SynCookies,
+    UserTimeoutOption, Wait,
 };
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
@@ -134,6 +135,14 @@ pub(crate) fn limits(config: &mut Config, limits: Option<&Bound<'_, PyDict>>) ->
             "keepalive_interval" => stack.keepalive_interval = seconds(&name, &value)?,
             "keepalive_count" => stack.keepalive_count = number(&name, &value)?,
             "user_timeout" => stack.user_timeout = Some(seconds(&name, &value)?),
+            "congestion" => stack.congestion = algorithm(&value)?,
+            "ecn" => {
+                let name: String = value.extract()?;
+                stack.ecn = Ecn::named(&name).ok_or_else(|| {
+                    let names = Ecn::ALL.map(Ecn::name).join("', '");
+                    PyValueError::new_err(format!("ecn is one of '{names}', not '{name}'"))
+                })?;
+            }
             "user_timeout_option" => {
                 let on: bool = value.extract()?;
                 stack.user_timeout_option = on.then(UserTimeoutOption::default);
@@ -165,13 +174,7 @@ pub(crate) fn limits(config: &mut Config, limits: Option<&Bound<'_, PyDict>>) ->
 pub(crate) fn socket_option(name: &str, value: &Bound<'_, PyAny>) -> PyResult<SocketOption> {
     let name: OptionName = name.parse().map_err(to_python)?;
     if name == OptionName::Congestion {
-        let algorithm: String = value.extract().map_err(|_| {
-            PyTypeError::new_err(format!("TCP_CONGESTION is a name such as 'reno', not {value}"))
-        })?;
-        return algorithm
-            .parse()
-            .map(SocketOption::Congestion)
-            .map_err(|error| PyValueError::new_err(format!("{error}")));
+        return algorithm(value).map(SocketOption::Congestion);
     }
     let number: i64 = value.extract().map_err(|_| {
         PyTypeError::new_err(format!("{} is a whole number, not {value}", name.text()))
@@ -190,6 +193,14 @@ pub(crate) fn socket_option_to_python(
         }
         (_, number) => Ok(number.into_pyobject(py)?.into_any()),
     }
+}
+
+/// Congestion control by its name in Linux.
+fn algorithm(value: &Bound<'_, PyAny>) -> PyResult<Algorithm> {
+    let name: String = value.extract().map_err(|_| {
+        PyTypeError::new_err(format!("TCP_CONGESTION is a name such as 'reno', not {value}"))
+    })?;
+    name.parse().map_err(|error| PyValueError::new_err(format!("{error}")))
 }
 
 fn number<T: TryFrom<u64>>(name: &str, value: &Bound<'_, PyAny>) -> PyResult<T> {

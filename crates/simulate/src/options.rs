@@ -4,7 +4,7 @@ use std::io;
 
 use millrace_frames::Duration;
 
-use millrace_stack::Algorithm;
+use millrace_stack::{Algorithm, Ecn};
 
 use crate::topology::HostSpec;
 
@@ -62,6 +62,14 @@ impl OptionValue {
             }
             _ => Err(self.wrong(name, "a name such as \"cubic\"")),
         }
+    }
+
+    fn marks(&self, name: &str) -> io::Result<Ecn> {
+        match self {
+            OptionValue::Text(value) => Ecn::named(value),
+            _ => None,
+        }
+        .ok_or_else(|| self.wrong(name, &format!("one of {}", Ecn::ALL.map(Ecn::name).join(", "))))
     }
 
     fn flag(&self, name: &str) -> io::Result<bool> {
@@ -129,6 +137,9 @@ pub fn set_option(host: &mut HostSpec, name: &str, value: &OptionValue) -> io::R
         }
         algorithm: {
             congestion => config.congestion,
+        }
+        marks: {
+            ecn => config.ecn,
         }
         flag: {
             window_scaling => config.tcp.window_scaling,

@@ -26,6 +26,26 @@ pub enum Ecn {
     Passive,
 }
 
+impl Ecn {
+    /// All of them.
+    pub const ALL: [Ecn; 4] = [Ecn::Off, Ecn::On, Ecn::Accurate, Ecn::Passive];
+
+    /// In one word.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Ecn::Off => "off",
+            Ecn::On => "on",
+            Ecn::Accurate => "accurate",
+            Ecn::Passive => "passive",
+        }
+    }
+
+    /// The one of that name.
+    pub fn named(name: &str) -> Option<Ecn> {
+        Ecn::ALL.into_iter().find(|ecn| ecn.name() == name)
+    }
+}
+
 /// The two ECN bits of an IP header (RFC 3168 §5).
 pub(crate) mod codepoint {
     pub(crate) const NOT_ECT: u8 = 0b00;
