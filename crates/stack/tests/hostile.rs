@@ -16,6 +16,7 @@ use proptest::test_runner::RngSeed;
 #[test]
 fn nothing_at_all() {
     for variant in 0..8 {
+        hostile::run(&[variant, 0xaa]);
         hostile::run(&[variant]);
     }
 }

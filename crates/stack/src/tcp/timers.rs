@@ -212,7 +212,7 @@ impl Stack {
             self.arm_retransmission(index);
             return self.push_out(index);
         }
-        connection.retries += 1;
+        connection.retries = connection.retries.saturating_add(1);
         connection.rtt.back_off();
         if connection.flags.has(Flags::PERSIST) {
             connection.flags.set(Flags::PROBE);

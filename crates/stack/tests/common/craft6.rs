@@ -155,6 +155,36 @@ pub fn segment(ports: (u16, u16), flags: Flags, seq: u32, ack: u32, data: &[u8])
     packet(PEER_V6, STACK_V6, 64, protocol::TCP, &bytes)
 }
 
+/// The segment of an IPv4 packet of the peer's, over IPv6.
+pub fn from_v4(bytes: &[u8]) -> Vec<u8> {
+    let (class, mut segment) = (bytes[ether::HEADER_LEN + 1], bytes[L4 - 20..].to_vec());
+    let header_len = usize::from(segment[12] >> 4) * 4;
+    let pseudo = checksum::pseudo_v6(PEER_V6, STACK_V6, protocol::TCP, segment.len());
+    let (header, data) = segment.split_at_mut(header_len);
+    tcp::fill_checksum(header, pseudo, checksum::sum(data));
+    let mut packet = packet(PEER_V6, STACK_V6, 64, protocol::TCP, &segment);
+    packet[ether::HEADER_LEN] |= class >> 4;
+    packet[ether::HEADER_LEN + 1] |= class << 4;
+    packet
+}
+
+/// The packet with an extension header of eight bytes before what it carries: of options that mean
+/// nothing, of a route that is at its end, or of a fragment that is the whole.
+pub fn extended(packet: &[u8], next_header: u8, second: u8) -> Vec<u8> {
+    let mut bytes = packet[..L4].to_vec();
+    let next = core::mem::replace(&mut bytes[L4 - 34], next_header);
+    let len = (packet.len() - L4 + 8) as u16;
+    bytes[L4 - 36..L4 - 34].copy_from_slice(&len.to_be_bytes());
+    bytes.extend([next, 0, if next_header == 44 { 0 } else { 1 }, second, 0, 0, 0, 0]);
+    bytes.extend_from_slice(&packet[L4..]);
+    bytes
+}
+
+/// Whether an Ethernet frame holds IPv6.
+pub fn is_six(bytes: &[u8]) -> bool {
+    bytes.get(12..14) == Some(&[0x86, 0xdd])
+}
+
 /// An MLD message as a router sends it: one hop, with the option that makes others look.
 pub fn mld(source: Ipv6Addr, destination: Ipv6Addr, message: &[u8]) -> Vec<u8> {
     let mut message = message.to_vec();

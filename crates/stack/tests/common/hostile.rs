@@ -12,14 +12,16 @@ use millrace_frames::{
     TxBatch,
 };
 use millrace_stack::{
-    Algorithm, Config, ConnectionId, DhcpConfig, Ecn, Event, InterfaceAddress, ListenerId,
-    MulticastConfig, ProbeConfig, ReassemblyConfig, SocketId, Stack, SynCookies,
+    Algorithm, Config, ConnectionId, DhcpConfig, Ecn, Event, InterfaceAddress, Ipv6Config,
+    ListenerId, MulticastConfig, ProbeConfig, ReassemblyConfig, SocketId, Stack, SynCookies,
+    UserTimeoutOption,
 };
 use millrace_wire::arp::Operation;
 use millrace_wire::dhcpv4;
 use millrace_wire::mac::Mac;
+use millrace_wire::ndp;
 use millrace_wire::seq::Seq;
-use millrace_wire::tcp::{AccurateEcn, FastOpen, Flags, OptionWriter};
+use millrace_wire::tcp::{self, AccurateEcn, FastOpen, Flags, OptionWriter, UserTimeout};
 
 use super::craft::{self, PEER_IP, PEER_MAC, STACK_IP, STACK_MAC, TcpSegment};
 use super::craft6::{self, PEER_V6, STACK_V6};
@@ -41,6 +43,8 @@ struct Flow {
     snd_una: u32,
     /// The peer speaks timestamps and selective acknowledgements.
     modern: bool,
+    /// Over IPv6.
+    six: bool,
     /// The stack's last timestamp.
     stamp: u32,
 }
@@ -97,7 +101,7 @@ struct Target {
 /// Runs a script.
 pub fn run(bytes: &[u8]) {
     let mut script = Script(bytes);
-    let mut target = Target::new(script.byte());
+    let mut target = Target::new(script.byte(), script.byte());
     target.open_connections();
     while !script.over() {
         target.step(&mut script);
@@ -107,7 +111,8 @@ pub fn run(bytes: &[u8]) {
 }
 
 impl Target {
-    fn new(variant: u8) -> Target {
+    /// `families`: which flows are over IPv6.
+    fn new(variant: u8, families: u8) -> Target {
         let gso = variant & 1 != 0;
         let config = Config {
             ecn: [Ecn::Passive, Ecn::Accurate, Ecn::On, Ecn::Off][usize::from(variant >> 3) % 4],
@@ -120,6 +125,9 @@ impl Target {
                 InterfaceAddress { address: STACK_IP.into(), prefix: 24 },
                 InterfaceAddress { address: STACK_V6.into(), prefix: 64 },
             ],
+            // An address that is not sure yet takes no connections.
+            ipv6: Ipv6Config { dad_transmits: u8::from(families == 0), ..Ipv6Config::default() },
+            user_timeout_option: (families & 2 != 0).then(UserTimeoutOption::default),
             gateway: Some(Ipv4Addr::new(192, 0, 2, 254).into()),
             seed: [1, 2, 3, 4],
             tx_gso: if gso { 65_535 } else { 0 },
@@ -162,12 +170,10 @@ impl Target {
         })
         .expect("a small arena");
         let mut stack = Stack::new(config, arena, now).expect("a stack");
-        let local = SocketAddr::new(STACK_IP.into(), 80);
-        let listener = stack.listen(local, 6).expect("listen");
+        let listener = stack.listen(any(80), 6).expect("listen");
         stack.set_fast_open(listener, 3).expect("just made");
         let listener = Some(listener);
-        let any = SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), 53);
-        let socket = stack.bind_datagram(any).expect("bind");
+        let socket = stack.bind_datagram(any(53)).expect("bind");
         Target {
             stack,
             now,
@@ -176,6 +182,7 @@ impl Target {
                 stack_port: 80,
                 rcv_nxt: 1000,
                 modern: number % 2 == 1 || variant & 8 != 0,
+                six: families >> (number % 8) & 1 != 0,
                 ..Flow::default()
             }),
             listener,
@@ -193,7 +200,9 @@ impl Target {
             &craft::arp_packet(Operation::Request, (PEER_MAC, PEER_IP), (Mac([0; 6]), STACK_IP)),
             ChecksumState::Unknown,
         );
-        let remote = SocketAddr::new(PEER_IP.into(), self.flows[0].peer_port);
+        self.inject(&craft6::solicitation(PEER_V6, STACK_V6, None), ChecksumState::Unknown);
+        let peer: IpAddr = if self.flows[0].six { PEER_V6.into() } else { PEER_IP.into() };
+        let remote = SocketAddr::new(peer, self.flows[0].peer_port);
         let id = self.stack.connect(remote, None).expect("a free port");
         self.connections.push(id);
         self.flows[0].stack_port = self.stack.info(id).expect("just made").local.port();
@@ -330,13 +339,13 @@ impl Target {
         variant: u8,
         options: OptionWriter,
     ) -> Vec<u8> {
-        let Flow { peer_port, stack_port, rcv_nxt, .. } = self.flows[flow];
+        let Flow { peer_port, stack_port, rcv_nxt, six, .. } = self.flows[flow];
         let mut options = options;
         if variant & 4 == 0 {
             let counter = [None, Some(0), Some(1), Some(0xff_ffff)][usize::from(variant >> 3) % 4];
             options.accurate_ecn(&AccurateEcn { e0b: counter, ceb: counter, e1b: counter });
         }
-        TcpSegment {
+        let bytes = TcpSegment {
             source: (PEER_IP, peer_port),
             destination: (STACK_IP, stack_port),
             sequence: rcv_nxt.wrapping_add_signed(seq),
@@ -349,7 +358,8 @@ impl Target {
             ecn: (variant ^ variant >> 4) & 3,
             ae: variant & 8 != 0,
         }
-        .bytes()
+        .bytes();
+        if six { craft6::from_v4(&bytes) } else { bytes }
     }
 
     /// The peer's clock, in milliseconds.
@@ -412,6 +422,9 @@ impl Target {
             }
             options.sack(&blocks);
         }
+        if what & 16 != 0 {
+            options.user_timeout(UserTimeout(script.word()));
+        }
         options
     }
 
@@ -458,8 +471,18 @@ impl Target {
         };
         let mut bytes = self.bytes(number, flags, seq, ack, &payload, variant & 0x0f, options);
         // The ECN field of the IP header.
-        bytes[15] |= variant >> 4 & 3;
-        craft::mend_ip_checksum(&mut bytes);
+        if !flow.six {
+            bytes[15] |= variant >> 4 & 3;
+            craft::mend_ip_checksum(&mut bytes);
+            return bytes;
+        }
+        bytes[15] |= variant & 0x30;
+        if variant & 0x80 != 0 {
+            for _ in 0..1 + script.byte() % 3 {
+                let kind = [0, 43, 44, 60, 51, 135][usize::from(script.byte()) % 6];
+                bytes = craft6::extended(&bytes, kind, script.byte() % 3);
+            }
+        }
         bytes
     }
 
@@ -513,7 +536,43 @@ impl Target {
         let len = usize::from(script.word()) % [100, 3000, 20_000][usize::from(script.byte()) % 3];
         let data = vec![0x5a; len];
         let group = Ipv6Addr::new(0xff05, 0, 0, 0, 0, 0, 0, u16::from(script.byte() % 4));
-        let mut parts = match script.byte() % 4 {
+        let mut parts = match script.byte() % 6 {
+            4 => {
+                let target = if script.one_in(2) { STACK_V6 } else { PEER_V6 };
+                let source = [PEER_V6, craft6::PEER_LINK, Ipv6Addr::UNSPECIFIED, STACK_V6];
+                let source = source[usize::from(script.byte()) % 4];
+                let mac = Mac([2, 0, 0, 0, 1, script.byte()]);
+                let flags = ndp::AdvertisementFlags {
+                    router: script.one_in(2),
+                    solicited: script.one_in(2),
+                    override_: script.one_in(2),
+                };
+                match script.one_in(2) {
+                    true => vec![craft6::solicitation(source, target, None)],
+                    false => {
+                        let ends = (source, STACK_V6);
+                        vec![craft6::advertisement(ends, target, flags, Some(mac))]
+                    }
+                }
+            }
+            5 => {
+                let router = craft6::RouterAdvertisement {
+                    hop_limit: script.byte(),
+                    lifetime: script.word(),
+                    reachable_ms: script.long(),
+                    retransmit_ms: script.long(),
+                    ..craft6::RouterAdvertisement::default()
+                };
+                let network = Ipv6Addr::new(0x2001, 0xdb8, script.word() % 4, 0, 0, 0, 0, 0);
+                let mut router =
+                    router.mtu([1280, 1400, 0, u32::MAX][usize::from(script.byte()) % 4]);
+                for _ in 0..script.byte() % 4 {
+                    let (flags, valid) = (script.byte(), script.long());
+                    router = router.prefix(network, flags, valid, script.long());
+                    router = router.route(network, script.byte(), script.byte() % 4, valid);
+                }
+                vec![router.bytes()]
+            }
             0 => {
                 let mut message = vec![[130, 130, 131, 143][usize::from(script.byte()) % 4], 0];
                 message.extend([0, 0, script.byte(), script.byte(), 0, 0]);
@@ -613,8 +672,12 @@ impl Target {
             1 => self.attack(script),
             _ => craft::udp_datagram((source, 999), (STACK_IP, 53), &vec![0x5a; len]),
         };
-        let mtu = [68, 300, 1500][usize::from(script.byte()) % 3];
-        let mut parts = craft::fragments(&whole, mtu, u16::from(script.byte() % 8));
+        let (mtu, number) = ([68, 300, 1500][usize::from(script.byte()) % 3], script.byte() % 8);
+        let six = craft6::is_six(&whole);
+        let mut parts = match six {
+            true => craft6::fragments(&whole, mtu.max(96), number.into()),
+            false => craft::fragments(&whole, mtu, number.into()),
+        };
         for _ in 0..script.byte() % 4 {
             let at = usize::from(script.byte()) % parts.len();
             match script.byte() % 5 {
@@ -628,7 +691,9 @@ impl Target {
                 return;
             }
             let at = at % parts.len();
-            craft::mend_ip_checksum(&mut parts[at]);
+            if !six {
+                craft::mend_ip_checksum(&mut parts[at]);
+            }
         }
         for part in parts.iter().take(80) {
             self.inject(part, ChecksumState::Unknown);
@@ -637,7 +702,7 @@ impl Target {
 
     fn icmp_error(&mut self, script: &mut Script<'_>) {
         let number = usize::from(script.byte()) % FLOWS;
-        let Flow { peer_port, stack_port, snd_una, .. } = self.flows[number];
+        let Flow { peer_port, stack_port, snd_una, six, .. } = self.flows[number];
         let quoted = TcpSegment {
             source: (STACK_IP, stack_port),
             destination: (PEER_IP, peer_port),
@@ -645,6 +710,14 @@ impl Target {
             ..TcpSegment::default()
         }
         .bytes();
+        if six {
+            let whole = craft6::packet(STACK_V6, PEER_V6, 64, 6, &quoted[34..]);
+            let len = 14 + usize::from(script.byte()) % (whole.len() - 13);
+            let (kind, code) = (1 + script.byte() % 4, script.byte() % 5);
+            let word = if script.one_in(2) { 1280 } else { script.long() };
+            let bytes = craft6::error(PEER_V6, kind, code, word, &whole[14..len]);
+            return self.inject(&bytes, ChecksumState::Unknown);
+        }
         let len = 14 + usize::from(script.byte()) % (quoted.len() - 13);
         let code = script.byte();
         let bytes = craft::unreachable(Ipv4Addr::new(192, 0, 2, 254), code, &quoted[14..len]);
@@ -705,9 +778,14 @@ impl Target {
                 let _ = self.stack.rearm(id);
             }
             (11, _) => {
-                let host = Ipv4Addr::new(192, 0, 2, 2 + script.byte() % 6);
+                let number = script.byte() % 12;
+                let (six, last) = (number >= 6, 2 + number % 6);
+                let host: IpAddr = match six {
+                    true => Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, last.into()).into(),
+                    false => Ipv4Addr::new(192, 0, 2, last).into(),
+                };
                 let port = 5000 + u16::from(script.byte()) % 16;
-                let remote = SocketAddr::new(host.into(), port);
+                let remote = SocketAddr::new(host, port);
                 let opened = if script.one_in(3) {
                     let data = vec![0x33; usize::from(script.word()) % 3000];
                     self.stack.connect_with_data(remote, None, &data).map(|(id, _)| id)
@@ -718,14 +796,15 @@ impl Target {
                     let local = self.stack.info(id).expect("just made").local.port();
                     self.connections.push(id);
                     let number = usize::from(script.byte()) % FLOWS;
-                    (self.flows[number].peer_port, self.flows[number].stack_port) = (port, local);
+                    let flow = &mut self.flows[number];
+                    (flow.peer_port, flow.stack_port, flow.six) = (port, local, six);
                 }
             }
             (12, _) => match self.listener.take() {
                 Some(listener) => self.stack.close_listener(listener),
                 None => {
-                    let local = SocketAddr::new(STACK_IP.into(), 80);
-                    self.listener = self.stack.listen(local, 1 + u32::from(script.byte()) % 8).ok();
+                    self.listener =
+                        self.stack.listen(any(80), 1 + u32::from(script.byte()) % 8).ok();
                 }
             },
             (13, _) => self.datagram_calls(script),
@@ -851,25 +930,37 @@ impl Target {
         {
             self.transaction = message.transaction();
         }
-        let craft::Packet::Tcp(segment) = craft::parse(&bytes, packet.checksum_start != 0) else {
-            return;
-        };
-        let flow = self.flows.iter_mut().find(|flow| {
-            (flow.stack_port, flow.peer_port) == (segment.source.1, segment.destination.1)
-        });
+        match craft::parse(&bytes, packet.checksum_start != 0) {
+            craft::Packet::Tcp(_) => self.note(false, &bytes[34..]),
+            craft::Packet::V6(sent) if sent.protocol == 6 && sent.fragment.is_none() => {
+                self.note(true, &sent.payload);
+            }
+            _ => {}
+        }
+    }
+
+    fn note(&mut self, six: bool, bytes: &[u8]) {
+        let segment = tcp::Segment::parse(bytes).expect("it was parsed before");
+        let ports = (segment.source_port(), segment.destination_port());
+        let flow = self
+            .flows
+            .iter_mut()
+            .find(|flow| (flow.stack_port, flow.peer_port) == ports && flow.six == six);
+        let flags = segment.flags();
         if let Some(flow) = flow
-            && !segment.flags.contains(Flags::RST)
+            && !flags.contains(Flags::RST)
         {
-            let taken = u32::from(segment.flags.contains(Flags::SYN))
-                + u32::from(segment.flags.contains(Flags::FIN));
-            flow.snd_una = segment.seq;
-            flow.snd_max = segment.seq.wrapping_add(segment.payload.len() as u32 + taken);
-            if let Some((stamp, _)) = segment.options.timestamps {
+            let taken =
+                u32::from(flags.contains(Flags::SYN)) + u32::from(flags.contains(Flags::FIN));
+            let payload = bytes.len() - segment.header_len();
+            flow.snd_una = segment.sequence().0;
+            flow.snd_max = flow.snd_una.wrapping_add(payload as u32 + taken);
+            if let Some((stamp, _)) = segment.options().expect("ours").timestamps {
                 flow.stamp = stamp;
             }
-            if segment.flags.contains(Flags::ACK) {
-                flow.rcv_nxt = segment.ack;
-                flow.window = u32::from(segment.window);
+            if flags.contains(Flags::ACK) {
+                flow.rcv_nxt = segment.acknowledgement().0;
+                flow.window = u32::from(segment.window());
             }
         }
     }
@@ -914,6 +1005,11 @@ impl Target {
         assert_eq!(self.stack.connections(), 0, "entries leaked");
         assert_eq!(self.stack.arena().free(), FRAMES as usize, "frames leaked");
     }
+}
+
+/// Any address of either family.
+fn any(port: u16) -> SocketAddr {
+    SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), port)
 }
 
 fn checksum_state(choice: u8) -> ChecksumState {

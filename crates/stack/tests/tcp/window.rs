@@ -3,7 +3,7 @@
 use core::time::Duration;
 
 use crate::common::peer::{ACK, MSS, PSH, Peer, RST, SYN, pattern};
-use millrace_stack::{Failure, Ready, State};
+use millrace_stack::{Failure, Ready, SocketOption, State};
 
 #[test]
 fn a_closed_window_is_probed_later_and_later_for_as_long_as_the_peer_answers() {
@@ -376,4 +376,25 @@ fn rearming_tells_again_what_is_true() {
     peer.stack.rearm(id).unwrap();
     assert_eq!(peer.ready(id), Ready::CLOSED);
     let _ = SYN;
+}
+
+#[test]
+fn probes_of_a_window_that_was_taken_back_come_later_and_later() {
+    let mut peer = Peer::new();
+    let id = peer.accepted();
+    let hour = Some(Duration::from_secs(3600));
+    peer.stack.set_option(id, SocketOption::UserTimeout(hour)).unwrap();
+    peer.write(id, 0, 2000);
+    peer.take();
+    peer.window = 0;
+    peer.send(ACK, 1, 1, &[]);
+    // Nobody answers any more.
+    let waits: Vec<u64> = (0..12)
+        .map(|_| {
+            let time = peer.wait();
+            peer.take();
+            time.as_millis() as u64
+        })
+        .collect();
+    assert!(waits[1..].is_sorted() && waits[11] >= 100_000, "{waits:?}");
 }
