@@ -281,3 +281,46 @@ fn a_buffer_that_was_asked_for_is_bounded_by_the_share_too() {
     assert_eq!(peer.stack.counters().drop_tcp_receive_queue_full, 0);
     assert_eq!(peer.read(id).len(), bytes);
 }
+
+/// Peers that let answers lie, applications that let requests lie, and segments with holes between.
+#[test]
+fn hoarders_of_every_kind_leave_room_for_requests_and_answers() {
+    let mut peer = stack(16_384, |config| config.connections = 1100);
+    for number in 0..1000u32 {
+        let id = another(&mut peer);
+        match number % 3 {
+            0 => {
+                peer.stack.write(id, &pattern(0, 100_000)).unwrap();
+            }
+            1 => {
+                for at in 0..20 {
+                    peer.send(ACK, 1 + at * 1000, 1, &pattern(at as usize * 1000, 1000));
+                }
+            }
+            _ => {
+                let packets: Vec<Vec<u8>> =
+                    (1..60).map(|at| peer.segment(ACK, 1 + 2 * at, 1, b"x").bytes()).collect();
+                peer.inject_batch(&packets);
+            }
+        }
+        peer.take();
+    }
+    let memory = peer.stack.memory();
+    assert!(memory.in_use <= memory.high && memory.state != MemoryState::High, "{memory:?}");
+    let good = another(&mut peer);
+    let refused = peer.stack.counters().drop_tcp_receive_queue_full;
+    for round in 0..100u32 {
+        let at = round * 3000;
+        for part in 0..3 {
+            let start = at + part * 1000;
+            peer.send(ACK, 1 + start, 1 + at, &pattern(start as usize, 1000));
+        }
+        assert_eq!(peer.read(good).len(), 3000, "request {round}");
+        assert_eq!(peer.stack.write(good, &pattern(at as usize, 3000)).unwrap(), 3000);
+        peer.collect();
+        let sent: usize = peer.take().iter().map(|segment| segment.payload.len()).sum();
+        assert_eq!(sent, 3000, "answer {round}");
+        peer.send(ACK, 1 + at + 3000, 1 + at + 3000, &[]);
+    }
+    assert_eq!(peer.stack.counters().drop_tcp_receive_queue_full, refused);
+}
