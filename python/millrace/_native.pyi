@@ -387,10 +387,10 @@ class Channel:
         in seconds: initial_rto, min_rto, max_rto, delayed_ack, time_wait,
         fin_wait_2, neighbour_retry, keepalive_idle, keepalive_interval, user_timeout; dad_transmits
         (questions whether another host has an IPv6 address) and temporary_addresses (whether
-        "slaac" makes such); `congestion` (a name that TCP_CONGESTION takes); `ecn` ("off", "on" and
-        "accurate", which ask for RFC 3168 or RFC 9768, or "passive", which grants what is asked for);
-        `keepalive` and `user_timeout_option` (whether user timeouts are told to
-        peers, and theirs taken: RFC 5482; True or False); and `syn_cookies` ("off", "when-full",
+        "slaac" makes such); `congestion` (a name that TCP_CONGESTION takes); `ecn` ("on" and
+        "accurate" ask for RFC 3168 or RFC 9768, "passive" grants what is asked for, "off" does
+        neither); `keepalive` and `user_timeout_option` (whether user timeouts are told to peers, and
+        theirs taken: RFC 5482), each True or False; and `syn_cookies` ("off", "when-full",
         "always") and `abort_on_overflow` (whether a full backlog resets what would be accepted).
 
         Raises ValueError or TypeError for what makes no sense, OSError when the port cannot be
