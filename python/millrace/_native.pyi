@@ -389,7 +389,7 @@ class Channel:
         (questions whether another host has an IPv6 address) and temporary_addresses (whether
         "slaac" makes such); `congestion` (a name that TCP_CONGESTION takes); `ecn` ("on" and
         "accurate" ask for RFC 3168 or RFC 9768, "passive" grants what is asked for, "off" does
-        neither); `keepalive` and `user_timeout_option` (whether user timeouts are told to peers, and
+        neither); `keepalive` and `user_timeout_option` (whether user timeouts are told to peers and
         theirs taken: RFC 5482), each True or False; and `syn_cookies` ("off", "when-full",
         "always") and `abort_on_overflow` (whether a full backlog resets what would be accepted).
 
