@@ -124,10 +124,11 @@ impl Memory {
     /// One with few always may, as far as this is concerned.
     #[inline]
     pub(crate) fn fair(&self, free: usize, own: u16) -> bool {
-        own < LEAST || {
-            let left = self.above(free as u32);
-            u64::from(own) << self.shift <= left * left
-        }
+        own < LEAST
+            || own < u16::MAX && {
+                let left = self.above(free as u32);
+                u64::from(own) << self.shift <= left * left
+            }
     }
 
     #[inline]

@@ -85,6 +85,7 @@ impl Stack {
         if una == nxt {
             connection.flags.clear(Flags::REXMIT_ARMED);
             if !unsent {
+                transfer.sent.settle();
                 self.settle_transfer(index);
             }
         } else {

@@ -684,6 +684,10 @@ impl Stack {
         if !matches!(connection.state, State::Established | State::FinWait1 | State::FinWait2) {
             return;
         }
+        // What the share of frames allows is less, if anything.
+        if connection.rcv_wnd() >= buffer.min(0xffff << connection.rcv_shift) / 2 {
+            return;
+        }
         let (free, most) = connection.receive_room(buffer, self.memory.share);
         let edge = connection.rcv_nxt + free;
         let gain = edge - connection.rcv_adv;

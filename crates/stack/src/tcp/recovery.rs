@@ -610,6 +610,9 @@ impl Stack {
         if connection.snd_una == connection.snd_nxt {
             connection.flags.clear(Flags::REXMIT_ARMED);
             if connection.unsent() == 0 {
+                if let Some(transfer) = self.transfers.get_mut(connection.transfer) {
+                    transfer.sent.settle();
+                }
                 self.settle_transfer(index);
                 return;
             }

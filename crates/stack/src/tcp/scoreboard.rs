@@ -135,10 +135,16 @@ impl Scoreboard {
     /// may stay idle.
     #[inline]
     pub(crate) fn settle(&mut self) {
-        if self.records.capacity() > KEPT || self.retransmissions.capacity() > KEPT {
-            self.retransmissions.clear();
-            self.shrink();
+        // Of copies there are never many more than of records.
+        if self.records.capacity() > KEPT {
+            self.settle_long();
         }
+    }
+
+    #[cold]
+    fn settle_long(&mut self) {
+        self.retransmissions.clear();
+        self.shrink();
     }
 
     /// Entries that there is memory for.

@@ -75,7 +75,7 @@ impl Connection {
                 let Some(frame) = arena.allocate_keeping(Owners::UNACKED, reserve) else { break };
                 arena.meta_mut(frame).mark = self.snd_end.0;
                 self.send.push(arena, frame);
-                self.send_frames = self.send_frames.saturating_add(1);
+                self.send_frames += 1;
                 if self.cursor.is_none() {
                     self.cursor = frame;
                 }

@@ -238,9 +238,6 @@ impl Stack {
     /// few connections have one, each keeps its own, for it will soon want it again.
     #[inline]
     pub(crate) fn settle_transfer(&mut self, index: usize) {
-        if let Some(transfer) = self.transfers.get_mut(self.connections[index].transfer) {
-            transfer.sent.settle();
-        }
         if self.transfers.in_use() > KEPT {
             self.give_back_if_plain(index);
         }
