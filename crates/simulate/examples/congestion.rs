@@ -16,7 +16,7 @@ fn goodput(
 ) -> f64 {
     let rate = mbit * 1_000_000;
     let product = rate as f64 / 8.0 * rtt_ms as f64 / 1000.0;
-    let mut host = HostSpec { frames: 65_536, ..HostSpec::default() };
+    let mut host = HostSpec { frames: 65_536, super_segments: 65_535, ..HostSpec::default() };
     host.config.congestion = algorithm;
     host.config.send_buffer = 64 << 20;
     host.config.receive_buffer = 64 << 20;

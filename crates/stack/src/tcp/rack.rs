@@ -241,3 +241,54 @@ pub(crate) fn detect_by_count(board: &mut Scoreboard, mss: u32) -> u32 {
     }
     lost
 }
+
+#[cfg(test)]
+mod tests {
+    use millrace_frames::{Arena, ArenaConfig, Frame, Hugepages};
+
+    use super::super::delivery_rate::Snapshot;
+    use super::*;
+
+    const MSS: u32 = 1000;
+
+    fn segments(board: &mut Scoreboard, from: u32, to: u32, sent_at: u32) {
+        board.push(Sent {
+            start: Seq(from * MSS),
+            end: Seq(to * MSS),
+            frame: Frame::NONE,
+            sent_at,
+            mark: Mark::default(),
+            snapshot: Snapshot::default(),
+        });
+    }
+
+    /// Three segments leave again as one super-segment. The peer gets the first, so the copy's
+    /// record begins later now; that the others are missing must be found all the same, by time.
+    #[test]
+    fn the_rest_of_a_copy_that_arrived_in_part_is_lost_too() {
+        let config = ArenaConfig { frames: 8, frame_size: 2048, hugepages: Hugepages::Never };
+        let arena = Arena::new(config).expect("memory for a small arena");
+        let mut board = Scoreboard::default();
+        segments(&mut board, 0, 1, 0);
+        segments(&mut board, 1, 4, 0);
+        board.mark_lost(1);
+        board.retransmitted(1, 10_000, Snapshot::default());
+        segments(&mut board, 4, 5, 11_000);
+        segments(&mut board, 5, 6, 11_000);
+        while board.acknowledge(&arena, Seq(2 * MSS)).is_some() {}
+        let mut rack = Rack::default();
+        let with = Circumstances {
+            now_us: 31_000,
+            min_rtt_us: 20_000,
+            smoothed_us: 20_000,
+            mss: MSS,
+            recovering: true,
+        };
+        board.sack(&arena, (Seq(5 * MSS), Seq(6 * MSS)), MSS, &mut |sent| {
+            rack.arrived(sent, with.now_us, with.min_rtt_us, false);
+        });
+        let (lost, _) = rack.detect(&mut board, &with);
+        assert_eq!(lost, 3 * MSS, "the rest of the copy, and what left before the last");
+        assert_eq!(board.next_lost(), Some(0));
+    }
+}

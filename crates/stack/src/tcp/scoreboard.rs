@@ -227,6 +227,9 @@ impl Scoreboard {
         }
         let part = Sent { end: ack, ..first };
         self.forget(first.mark, part.len());
+        if first.mark.has(Mark::RETRANSMITTED) {
+            self.rename_retransmission((first.start, first.sent_at), ack);
+        }
         let first = &mut self.records[0];
         first.start = ack;
         first.frame = frame_of(arena, first.frame, ack);
@@ -288,6 +291,21 @@ impl Scoreboard {
         joined.end = end;
         if pushed {
             joined.mark.set(Mark::PUSHED);
+        }
+    }
+
+    /// A record that was sent again begins elsewhere now: a peer has the first part of it. The list
+    /// by time names records by where they begin, and must go on to find this one.
+    fn rename_retransmission(&mut self, (start, sent_at): (Seq, u32), to: Seq) {
+        let from = self
+            .retransmissions
+            .partition_point(|&(_, other)| (other.wrapping_sub(sent_at) as i32) < 0);
+        let of_that_time =
+            self.retransmissions.iter_mut().skip(from).take_while(|entry| entry.1 == sent_at);
+        for entry in of_that_time {
+            if entry.0 == start {
+                entry.0 = to;
+            }
         }
     }
 
