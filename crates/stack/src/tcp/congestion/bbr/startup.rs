@@ -13,12 +13,17 @@ impl Bbr {
     }
 
     pub(super) fn check_full_bw_reached(&mut self, sample: &AckSample, rate: u64) {
-        if self.full_bw_now || !self.round_start || sample.rate.app_limited {
+        if self.full_bw_now || sample.rate.app_limited {
             return;
         }
+        // Any sample of a round may show growth: the first one alone, of a path that loses or
+        // reorders, may well be a low one.
         if rate >= self.full_bw / 4 * 5 {
             self.reset_full_bw();
             self.full_bw = rate;
+            return;
+        }
+        if !self.round_start {
             return;
         }
         self.full_bw_count += 1;
