@@ -10,6 +10,8 @@
 //! `tcpi_snd_cwnd` can be compared with ours.
 
 mod bbr;
+#[cfg(test)]
+mod bbr1;
 mod cubic;
 mod dctcp;
 mod hystart;

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BinaryHeap, VecDeque};
 
 use millrace_wire::seq::Seq;
 
+use super::bbr1::Bbr1;
 use super::{AckSample, Algorithm, CaState, Congestion, LostSegment, Private, RateSample, Signal};
 
 pub(in crate::tcp::congestion) const MSS: u32 = 1000;
@@ -52,6 +53,8 @@ struct Packet {
 pub(super) struct Flow {
     pub(super) congestion: Congestion,
     pub(super) private: Private,
+    /// Another's algorithm, in the place of ours.
+    other: Option<Bbr1>,
     state: CaState,
     recover: u64,
     next: u64,
@@ -77,6 +80,7 @@ impl Flow {
         Flow {
             congestion: Congestion::new(MSS, 10),
             private: Private::new(algorithm),
+            other: None,
             state: CaState::Open,
             recover: 0,
             next: 0,
@@ -102,10 +106,40 @@ impl Flow {
     }
 
     pub(super) fn pacing_rate(&self) -> u64 {
-        self.private
-            .pacing_rate()
-            .or_else(|| self.congestion.pacing_rate(self.in_flight(), self.smoothed_us))
+        let own = match &self.other {
+            Some(other) => other.pacing_rate(),
+            None => self.private.pacing_rate(),
+        };
+        own.or_else(|| self.congestion.pacing_rate(self.in_flight(), self.smoothed_us))
             .unwrap_or(u64::MAX)
+    }
+
+    fn owns_window(&self) -> bool {
+        self.other.is_some() || self.private.owns_window()
+    }
+
+    fn holds_back(&self) -> bool {
+        match &self.other {
+            Some(other) => other.holds_back(),
+            None => self.private.holds_back(),
+        }
+    }
+
+    fn on_ack(&mut self, sample: &AckSample) {
+        match &mut self.other {
+            Some(other) => other.on_ack(&mut self.congestion, sample),
+            None => self.congestion.on_ack(&mut self.private, sample),
+        }
+    }
+
+    fn on_congestion(&mut self, now_us: u64, signal: Signal) {
+        match &mut self.other {
+            Some(other) => other.on_congestion(&self.congestion),
+            None => {
+                let (in_flight, now_us) = (self.in_flight(), now_us as u32);
+                self.congestion.on_congestion(&mut self.private, in_flight, MSS, now_us, signal);
+            }
+        }
     }
 }
 
@@ -136,6 +170,12 @@ impl Model {
             queued_sum: 0,
             arrivals: 0,
         }
+    }
+
+    /// One flow more, with BBR as Linux has it.
+    pub(super) fn add_bbr1(&mut self, start_us: u64) {
+        let flow = Flow::new(Algorithm::Bbr, start_us);
+        self.flows.push(Flow { other: Some(Bbr1::new()), ..flow });
     }
 
     fn chance(&mut self) -> u32 {
@@ -228,7 +268,10 @@ impl Model {
             flow.first_sent_us = now;
             flow.last_progress_us = now;
             let idle = now.saturating_sub(flow.delivered_us) as u32;
-            flow.congestion.on_idle_restart(&mut flow.private, now as u32, idle, 200_000, MSS, 10);
+            if flow.other.is_none() {
+                let (now_us, private) = (now as u32, &mut flow.private);
+                flow.congestion.on_idle_restart(private, now_us, idle, 200_000, MSS, 10);
+            }
         }
         let id = flow.next;
         flow.next += 1;
@@ -269,7 +312,9 @@ impl Model {
                 app_limited: packet.app_limited,
                 no_sack: false,
             };
-            flow.congestion.on_segment_lost(&mut flow.private, &lost);
+            if flow.other.is_none() {
+                flow.congestion.on_segment_lost(&mut flow.private, &lost);
+            }
         }
     }
 
@@ -278,13 +323,16 @@ impl Model {
         self.mark_lost(index, &ids);
         let now = self.now_us;
         let flow = &mut self.flows[index];
-        flow.congestion.on_timeout(
-            &mut flow.private,
-            0,
-            MSS,
-            now as u32,
-            flow.state != CaState::Loss,
-        );
+        let first = flow.state != CaState::Loss;
+        match &mut flow.other {
+            Some(other) => {
+                other.on_timeout(&flow.congestion);
+                flow.congestion.window = MSS;
+            }
+            None => {
+                flow.congestion.on_timeout(&mut flow.private, 0, MSS, now as u32, first);
+            }
+        }
         flow.state = CaState::Loss;
         flow.recover = flow.next;
         flow.last_progress_us = now;
@@ -318,7 +366,7 @@ impl Model {
         if matches!(flow.state, CaState::Recovery | CaState::Loss | CaState::Cwr)
             && id >= flow.recover
         {
-            if flow.state != CaState::Loss || flow.private.owns_window() {
+            if flow.other.is_none() && (flow.state != CaState::Loss || flow.owns_window()) {
                 flow.congestion.on_recovery_done(&mut flow.private);
             }
             flow.state = CaState::Open;
@@ -330,9 +378,8 @@ impl Model {
             _ => None,
         };
         if let Some((signal, state)) = signal {
-            let in_flight = flow.in_flight();
-            flow.congestion.on_congestion(&mut flow.private, in_flight, MSS, now as u32, signal);
-            if !flow.private.owns_window() {
+            flow.on_congestion(now, signal);
+            if !flow.owns_window() {
                 flow.congestion.window = flow.congestion.threshold;
             }
             flow.state = state;
@@ -370,8 +417,8 @@ impl Model {
             },
             ce_bytes: if packet.marked { MSS } else { 0 },
         };
-        flow.congestion.on_ack(&mut flow.private, &sample);
-        if flow.private.holds_back() {
+        flow.on_ack(&sample);
+        if flow.holds_back() {
             flow.app_limited_until = flow.delivered + u64::from(flow.in_flight()).max(1);
         }
     }

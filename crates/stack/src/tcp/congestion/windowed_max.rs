@@ -9,6 +9,9 @@ pub(super) struct WindowedMax {
 }
 
 impl WindowedMax {
+    /// Nothing was seen yet.
+    pub(super) const NONE: WindowedMax = WindowedMax { best: [(0, 0); 3] };
+
     /// The largest value.
     #[inline]
     pub(super) fn get(&self) -> u32 {

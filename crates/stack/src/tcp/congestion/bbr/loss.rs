@@ -35,6 +35,7 @@ impl Bbr {
                 self.round_start = true;
             }
             if rate >= self.max_bw() || !sample.rate.app_limited {
+                self.rival.sample(rate, self.round_count);
                 self.max_bw_filter[1] = self.max_bw_filter[1].max(rate);
             }
         }
@@ -42,11 +43,19 @@ impl Bbr {
             return;
         }
         let probes = self.is_probing_bw();
-        let learns = !probes && self.ack_phase == AckPhase::Init && self.state != State::ProbeRtt;
+        let holds = !probes && self.ack_phase == AckPhase::Init && self.state != State::ProbeRtt;
         let lost = self.noise.lost_share(sample);
-        self.noise.round(sample, self.min_rtt_us, learns);
-        let explained = self.noise.quiet() && lost <= self.loss_threshold();
-        if self.is_loss_in_round && !probes && !explained {
+        self.noise.round(sample, self.min_rtt_us, holds || self.state == State::Startup);
+        let quiet = self.noise.quiet();
+        // Where there is a queue, what the path loses by itself is no reason either.
+        let usual = if quiet { LOSS_THRESHOLD } else { 0 };
+        let unexplained = self.is_loss_in_round && lost > usual + self.noise.allowance();
+        let excess = if quiet { 0 } else { lost.saturating_sub(self.noise.allowance()) };
+        if self.rival.present() {
+            self.rival_round(sample, lost, quiet);
+        } else if holds && self.rival.held_back(excess) {
+            self.meet_rival(sample);
+        } else if unexplained && !probes {
             self.lower_bounds(congestion);
         }
         self.is_loss_in_round = false;
@@ -75,8 +84,12 @@ impl Bbr {
         if self.inflight_shortterm == NO_VOLUME {
             self.inflight_shortterm = congestion.window;
         }
-        self.bw_shortterm = self.bw_latest.max(self.bw_shortterm / 100 * BETA);
-        self.inflight_shortterm = self.inflight_latest.max(percent(self.inflight_shortterm, BETA));
+        // What this flow held down by itself, to let a queue go, is not what the path delivers.
+        let held = self.pacing_gain().min(100);
+        let (bw, in_flight) = (self.bw_latest * 100 / held, self.inflight_latest);
+        let in_flight = (u64::from(in_flight) * 100 / held).min(u64::from(NO_VOLUME)) as u32;
+        self.bw_shortterm = bw.max(self.bw_shortterm / 100 * BETA);
+        self.inflight_shortterm = in_flight.max(percent(self.inflight_shortterm, BETA));
     }
 
     pub(super) fn start_round(&mut self, sample: &AckSample) {
@@ -113,7 +126,7 @@ impl Bbr {
             self.save_state_upon_loss(congestion);
         }
         self.is_loss_in_round = true;
-        if !self.is_bw_probe_sample {
+        if !self.is_bw_probe_sample || self.rival.present() {
             return;
         }
         if !self.is_inflight_too_high(lost.lost_since_send, lost.in_flight_at_send, lost.no_sack) {

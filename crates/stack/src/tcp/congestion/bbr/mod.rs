@@ -8,6 +8,7 @@ mod loss;
 mod noise;
 mod probe_bw;
 mod probe_rtt;
+mod rival;
 mod startup;
 #[cfg(test)]
 mod tests;
@@ -15,6 +16,7 @@ mod tests;
 use super::windowed_max::WindowedMax;
 use super::{AckSample, CaState, Congestion};
 use noise::Noise;
+use rival::Rival;
 
 /// Infinity of a rate and of a volume.
 const NO_RATE: u64 = u64::MAX;
@@ -148,6 +150,7 @@ pub(crate) struct Bbr {
     prior_cwnd: u32,
     undo: Undo,
     noise: Noise,
+    rival: Rival,
 }
 
 impl Default for Bbr {
@@ -209,6 +212,7 @@ impl Default for Bbr {
                 inflight_longterm: 0,
             },
             noise: Noise::NONE,
+            rival: Rival::NONE,
         }
     }
 }
@@ -317,6 +321,7 @@ impl Bbr {
         match self.state {
             State::Startup => STARTUP_PACING_GAIN,
             State::Drain => 50,
+            State::ProbeBwDown if self.rival.present() => 75,
             State::ProbeBwDown => 90,
             State::ProbeBwUp => 125,
             State::ProbeBwCruise | State::ProbeBwRefill | State::ProbeRtt => 100,
@@ -325,7 +330,7 @@ impl Bbr {
 
     fn cwnd_gain(&self) -> u64 {
         match self.state {
-            State::ProbeBwUp => PROBE_UP_CWND_GAIN,
+            State::ProbeBwUp if !self.rival.present() => PROBE_UP_CWND_GAIN,
             State::ProbeRtt => PROBE_RTT_CWND_GAIN,
             _ => DEFAULT_CWND_GAIN,
         }
@@ -337,6 +342,9 @@ impl Bbr {
     }
 
     fn max_bw(&self) -> u64 {
+        if self.rival.present() {
+            return self.rival.rate();
+        }
         self.max_bw_filter[0].max(self.max_bw_filter[1])
     }
 
@@ -361,6 +369,7 @@ impl Bbr {
         // Both factors are percent.
         let rate = u128::from(self.bw) * u128::from(gain * (100 - PACING_MARGIN_PERCENT)) / 10_000;
         let rate = rate.min(u128::from(u64::MAX)) as u64;
+        let rate = self.noise.made_up_for(rate);
         if rate > 0 && (self.full_bw_reached || rate > self.pacing_rate) {
             self.pacing_rate = rate;
         }

@@ -3,11 +3,13 @@
 //! The draft takes every loss for a sign of too much in flight. Radio links and bad cables lose
 //! packets whatever is in flight; slowing down for those gives the path away, and gains nobody
 //! anything. So a share of loss that is there while this flow neither probes nor sees a queue
-//! (round trips take about as long as the shortest ones) is learned, and only what goes beyond it
-//! counts. It is this module that departs from the draft; [`Noise::NONE`] is the draft as it is.
+//! (round trips take about as long as the shortest ones) is learned. Only what goes beyond it
+//! counts, and while there is no queue, as much more is sent as the path loses: the rate that the
+//! model speaks of is the one at which it delivers. [`Noise::NONE`] is the draft as it is.
 //!
 //! A policer drops without a queue, too. It drops what is over its rate though, which a flow that
-//! has learned the rate does not send; and more than [`MOST`] is never put up with.
+//! has learned the rate does not send: the pacing margin keeps what was learned of it falling. And
+//! more than [`MOST`] is never put up with.
 
 use crate::tcp::congestion::AckSample;
 
@@ -84,11 +86,25 @@ impl Noise {
         self.quiet
     }
 
+    /// The rate at which to send for so much to arrive. Only while there is no queue: what the path
+    /// no longer loses would make one, and that ends it.
+    pub(super) fn made_up_for(&self, rate: u64) -> u64 {
+        if !self.quiet {
+            return rate;
+        }
+        rate.saturating_mul(1024) / u64::from(1024 - self.share())
+    }
+
+    /// The share of loss that was learned, 1024ths.
+    fn share(&self) -> u32 {
+        let share = (u64::from(self.lost) * 1024).checked_div(self.sent.into()).unwrap_or(0);
+        (share as u32).min(MOST)
+    }
+
     /// The share of loss to put up with besides the draft's, 1024ths. Twice what was seen, for
     /// chance does not spread losses evenly.
     pub(super) fn allowance(&self) -> u32 {
-        let share = (u64::from(self.lost) * 1024).checked_div(self.sent.into()).unwrap_or(0);
-        2 * (share as u32).min(MOST)
+        2 * self.share()
     }
 
     /// The largest share that is ever put up with.

@@ -50,6 +50,9 @@ impl Bbr {
         sample: &AckSample,
         rate: u64,
     ) {
+        if self.rival.present() {
+            return self.update_rival_cycle_phase(sample);
+        }
         if !self.full_bw_reached || self.adapt_long_term_model(congestion, sample) {
             return;
         }

@@ -6,6 +6,13 @@ use super::{
 };
 use crate::tcp::congestion::{AckSample, Congestion, RateSample};
 
+/// A round trip that takes no more than this part longer than the shortest is as good.
+const CONFIRMS: u32 = 32;
+
+fn confirms(rtt_us: u32, least_us: u32) -> bool {
+    rtt_us > 0 && rtt_us <= least_us.saturating_add(least_us / CONFIRMS)
+}
+
 impl Bbr {
     pub(super) fn update_min_rtt(&mut self, sample: &AckSample) {
         let now = sample.now_us;
@@ -14,6 +21,12 @@ impl Bbr {
         if rtt > 0 && (rtt < self.probe_rtt_min_us || self.probe_rtt_expired) {
             self.probe_rtt_min_us = rtt;
             self.probe_rtt_min_stamp = now;
+        } else if confirms(rtt, self.probe_rtt_min_us) {
+            // No queue to speak of: what is known is still so, and need not be looked for.
+            self.probe_rtt_min_stamp = now;
+        }
+        if confirms(rtt, self.min_rtt_us) {
+            self.min_rtt_stamp = now;
         }
         let expired = elapsed(now, self.min_rtt_stamp, MIN_RTT_FILTER_US);
         if self.probe_rtt_min_us < self.min_rtt_us || expired {
@@ -64,6 +77,7 @@ impl Bbr {
         self.probe_rtt_min_stamp = sample.now_us;
         congestion.window = congestion.window.max(self.prior_cwnd);
         self.reset_short_term_model();
+        self.forget_rival();
         if self.full_bw_reached {
             self.start_probe_bw_down(sample);
             self.state = State::ProbeBwCruise;

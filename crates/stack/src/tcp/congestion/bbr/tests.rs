@@ -1,7 +1,9 @@
 //! The draft's example test cases ("BBR Example Test Cases"), and what departs from it.
 
 use super::super::model::{MSS, Model, Path};
-use super::super::{Algorithm, CaState, Congestion, LostSegment, Private, Signal};
+use super::super::{
+    AckSample, Algorithm, CaState, Congestion, LostSegment, Private, RateSample, Signal,
+};
 use super::*;
 
 fn model(path: Path) -> Model {
@@ -112,10 +114,15 @@ fn heavy_loss_ends_startup_even_so() {
     until(&mut model, 20_000, |bbr| bbr.full_bw_reached);
 }
 
+/// Beside a flow that keeps the queue full.
+fn crowded(path: Path) -> Model {
+    Model::new(path, &[(Algorithm::Bbr, 0), (Algorithm::NewReno, 0)])
+}
+
 #[test]
 fn the_shortest_round_trip_is_looked_for_every_five_seconds() {
     let path = Path::new(100, 40, 4.0);
-    let mut model = model(path);
+    let mut model = crowded(path);
     until(&mut model, 8_000, |bbr| bbr.state == State::ProbeRtt);
     assert!(model.now_us > 5_000_000);
     assert_eq!(bbr(&model).cwnd_gain(), 50);
@@ -132,10 +139,17 @@ fn the_shortest_round_trip_is_looked_for_every_five_seconds() {
         took
     };
     assert!((200..400).contains(&took), "{took} ms");
-    let half = path.bdp() as u32 / 2;
+    let bbr = bbr(&model);
+    let half = bbr.bdp_of(bbr.max_bw(), 50);
     assert!(least.abs_diff(half) < half / 5, "{least} of {half}");
-    assert_eq!(bbr(&model).state, State::ProbeBwCruise);
-    assert!(model.flows[0].congestion.window > path.bdp() as u32);
+    assert_eq!(bbr.state, State::ProbeBwCruise);
+    assert!(model.flows[0].congestion.window > 2 * least);
+}
+
+#[test]
+fn a_path_without_a_queue_shows_it_all_the_time() {
+    let mut model = model(Path::new(100, 40, 4.0));
+    assert!(!states(&mut model, 30_000).contains(&State::ProbeRtt));
     assert!(bbr(&model).min_rtt_us.abs_diff(40_080) < 1000, "{}", bbr(&model).min_rtt_us);
 }
 
@@ -148,10 +162,10 @@ fn a_flow_that_pauses_by_itself_need_not_look_for_it() {
 
 #[test]
 fn looking_for_it_in_startup_goes_back_to_startup() {
-    let mut model = model(Path::new(100, 40, 4.0));
+    let mut model = crowded(Path::new(100, 40, 4.0));
     // Never idle, and never more than a part of the path.
     model.flows[0].write_rate = model.path.rate / 10;
-    until(&mut model, 8_000, |bbr| bbr.state == State::ProbeRtt);
+    until(&mut model, 12_000, |bbr| bbr.state == State::ProbeRtt);
     until(&mut model, 2_000, |bbr| bbr.state != State::ProbeRtt);
     assert_eq!(bbr(&model).state, State::Startup);
 }
@@ -297,4 +311,114 @@ fn more_than_a_quarter_lost_is_never_noise() {
     let share = model.shares(10_000)[0];
     assert!(share < 0.3, "{share}");
     assert!(bbr(&model).noise.allowance() <= Noise::most());
+}
+
+/// What departs from the draft: what the path loses is sent on top.
+#[test]
+fn what_the_path_loses_by_itself_is_made_up_for() {
+    let mut path = Path::new(100, 20, 1.0);
+    path.loss_ppm = 100_000;
+    let mut model = model(path);
+    model.run_ms(5_000);
+    model.mean_queue();
+    let share = model.shares(20_000)[0];
+    // Without that it would be nine tenths of the path less what is held back.
+    assert!(share > 0.95, "{share}");
+    assert!(model.mean_queue() < path.bdp() / 2, "{}", model.mean_queue());
+    // The path gets better: what is no longer lost must not become a queue that stays.
+    model.path.loss_ppm = 0;
+    model.run_ms(3_000);
+    model.mean_queue();
+    assert!(model.shares(10_000)[0] > 0.95);
+    assert!(model.mean_queue() < path.bdp() / 4);
+    assert_eq!(bbr(&model).noise.allowance(), 0);
+}
+
+#[test]
+fn a_stray_loss_while_a_queue_is_let_go_costs_nothing() {
+    let (congestion, mut bbr) = settled();
+    bbr.state = State::ProbeBwDown;
+    // A tenth less than the path takes: that is what this state sends.
+    bbr.bw_latest = bbr.max_bw() / 10 * 9;
+    bbr.lower_bounds(&congestion);
+    assert!(
+        bbr.bw_shortterm >= bbr.max_bw() / 100 * 99,
+        "{} of {}",
+        bbr.bw_shortterm,
+        bbr.max_bw()
+    );
+}
+
+/// What departs from the draft: a flow that takes no loss for a sign does not drive it out.
+#[test]
+fn beside_the_first_version_it_holds_its_own() {
+    for loss_ppm in [0, 10_000] {
+        let mut shares = Vec::new();
+        for (ours, theirs) in [(0, 0), (100_000, 0), (1_000_000, 0), (0, 1_000_000)] {
+            let mut path = Path::new(100, 20, 1.0);
+            path.loss_ppm = loss_ppm;
+            let mut model = Model::new(path, &[(Algorithm::Bbr, ours)]);
+            model.add_bbr1(theirs);
+            model.run_ms(7_000);
+            let both = model.shares(14_000);
+            assert!(both[0] + both[1] > 0.95, "{both:.2?}");
+            shares.push(both[0] / (both[0] + both[1]));
+        }
+        let mean = shares.iter().sum::<f64>() / shares.len() as f64;
+        assert!((0.4..0.6).contains(&mean), "{loss_ppm} ppm: {shares:.2?}");
+        assert!(shares.iter().all(|share| (0.3..0.7).contains(share)), "{loss_ppm}: {shares:.2?}");
+    }
+}
+
+/// Flows that make room are met as the draft has it.
+#[test]
+fn who_makes_room_is_no_rival() {
+    for other in [Algorithm::Cubic, Algorithm::NewReno] {
+        for queue in [0.1, 0.5, 1.0, 2.0] {
+            for rtt_ms in [5, 20, 100] {
+                let path = Path::new(100, rtt_ms, queue);
+                let mut model = Model::new(path, &[(Algorithm::Bbr, 0), (other, 300_000)]);
+                let mut present = 0;
+                for _ in 0..1_000 {
+                    model.run_ms(20);
+                    present += u32::from(bbr(&model).rival.present());
+                }
+                assert!(present < 50, "{other}, {rtt_ms} ms, queue {queue}: {present} of 1000");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_rival_that_has_left_is_forgotten() {
+    let mut model = model(Path::new(100, 20, 1.0));
+    model.add_bbr1(0);
+    until(&mut model, 10_000, |bbr| bbr.rival.present());
+    // It has nothing more to say.
+    model.flows[1].write_rate = 1;
+    until(&mut model, 3_000, |bbr| !bbr.rival.present());
+    model.run_ms(3_000);
+    assert!(!bbr(&model).rival.present());
+    assert!(model.shares(5_000)[0] > 0.95);
+}
+
+#[test]
+fn ten_rounds_of_growth_at_any_time_are_growth() {
+    let (congestion, mut bbr) = settled();
+    bbr.reset_full_bw();
+    bbr.full_bw_reached = false;
+    let sample = |delivered| AckSample {
+        mss: MSS,
+        rate: RateSample { delivered, interval_us: 1_000_000, ..RateSample::default() },
+        ..AckSample::default()
+    };
+    // The first sample of each round is a low one, as on a path that reorders; the rate doubles.
+    for round in 0..10 {
+        bbr.round_start = true;
+        bbr.check_full_bw_reached(&sample(1_000), 1_000);
+        bbr.round_start = false;
+        let rate = 10_000 << round;
+        bbr.check_full_bw_reached(&sample(rate), rate.into());
+    }
+    assert!(!bbr.full_bw_reached, "{congestion:?}");
 }
