@@ -55,14 +55,20 @@ impl Delivery {
         }
     }
 
-    /// `bytes` of a transmission that left at `sent_at` have been delivered.
+    /// A transmission has been delivered. `earlier`: a copy of it that had left before, of which
+    /// nothing is known any more: the bytes count, but they make no sample. What the last copy
+    /// remembers is of a moment ago, and so would be the rate, and the round trip.
     #[inline]
-    pub(crate) fn delivered(&mut self, bytes: u32, sent_at: u32, snapshot: &Snapshot, now_us: u32) {
-        self.delivered = self.delivered.wrapping_add(bytes);
+    pub(crate) fn delivered(&mut self, sent: &Sent, now_us: u32, earlier: bool) {
+        self.delivered = self.delivered.wrapping_add(sent.len());
         self.delivered_at = now_us;
+        if earlier {
+            return;
+        }
+        let sent_at = sent.sent_at;
         let newer = self.newest.is_none_or(|(_, other)| sent_at.wrapping_sub(other) as i32 >= 0);
         if newer {
-            self.newest = Some((*snapshot, sent_at));
+            self.newest = Some((sent.snapshot, sent_at));
             self.first_sent_at = sent_at;
         }
     }
@@ -159,5 +165,42 @@ impl Delivery {
             lost_since_send: self.lost.wrapping_sub(snapshot.lost),
             ..totals
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use millrace_frames::Frame;
+    use millrace_wire::seq::Seq;
+
+    use super::super::scoreboard::Mark;
+    use super::*;
+
+    fn sent(number: u32, sent_at: u32, snapshot: Snapshot) -> Sent {
+        let start = Seq(number * 1000);
+        let (frame, mark) = (Frame::NONE, Mark::default());
+        Sent { start, end: start + 1000, frame, sent_at, mark, snapshot }
+    }
+
+    /// A round of the algorithms ends when something is delivered that left after the round began. A
+    /// copy that left a moment ago, and whose original arrives now, would end one at once.
+    #[test]
+    fn an_original_that_arrives_after_its_copy_left_makes_no_sample() {
+        let mut delivery = Delivery::default();
+        let first = sent(0, 0, delivery.sent(0, true, 1000));
+        let second = sent(1, 1_000, delivery.sent(1_000, false, 2000));
+        delivery.delivered(&second, 101_000, false);
+        let sample = delivery.sample(100_000);
+        assert_eq!(
+            (sample.delivered, sample.interval_us, sample.prior_delivered),
+            (1000, 101_000, 0)
+        );
+        // The first was only late; by then its copy is two milliseconds old.
+        let copy = sent(0, 103_000, delivery.sent(103_000, false, 1000));
+        assert!(!first.earlier_copy_arrived(105_000, 100_000, false));
+        delivery.delivered(&copy, 105_000, true);
+        let sample = delivery.sample(100_000);
+        assert_eq!((sample.delivered, sample.interval_us), (0, 0));
+        assert_eq!(sample.delivered_total, 2000, "it counts all the same");
     }
 }

@@ -78,13 +78,13 @@ impl Rack {
         !self.reordering_seen && self.quarters == 1 && self.reordering == DUPLICATES
     }
 
-    /// A transmission has arrived (RFC 8985 §6.2, steps 2 and 3). `echo_older`: the timestamp that
-    /// the peer echoes is of an earlier copy of it.
-    pub(crate) fn arrived(&mut self, sent: &Sent, now_us: u32, min_rtt_us: u32, echo_older: bool) {
-        let rtt = now_us.wrapping_sub(sent.sent_at);
-        if sent.mark.has(Mark::EVER) && (rtt < min_rtt_us || echo_older) {
+    /// A transmission has arrived (RFC 8985 §6.2, steps 2 and 3). `earlier`: not this one, but a
+    /// copy of it that left before.
+    pub(crate) fn arrived(&mut self, sent: &Sent, now_us: u32, earlier: bool) {
+        if earlier {
             return;
         }
+        let rtt = now_us.wrapping_sub(sent.sent_at);
         if !self.valid || sent_after((sent.sent_at, sent.end), (self.sent_at, self.end)) {
             self.sent_at = sent.sent_at;
             self.end = sent.end;
@@ -285,7 +285,7 @@ mod tests {
             recovering: true,
         };
         board.sack(&arena, (Seq(5 * MSS), Seq(6 * MSS)), MSS, &mut |sent| {
-            rack.arrived(sent, with.now_us, with.min_rtt_us, false);
+            rack.arrived(sent, with.now_us, false);
         });
         let (lost, _) = rack.detect(&mut board, &with);
         assert_eq!(lost, 3 * MSS, "the rest of the copy, and what left before the last");

@@ -149,8 +149,9 @@ impl Stack {
                 continue;
             }
             told.delivered += piece.len();
-            delivery.delivered(piece.len(), piece.sent_at, &piece.snapshot, now_us);
-            rack.arrived(&piece, now_us, least, older);
+            let earlier = piece.earlier_copy_arrived(now_us, least, older);
+            delivery.delivered(&piece, now_us, earlier);
+            rack.arrived(&piece, now_us, earlier);
             if !ever {
                 if late.is_none() && piece.start.lt(highest) {
                     late = Some(piece.start);
@@ -215,8 +216,9 @@ impl Stack {
             let mut newly = |piece: &Sent| {
                 told.sacked = true;
                 told.delivered += piece.len();
-                delivery.delivered(piece.len(), piece.sent_at, &piece.snapshot, now_us);
-                rack.arrived(piece, now_us, least, older);
+                let earlier = piece.earlier_copy_arrived(now_us, least, older);
+                delivery.delivered(piece, now_us, earlier);
+                rack.arrived(piece, now_us, earlier);
                 if !piece.mark.has(Mark::EVER) {
                     if piece.start.lt(highest) {
                         late = Some(late.map_or(piece.start, |low| low.min(piece.start)));

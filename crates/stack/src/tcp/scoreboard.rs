@@ -76,6 +76,19 @@ impl Sent {
     pub(crate) fn is_due(&self) -> bool {
         self.mark.has(Mark::LOST) && !self.mark.has(Mark::RETRANSMITTED)
     }
+
+    /// It was sent again, and what has arrived now is an earlier copy: the last one left less than
+    /// the shortest round trip ago, or later than the timestamp that the peer echoes
+    /// (`echo_older`). When the last copy left then says nothing (RFC 8985 §6.2, step 2).
+    #[inline]
+    pub(crate) fn earlier_copy_arrived(
+        &self,
+        now_us: u32,
+        min_rtt_us: u32,
+        echo_older: bool,
+    ) -> bool {
+        self.mark.has(Mark::EVER) && (now_us.wrapping_sub(self.sent_at) < min_rtt_us || echo_older)
+    }
 }
 
 /// Everything in flight, in the order of sequence numbers.
