@@ -53,7 +53,7 @@ impl Stack {
             // A SYN-ACK's window is not scaled (RFC 7323 §2.2).
             connection.snd_wnd = u32::from(segment.window);
             connection.snd_wl1 = segment.seq;
-            self.established(index);
+            self.established(index, segment);
             self.fast_open_answered(index, segment, retries);
             self.ecn_established(index, segment);
             if self.connections[index].unsent() > 0 {
@@ -128,10 +128,9 @@ impl Stack {
     }
 
     /// Our SYN was acknowledged.
-    pub(crate) fn established(&mut self, index: usize) {
-        let bounds = self.rtt_bounds;
+    pub(crate) fn established(&mut self, index: usize, segment: &Segment) {
+        self.measure_handshake(index, segment);
         let initial = self.config.initial_window;
-        let now_us = self.now_us;
         let tick = self.tick;
         let connection = &mut self.connections[index];
         connection.traffic.last_data_recv = tick as u32;
@@ -145,15 +144,9 @@ impl Stack {
         };
         self.clamp_to_path(index);
         let connection = &mut self.connections[index];
-        // A SYN that had to be sent again tells of a bad path (RFC 5681 §3.1).
-        let initial = if connection.retries > 0 { 1 } else { initial };
-        if connection.retries > 0 {
-            connection.rtt.start_carefully(bounds);
-        } else {
-            let (una, nxt) = (connection.snd_una, connection.snd_nxt);
-            let rtt = now_us.wrapping_sub(connection.last_sent);
-            connection.rtt.sample(rtt, una, nxt, now_us, bounds);
-        }
+        // RFC 5681 §3.1 has one segment after a SYN that was sent again. With a timer of one second
+        // (RFC 6298) and not of three, one of them is no more than a packet lost (as Linux has it).
+        let initial = if connection.retries > 1 { 1 } else { initial };
         connection.retries = 0;
         connection.snd_nxt = connection.snd_una;
         connection.max_window = connection.max_window.max(connection.snd_wnd);
@@ -168,6 +161,28 @@ impl Stack {
         let connection = &self.connections[index];
         if connection.unsent() > 0 || connection.fin_unsent() {
             self.push_out(index);
+        }
+    }
+
+    /// The round-trip time that the handshake shows: by when our SYN left, or by the timestamp that
+    /// the peer echoes of it. Without either, a SYN that had to be sent again means a careful
+    /// timeout (RFC 6298 §5.7).
+    pub(crate) fn measure_handshake(&mut self, index: usize, segment: &Segment) {
+        let (bounds, now_us) = (self.rtt_bounds, self.now_us);
+        let connection = &self.connections[index];
+        let echo = segment.options.timestamps.map(|(_, echo)| echo);
+        let echo = echo.filter(|&echo| echo != 0 && connection.features.has(Features::TIMESTAMPS));
+        let sample = match connection.retries {
+            0 => Some(now_us.wrapping_sub(connection.last_sent)),
+            _ => echo
+                .and_then(|echo| self.echo_age(index, echo))
+                .map(|age| age.saturating_mul(1000).max(1000)),
+        };
+        let connection = &mut self.connections[index];
+        let (una, nxt) = (connection.snd_una, connection.snd_nxt);
+        match sample {
+            Some(rtt) => connection.rtt.sample(rtt, una, nxt, now_us, bounds),
+            None => connection.rtt.start_carefully(bounds),
         }
     }
 
@@ -192,7 +207,7 @@ impl Stack {
             return false;
         }
         if connection.features.has(Features::EARLY) {
-            self.early_established(index);
+            self.early_established(index, segment);
             self.counters.connections_accepted += 1;
             return self.acknowledgement(index, segment);
         }
@@ -216,7 +231,7 @@ impl Stack {
         let shift = if segment.has(Bits::SYN) { 0 } else { connection.snd_shift };
         connection.snd_wnd = u32::from(segment.window) << shift;
         connection.snd_wl1 = segment.seq;
-        self.established(index);
+        self.established(index, segment);
         self.ecn_established(index, segment);
         if self.connections[index].has_ecn() {
             self.ecn_received(index, segment);

@@ -6,6 +6,7 @@
 
 use millrace_wire::seq::Seq;
 
+use super::chronograph::Limit;
 use super::congestion::{AckSample, CaState, Congestion, LostSegment, Signal};
 use super::connection::{Features, Flags};
 use super::frto::{Decision, Frto, Seen};
@@ -593,6 +594,7 @@ impl Stack {
             mss,
             no_sack: !connection.features.has(Features::SACK),
             window_limited: transfer.usage.limits(&connection.congestion),
+            peer_limited: transfer.limit == Limit::Window,
             reorders: transfer.rack.reordering_seen,
             state,
             ack: connection.snd_una,

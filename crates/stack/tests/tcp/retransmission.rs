@@ -1,7 +1,7 @@
 //! The retransmission timer (RFC 6298), and giving up (RFC 9293 §3.8.3).
 
 use core::time::Duration;
-use millrace_stack::{Failure, Ready, State};
+use millrace_stack::{ConnectionId, Failure, Ready, State};
 
 use crate::common::peer::{ACK, FIN, MSS, Peer, SYN, pattern};
 
@@ -271,16 +271,52 @@ fn a_syn_ack_is_sent_again_and_then_forgotten() {
     assert_eq!(peer.events(), []);
 }
 
-#[test]
-fn after_a_lost_syn_data_begins_carefully() {
+/// A connection whose SYN had to be sent so many times, to a peer that answers the last one after
+/// 40 ms, with or without timestamps.
+fn connected_at_last(syns: u32, timestamps: bool) -> (Peer, ConnectionId) {
     let mut peer = Peer::new();
+    peer.timestamp = timestamps.then_some(7);
     let id = peer.connect();
     peer.expect(SYN);
-    peer.wait();
-    peer.expect(SYN);
-    peer.send_syn(SYN | ACK, Some(MSS), None);
+    for _ in 1..syns {
+        peer.wait();
+        peer.expect(SYN);
+    }
+    peer.advance_ms(40);
+    if timestamps {
+        peer.send_syn_sack(SYN | ACK);
+    } else {
+        peer.send_syn(SYN | ACK, Some(MSS), None);
+    }
     peer.expect_ack(1);
-    // RFC 5681 §3.1: one segment. RFC 6298 §5.7: three seconds.
+    (peer, id)
+}
+
+#[test]
+fn after_a_lost_syn_data_begins_carefully() {
+    let (mut peer, id) = connected_at_last(2, false);
+    // RFC 6298 §5.7: three seconds, for nobody knows which SYN was answered.
+    assert_eq!(peer.stack.info(id).unwrap().congestion_window, 10_000);
+    peer.write(id, 0, 1000);
+    peer.expect_data(1, 1000);
+    about(peer.wait(), 3000);
+}
+
+#[test]
+fn a_timestamp_tells_which_syn_was_answered() {
+    let (mut peer, id) = connected_at_last(2, true);
+    let info = peer.stack.info(id).unwrap();
+    assert!(info.round_trip.as_millis().abs_diff(40) <= 1, "{info:?}");
+    peer.write(id, 0, 900);
+    peer.expect(ACK);
+    // A round trip, and what a delayed acknowledgement may take.
+    about(peer.wait(), 240);
+}
+
+#[test]
+fn after_two_lost_syns_data_begins_with_one_segment() {
+    let (mut peer, id) = connected_at_last(3, false);
+    // RFC 5681 §3.1.
     assert_eq!(peer.stack.info(id).unwrap().congestion_window, 1000);
     peer.write(id, 0, 5000);
     peer.expect_data(1, 1000);

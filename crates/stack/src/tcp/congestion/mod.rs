@@ -180,6 +180,8 @@ pub(crate) struct AckSample {
     /// The window, and not the application, held the sender back (RFC 7661): only then may it
     /// grow.
     pub(crate) window_limited: bool,
+    /// The peer's receive window held the sender back until now.
+    pub(crate) peer_limited: bool,
     /// The path is known to reorder: bytes that are only selectively acknowledged count too.
     pub(crate) reorders: bool,
     /// The peer tells of one loss a round trip at most, having no SACK.

@@ -400,6 +400,7 @@ impl Model {
             smoothed_us: flow.smoothed_us,
             mss: MSS,
             window_limited: limited,
+            peer_limited: false,
             reorders: false,
             no_sack: false,
             state: flow.state,

@@ -166,8 +166,7 @@ impl Stack {
 
     /// The ACK of an early connection's SYN-ACK. What it says of data follows in
     /// [`Stack::acknowledgement`].
-    pub(crate) fn early_established(&mut self, index: usize) {
-        let (bounds, now_us) = (self.rtt_bounds, self.now_us);
+    pub(crate) fn early_established(&mut self, index: usize, segment: &Segment) {
         self.leave_early(index);
         let connection = &mut self.connections[index];
         connection.state = if connection.flags.has(Flags::FIN_QUEUED) {
@@ -175,14 +174,11 @@ impl Stack {
         } else {
             State::Established
         };
-        if connection.retries > 0 {
-            connection.rtt.start_carefully(bounds);
-        } else if connection.flight() == 0 {
-            // Data that has left has its own time.
-            let (una, nxt) = (connection.snd_una, connection.snd_nxt);
-            let rtt = now_us.wrapping_sub(connection.last_sent);
-            connection.rtt.sample(rtt, una, nxt, now_us, bounds);
+        // Data that has left has its own time.
+        if connection.retries > 0 || connection.flight() == 0 {
+            self.measure_handshake(index, segment);
         }
+        let connection = &mut self.connections[index];
         connection.retries = 0;
         connection.flags.clear(Flags::REXMIT_ARMED.with(Flags::SEND_SYN));
         if connection.flight() > 0 {

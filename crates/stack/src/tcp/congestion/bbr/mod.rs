@@ -118,6 +118,8 @@ pub(crate) struct Bbr {
     full_bw_now: bool,
     full_bw_count: u8,
     full_bw: u64,
+    /// The peer's window held this flow back in this round.
+    full_bw_held: bool,
     drain_start_round: u32,
 
     // Probing for bandwidth.
@@ -182,6 +184,7 @@ impl Default for Bbr {
             full_bw_now: false,
             full_bw_count: 0,
             full_bw: 0,
+            full_bw_held: false,
             drain_start_round: 0,
             ack_phase: AckPhase::Init,
             is_bw_probe_sample: false,

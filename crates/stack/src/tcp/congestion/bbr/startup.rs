@@ -13,6 +13,8 @@ impl Bbr {
     }
 
     pub(super) fn check_full_bw_reached(&mut self, sample: &AckSample, rate: u64) {
+        let held = self.full_bw_held;
+        self.full_bw_held = sample.peer_limited || (held && !self.round_start);
         if self.full_bw_now || sample.rate.app_limited {
             return;
         }
@@ -23,7 +25,9 @@ impl Bbr {
             self.full_bw = rate;
             return;
         }
-        if !self.round_start {
+        // A round in which the peer's window was full tells of the peer; unless there is a queue,
+        // which tells of the path.
+        if !self.round_start || (held && self.noise.quiet()) {
             return;
         }
         self.full_bw_count += 1;

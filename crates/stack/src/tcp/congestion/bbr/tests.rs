@@ -422,3 +422,23 @@ fn ten_rounds_of_growth_at_any_time_are_growth() {
     }
     assert!(!bbr.full_bw_reached, "{congestion:?}");
 }
+
+#[test]
+fn a_full_window_of_the_peer_is_no_full_pipe() {
+    let mut model = model(Path::new(100, 40, 2.0));
+    until(&mut model, 5_000, |bbr| bbr.state == State::ProbeBwCruise && bbr.noise.quiet());
+    let mut bbr = *bbr(&model);
+    bbr.reset_full_bw();
+    bbr.full_bw_reached = false;
+    bbr.round_start = true;
+    let sample = |peer_limited| AckSample { mss: MSS, peer_limited, ..AckSample::default() };
+    for _ in 0..10 {
+        bbr.check_full_bw_reached(&sample(true), 1_000);
+    }
+    assert!(!bbr.full_bw_reached);
+    // What was held back is told a round later.
+    for _ in 0..=FULL_BW_ROUNDS {
+        bbr.check_full_bw_reached(&sample(false), 1_000);
+    }
+    assert!(bbr.full_bw_reached);
+}
