@@ -164,25 +164,26 @@ impl Stack {
         }
     }
 
-    /// The round-trip time that the handshake shows: by when our SYN left, or by the timestamp that
-    /// the peer echoes of it. Without either, a SYN that had to be sent again means a careful
-    /// timeout (RFC 6298 §5.7).
+    /// The round-trip time that the handshake shows: since our SYN left. Of several it was the last
+    /// if the peer echoes its timestamp; an earlier one's says nothing, for a peer whose SYN-ACK was
+    /// lost still echoes that of the first. Where it is not known which SYN was answered, data
+    /// begins with a careful timeout (RFC 6298 §5.7).
     pub(crate) fn measure_handshake(&mut self, index: usize, segment: &Segment) {
         let (bounds, now_us) = (self.rtt_bounds, self.now_us);
         let connection = &self.connections[index];
+        let since = now_us.wrapping_sub(connection.last_sent);
         let echo = segment.options.timestamps.map(|(_, echo)| echo);
         let echo = echo.filter(|&echo| echo != 0 && connection.features.has(Features::TIMESTAMPS));
-        let sample = match connection.retries {
-            0 => Some(now_us.wrapping_sub(connection.last_sent)),
-            _ => echo
-                .and_then(|echo| self.echo_age(index, echo))
-                .map(|age| age.saturating_mul(1000).max(1000)),
-        };
+        // A timestamp is a millisecond, and was read before the packet left.
+        let of_the_last = echo
+            .and_then(|echo| self.echo_age(index, echo))
+            .is_some_and(|age| age.saturating_mul(1000) <= since.saturating_add(2000));
         let connection = &mut self.connections[index];
         let (una, nxt) = (connection.snd_una, connection.snd_nxt);
-        match sample {
-            Some(rtt) => connection.rtt.sample(rtt, una, nxt, now_us, bounds),
-            None => connection.rtt.start_carefully(bounds),
+        if connection.retries == 0 || of_the_last {
+            connection.rtt.sample(since, una, nxt, now_us, bounds);
+        } else {
+            connection.rtt.start_carefully(bounds);
         }
     }
 

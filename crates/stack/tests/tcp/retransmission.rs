@@ -313,6 +313,27 @@ fn a_timestamp_tells_which_syn_was_answered() {
     about(peer.wait(), 240);
 }
 
+/// A peer whose SYN-ACK was lost has the first SYN's timestamp still, and answers the second with
+/// it. That took a second and a round trip, which is no round trip.
+#[test]
+fn a_timestamp_of_an_earlier_syn_says_nothing() {
+    let mut peer = Peer::new();
+    peer.timestamp = Some(7);
+    let id = peer.connect();
+    peer.expect(SYN);
+    let first = peer.echo;
+    peer.wait();
+    peer.expect(SYN);
+    peer.advance_ms(40);
+    peer.echo = first;
+    peer.send_syn_sack(SYN | ACK);
+    peer.expect_ack(1);
+    assert_eq!(peer.stack.info(id).unwrap().round_trip, Duration::ZERO);
+    peer.write(id, 0, 900);
+    peer.expect(ACK);
+    about(peer.wait(), 3000);
+}
+
 #[test]
 fn after_two_lost_syns_data_begins_with_one_segment() {
     let (mut peer, id) = connected_at_last(3, false);
