@@ -50,6 +50,12 @@ impl Pacing {
     }
 }
 
+/// Microseconds that so many bytes take at a rate.
+#[inline]
+fn time_of(bytes: u32, rate: u64) -> u32 {
+    (u64::from(bytes) * 1_000_000 / rate).min(1 << 30) as u32
+}
+
 impl Stack {
     /// A window is so short here that pacing it would only delay.
     #[inline]
@@ -127,6 +133,8 @@ impl Stack {
     }
 
     fn pace_next(&mut self, index: usize, bytes: u32) {
+        let mss = u32::from(self.connections[index].mss);
+        let initial = u32::from(self.config.initial_window) * mss;
         let in_flight = self.in_flight(index);
         let rate = self.pacing_rate(index, in_flight);
         let now_us = self.now_us;
@@ -140,11 +148,21 @@ impl Stack {
             return;
         };
         pacing.rate = rate;
-        let earliest = now_us.wrapping_sub(CREDIT_US);
-        let late = !pacing.running || (pacing.next_at.wrapping_sub(earliest) as i32) < 0;
-        let from = if late { earliest } else { pacing.next_at };
-        let gap = (u64::from(bytes) * 1_000_000 / rate).min(1 << 30) as u32;
-        pacing.next_at = from.wrapping_add(gap);
+        let behind = now_us.wrapping_sub(pacing.next_at) as i32;
+        let from = if pacing.running && behind <= CREDIT_US as i32 {
+            pacing.next_at
+        } else {
+            // What was not sent may be made up for by as much as any path takes at once, an
+            // initial window: a small flow that repairs a loss would otherwise wait for its own
+            // pace.
+            let credit = match transfer.congestion.owns_window() {
+                true => CREDIT_US,
+                false => CREDIT_US.max(time_of(initial, rate)),
+            };
+            let far = !pacing.running || behind > credit as i32;
+            if far { now_us.wrapping_sub(credit) } else { pacing.next_at }
+        };
+        pacing.next_at = from.wrapping_add(time_of(bytes, rate));
         pacing.running = true;
     }
 }

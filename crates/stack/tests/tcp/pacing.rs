@@ -10,12 +10,10 @@ fn departures(peer: &mut Peer, most: Duration) -> Vec<(Duration, u32)> {
     let mut seen: Vec<(Duration, u32)> = Vec::new();
     loop {
         let elapsed = peer.now - start;
-        let sent = peer.take();
-        if elapsed > most {
-            return seen;
-        }
-        seen.extend(sent.iter().map(|segment| (elapsed, segment.seq)));
-        if peer.stack.next_deadline().is_none() {
+        seen.extend(peer.take().iter().map(|segment| (elapsed, segment.seq)));
+        if peer.stack.next_deadline().is_none_or(|at| at > start + most) {
+            let left = most.saturating_sub(peer.now - start);
+            peer.advance(left);
             return seen;
         }
         peer.wait();
@@ -23,16 +21,35 @@ fn departures(peer: &mut Peer, most: Duration) -> Vec<(Duration, u32)> {
 }
 
 #[test]
-fn a_window_leaves_over_half_of_the_round_trip_while_it_doubles() {
+fn an_initial_window_leaves_at_once() {
     let mut peer = Peer::new();
     let id = peer.accepted_sack_over(100);
     peer.write(id, 0, 10_000);
-    let seen = departures(&mut peer, Duration::from_millis(90));
-    assert_eq!(seen.len(), 10, "{seen:?}");
-    let last = seen[9].0;
-    assert!(last > Duration::from_millis(40) && last < Duration::from_millis(60), "{seen:?}");
-    let largest = seen.windows(2).map(|pair| pair[1].0 - pair[0].0).max().unwrap();
-    assert!(largest < Duration::from_millis(7), "evenly: {seen:?}");
+    assert_eq!(peer.take().len(), 10);
+}
+
+#[test]
+fn what_is_more_leaves_over_half_of_the_round_trip_while_the_window_doubles() {
+    let mut peer = Peer::with(|config| config.initial_window = 4);
+    let id = peer.accepted_sack_over(100);
+    peer.write(id, 0, 40_000);
+    let mut end = 4_001;
+    assert_eq!(peer.take().len(), 4);
+    // One acknowledgement for all of a round trip, as of a path that joins them.
+    peer.advance_ms(90);
+    for window in [8, 16] {
+        peer.advance_ms(10);
+        peer.send(ACK, 1, end, &[]);
+        let seen = departures(&mut peer, Duration::from_millis(90));
+        assert_eq!(seen.len(), window, "{seen:?}");
+        end += window as u32 * 1000;
+        let at_once = seen.iter().filter(|(at, _)| *at == Duration::ZERO).count();
+        assert!(at_once <= 5, "no more than an initial window, and one: {seen:?}");
+        let gap = Duration::from_millis(50) / window as u32;
+        let rest = &seen[at_once - 1..];
+        let gaps = rest.windows(2).map(|pair| pair[1].0 - pair[0].0);
+        assert!(gaps.clone().all(|seen| seen.abs_diff(gap) < gap / 4), "{gap:?}: {seen:?}");
+    }
 }
 
 #[test]
