@@ -427,7 +427,8 @@ impl Bbr {
         }
         let cap = match self.state {
             State::ProbeBwDown | State::ProbeBwRefill | State::ProbeBwUp => self.inflight_longterm,
-            State::ProbeRtt | State::ProbeBwCruise => self.inflight_with_headroom(),
+            State::ProbeRtt => self.inflight_with_headroom(),
+            State::ProbeBwCruise => self.inflight_to_cruise(),
             State::Startup | State::Drain => NO_VOLUME,
         };
         let cap = cap.min(self.inflight_shortterm).max(self.min_pipe());

@@ -126,6 +126,16 @@ impl Bbr {
         self.inflight_longterm.saturating_sub(headroom).max(self.min_pipe())
     }
 
+    /// Headroom is for flows that come; while there is no queue, the path itself has room for them,
+    /// and what it holds without one may be in flight.
+    pub(super) fn inflight_to_cruise(&self) -> u32 {
+        let headroom = self.inflight_with_headroom();
+        if !self.noise.quiet() {
+            return headroom;
+        }
+        headroom.max(self.inflight(self.bw, 100)).min(self.inflight_longterm)
+    }
+
     pub(super) fn raise_inflight_longterm_slope(&mut self, congestion: &Congestion) {
         let growth = 1u32 << self.bw_probe_up_rounds;
         self.bw_probe_up_rounds = (self.bw_probe_up_rounds + 1).min(30);

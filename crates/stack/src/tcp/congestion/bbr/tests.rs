@@ -442,3 +442,20 @@ fn a_full_window_of_the_peer_is_no_full_pipe() {
     }
     assert!(bbr.full_bw_reached);
 }
+
+/// What departs from the draft: no headroom where nobody needs it.
+#[test]
+fn a_path_with_a_short_queue_is_used_whole_and_made_room_on() {
+    let path = Path::new(100, 20, 0.1);
+    let mut alone = model(path);
+    until(&mut alone, 10_000, |bbr| bbr.inflight_longterm != NO_VOLUME);
+    let lost = alone.flows[0].lost;
+    let share = alone.shares(10_000)[0];
+    assert!(share > 0.97, "{share}");
+    assert!(alone.flows[0].lost - lost < path.rate * 10 / 100, "{}", alone.flows[0].lost - lost);
+    // Another one that comes later finds its place.
+    let mut model = Model::new(path, &[(Algorithm::Bbr, 0), (Algorithm::Bbr, 5_000_000)]);
+    model.run_ms(15_000);
+    let shares = model.shares(20_000);
+    assert!(shares[1] > 0.2, "{shares:.2?}");
+}
