@@ -1,57 +1,15 @@
-"""Cells, ratios and what is said of them; and one flow of each arm, where the machine allows."""
+"""What is measured and in which order; and one flow of each arm, where the machine allows."""
 
 from __future__ import annotations
 
 import importlib.util
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from millrace.bench import binary, links
-from millrace.bench.figures import Row
+from millrace.bench import binary, link_cells, links
 from millrace.cli import main
-
-
-def row(arm: str, goodput: float, **others: Any) -> Row:
-    link = links.Link(loss=0.01, rtt_ms=20.0, reorder=False, queue_bdp=1.0, rate_mbit=100.0)
-    cell = {"arm": arm, "congestion_control": "cubic", **link.columns}
-    return {**cell, "goodput_mbit_per_s": goodput, **others}
-
-
-def test_every_combination_is_a_cell() -> None:
-    cells = links.cells()
-    assert len(cells) == len(set(cells)) == 2 * 2 * 2 * 2 * 3 * 5
-    assert len(links.cells(congestion=["cubic"], losses=[0], rates_mbit=[100])) == 2 * 2 * 3
-
-
-def test_a_buffer_never_limits_a_flow() -> None:
-    for cell in links.cells():
-        assert cell.link.buffer >= 2 * cell.link.bdp_bytes * (1 + cell.link.queue_bdp)
-
-
-def test_ratios_and_their_summary() -> None:
-    rows = [
-        row("millrace", 90.0),
-        row("linux", 100.0),
-        row("linux", 10.0, loss=0.0),
-        row("millrace", 12.0, loss=0.0),
-        row("millrace", 5.0, loss=0.5),
-    ]
-    compared = links.compare(rows)
-    assert [one["ratio"] for one in compared] == [0.9, 1.2]
-    said = links.summary(compared)
-    assert "median 1.050" in said[0]
-    assert "worst 0.900 (cubic, 100 Mbit/s, 20 ms, loss 1.0%, queue 1 BDP)" in said[0]
-    assert "below 0.95: 1." in said[0]
-    assert links.summary([]) == []
-
-
-def test_a_cell_in_which_linux_got_nothing_has_no_ratio() -> None:
-    (compared,) = links.compare([row("millrace", 1.0), row("linux", 0.0)])
-    assert compared["ratio"] is None
-    assert links.summary([compared]) == []
 
 
 def test_a_run_counts_every_byte() -> None:
@@ -59,6 +17,26 @@ def test_a_run_counts_every_byte() -> None:
     run = links._run(flow, ())  # type: ignore[arg-type]
     assert run.goodput_mbit == pytest.approx(8.0)
     assert run.second_half_mbit == pytest.approx(4.0)
+
+
+def test_arms_take_turns_and_seeds_come_one_after_the_other() -> None:
+    cells = link_cells.cells(congestion=["cubic"], losses=[0, 0.01], rates_mbit=[100])[:2]
+    builds = {"millrace": "1a", "linux": "6.18"}
+    flows = links.plan(
+        cells,
+        arms=("millrace", "linux"),
+        repeat=2,
+        seed=7,
+        seconds=None,
+        port="af_packet",
+        builds=builds,
+    )
+    assert [flow.seed for flow in flows] == [7] * 4 + [8] * 4
+    arms = [flow.arm for flow in flows]
+    assert arms[:4] == ["millrace", "linux", "linux", "millrace"]
+    assert arms[4:] == ["linux", "millrace", "millrace", "linux"]
+    assert all(flow.seconds == flow.cell.seconds for flow in flows)
+    assert {(flow.arm, flow.build) for flow in flows} == set(builds.items())
 
 
 def test_quantiles_are_values_that_were_seen() -> None:
@@ -74,6 +52,9 @@ def test_wrong_options_are_named(capsys: pytest.CaptureFixture[str]) -> None:
         (["--rate", "quick"], "--rate is a rate"),
         (["--arm", "bsd"], "no arm 'bsd'"),
         (["--short", "--fairness"], "ask for one"),
+        (["--short", "--log", "flows"], "--log and --for are for the table"),
+        (["--for", "100s"], "--for takes --log"),
+        (["--for", "soon", "--log", "flows"], "--for is a time"),
     ]:
         assert main(["bench", "links", *arguments]) == 1
         assert said in capsys.readouterr().err
@@ -90,7 +71,14 @@ def test_a_flow_of_each_arm(tmp_path: Path) -> None:
     file = tmp_path / "links.json"
     chosen = ["--cc", "cubic", "--loss", "0", "--rtt", "2ms", "--rate", "20M", "--queue", "1"]
     ran = ["--seconds", "1", "--repeat", "1", "--no-reorder", "--json", str(file)]
-    assert main(["bench", "links", *chosen, *ran]) == 0
+    parts = ["--log", str(tmp_path / "flows"), "--for", "1ms"]
+    # There is always time for none, and what was measured stays so.
+    assert main(["bench", "links", *chosen, *ran, *parts]) == 75
+    assert main(["bench", "links", *chosen, *ran, *parts[:2]]) == 0
+    lines = (tmp_path / "flows").read_text()
+    assert len(lines.splitlines()) == 2
+    assert main(["bench", "links", *chosen, *ran, *parts]) == 0
+    assert (tmp_path / "flows").read_text() == lines
     rows = json.loads(file.read_text())
     assert {one["arm"] for one in rows} == {"millrace", "linux"}
     for one in rows:

@@ -86,11 +86,20 @@ def links(
         list[str] | None, typer.Option(metavar="NAME", help="millrace, linux; repeatable.")
     ] = None,
     seconds: Annotated[
-        float | None, typer.Option(help="Length of one flow: 5, with --fairness 20.", min=0.5)
+        float | None,
+        typer.Option(help="Length of one flow: 2 to 10 by cell, with --fairness 20.", min=0.5),
     ] = None,
-    repeat: Annotated[int, typer.Option(help="Flows in each cell.", min=1)] = 3,
+    repeat: Annotated[int, typer.Option(help="Flows of each arm in each cell.", min=1)] = 3,
     seed: Annotated[int, typer.Option(help="The wires' dice.", min=0)] = 1,
     port: Annotated[str, typer.Option(help="Our stack's: af_packet or af_xdp.")] = "af_packet",
+    log_file: Annotated[
+        str | None,
+        typer.Option("--log", metavar="FILE", help="Note each flow here; take from it what is."),
+    ] = None,
+    most: Annotated[
+        str | None,
+        typer.Option("--for", metavar="TIME", help='Begin no flow after, such as "100s".'),
+    ] = None,
     quick: Annotated[
         bool, typer.Option("--quick", help="Twelve of the cells, flows of 2 s, once.")
     ] = False,
@@ -106,12 +115,17 @@ def links(
 
     One flow, its goodput at a kernel's socket; the arms take turns. By default every combination of
     loss 0, 0.1, 1, 3 and 10 %, round trips of 1, 20 and 100 ms, with and without reordering, queues
-    of 0.1 and 1 bandwidth-delay product, 100 Mbit/s and 1 Gbit/s, cubic and bbr.
+    of 0.1 and 1 bandwidth-delay product, 100 Mbit/s and 1 Gbit/s, cubic and bbr. That is 240 cells
+    and takes hours. With --log it may be interrupted, and goes on where it was; with --for too it
+    stops by itself, and exits with 75 while flows are left. What another build of the stack sent is
+    measured again.
     """
     import contextlib
     import sys
 
+    from millrace.bench import link_cells, link_rows
     from millrace.bench import links as bench
+    from millrace.bench.link_log import Log
     from millrace.cli.report import check_json_file, show, write_json
     from millrace.lab import impairment
 
@@ -122,15 +136,20 @@ def links(
             write_json(rows, json_file)
 
     for name in arm or ():
-        if name not in bench.ARMS:
-            raise ValueError(f"no arm {name!r}; there is {', '.join(bench.ARMS)}")
+        if name not in link_rows.ARMS:
+            raise ValueError(f"no arm {name!r}; there is {', '.join(link_rows.ARMS)}")
     if fairness and short:
         raise ValueError("--fairness and --short are two measurements; ask for one")
+    if (log_file is not None or most is not None) and (fairness or short):
+        raise ValueError("--log and --for are for the table of goodputs")
+    if most is not None and log_file is None:
+        raise ValueError("--for takes --log: what was measured would be lost")
+    time = None if most is None else impairment.time("--for", most)
     losses = [impairment.probability("--loss", text) for text in loss or ()]
     rtts = [impairment.time("--rtt", text) * 1e3 for text in rtt or ()]
     rates = [impairment.rate("--rate", text) / 1e6 for text in rate or ()]
     orders = (False, True) if reorder is None else (reorder,)
-    names = congestion or bench.CONGESTION
+    names = congestion or link_cells.CONGESTION
     if short:
         outcome = bench.short(
             port=port,
@@ -142,31 +161,33 @@ def links(
         )
         title = "Short flows: time from connecting to the peer's end"
     else:
-        length = seconds or (20.0 if fairness else 5.0)
         if quick:
-            length, repeat = min(length, 2.0), 1
+            seconds, repeat = min(seconds or 2.0, 2.0), 1
         narrow = quick or fairness
-        usual = (20.0,) if fairness else bench.ROUND_TRIPS_MS
-        cells = bench.cells(
+        usual = (20.0,) if fairness else link_cells.ROUND_TRIPS_MS
+        cells = link_cells.cells(
             congestion=names,
-            losses=losses or ((0.0, 0.01) if narrow else bench.LOSSES),
+            losses=losses or ((0.0, 0.01) if narrow else link_cells.LOSSES),
             rtts_ms=rtts or usual,
             reorder=(False,) if narrow and reorder is None else orders,
-            queues_bdp=queue or ((1.0,) if narrow else bench.QUEUES_BDP),
-            rates_mbit=rates or ((100.0,) if narrow else bench.RATES_MBIT),
+            queues_bdp=queue or ((1.0,) if narrow else link_cells.QUEUES_BDP),
+            rates_mbit=rates or ((100.0,) if narrow else link_cells.RATES_MBIT),
         )
         if fairness:
+            length = seconds or 20.0
             outcome = bench.fairness(cells, port=port, seconds=length, repeat=repeat, seed=seed)
             title = "Ours and Linux's flow on one link"
         else:
             outcome = bench.measure(
                 cells,
                 port=port,
-                seconds=length,
+                seconds=seconds,
                 repeat=repeat,
                 seed=seed,
-                arms=arm or bench.ARMS,
+                arms=arm or link_rows.ARMS,
                 keep=keep,
+                log=Log(log_file),
+                time=time,
             )
             title = "One flow over a bad link"
     show(outcome.rows, title=title, json_file=json_file)
@@ -177,6 +198,9 @@ def links(
             show(outcome.compared, title="Millrace beside Linux")
         for note in outcome.notes:
             print(note)
+    if outcome.left:
+        # EX_TEMPFAIL of sysexits.h: come again.
+        raise typer.Exit(75)
 
 
 @app.command()
