@@ -139,7 +139,10 @@ impl Stack {
         let echo = segment.timestamps.filter(|_| timestamps).map(|(_, echo)| echo);
         let older = undo.original_arrived(echo);
         let mss = u32::from(connection.mss);
-        // The lowest piece that was sent once and arrived late, if any.
+        // In fast recovery an original that arrives after its copy left was overtaken, no less than
+        // one that was not given up: with no window for reordering, none would ever be seen.
+        let reordering = recovery.state == CaState::Recovery;
+        // The lowest piece that was overtaken, if any.
         let highest = if sent.sacked > 0 { sent.highest_sacked } else { una };
         let mut late = None;
 
@@ -153,10 +156,11 @@ impl Stack {
             let earlier = piece.earlier_copy_arrived(now_us, least, older);
             delivery.delivered(&piece, now_us, earlier);
             rack.arrived(&piece, now_us, earlier);
+            let overtaken = !ever || (earlier && reordering);
+            if overtaken && late.is_none() && piece.start.lt(highest) {
+                late = Some(piece.start);
+            }
             if !ever {
-                if late.is_none() && piece.start.lt(highest) {
-                    late = Some(piece.start);
-                }
                 told.original |= piece.end.le(high);
                 if told.rtt_us == 0 {
                     told.rtt_us = now_us.wrapping_sub(piece.sent_at).max(1);
@@ -220,10 +224,11 @@ impl Stack {
                 let earlier = piece.earlier_copy_arrived(now_us, least, older);
                 delivery.delivered(piece, now_us, earlier);
                 rack.arrived(piece, now_us, earlier);
-                if !piece.mark.has(Mark::EVER) {
-                    if piece.start.lt(highest) {
-                        late = Some(late.map_or(piece.start, |low| low.min(piece.start)));
-                    }
+                let ever = piece.mark.has(Mark::EVER);
+                if (!ever || (earlier && reordering)) && piece.start.lt(highest) {
+                    late = Some(late.map_or(piece.start, |low| low.min(piece.start)));
+                }
+                if !ever {
                     told.original |= piece.end.le(high);
                     if told.sack_rtt_us == 0 {
                         told.sack_rtt_us = now_us.wrapping_sub(piece.sent_at).max(1);
