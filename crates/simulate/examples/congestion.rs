@@ -30,14 +30,19 @@ impl Link {
     }
 }
 
-/// Megabits a second that arrive in the first ten seconds (three from 1 Gbit/s on).
+/// Megabits a second that arrive in ten seconds (three from 1 Gbit/s on) after the connection is
+/// accepted.
 fn goodput(algorithm: Algorithm, link: Link, seed: u64) -> f64 {
     let rate = link.mbit * 1_000_000;
     let product = rate as f64 / 8.0 * link.rtt_ms as f64 / 1000.0;
-    let mut host = HostSpec { frames: 65_536, super_segments: 65_535, ..HostSpec::default() };
+    // A product with its queue, and as much again beyond a gap, at either side.
+    let frames = if link.mbit >= 1000 { 1 << 18 } else { 1 << 16 };
+    let mut host = HostSpec { frames, super_segments: 65_535, ..HostSpec::default() };
     host.config.congestion = algorithm;
     host.config.send_buffer = 64 << 20;
     host.config.receive_buffer = 64 << 20;
+    host.config.out_of_order_frames = u16::MAX;
+    host.config.out_of_order_frames_total = frames / 2;
     let way = Impairment {
         rate_bits_per_s: Some(rate),
         queue_bytes: ((product * link.queue_bdp) as u64).max(LEAST_QUEUE),
@@ -55,7 +60,13 @@ fn goodput(algorithm: Algorithm, link: Link, seed: u64) -> f64 {
     let mut world =
         World::new(topology, Settings { seed, ..Settings::default() }).expect("a world");
     world.converse(Conversation::bulk(a, b, 80, 1 << 40)).expect("a conversation");
-    world.run(Duration::from_secs(link.seconds())).expect("a run");
+    // A handshake that is lost is no goodput's.
+    let mut until = Duration::ZERO;
+    while world.reports()[0].sides[1].connected.is_none() {
+        until += Duration::from_millis(1);
+        world.run(until).expect("a run");
+    }
+    world.run(until + Duration::from_secs(link.seconds())).expect("a run");
     let report = &world.reports()[0];
     report.sides[1].received as f64 * 8e-6 / link.seconds() as f64
 }
