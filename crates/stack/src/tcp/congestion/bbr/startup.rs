@@ -77,6 +77,10 @@ impl Bbr {
                 || self.round_count.wrapping_sub(self.drain_start_round) > 3)
         {
             self.start_probe_bw_down(sample);
+            if !self.full_bw_now {
+                // Losses ended Startup, and the rate still grew: it is not known yet.
+                self.bw_probe_wait_us = 0;
+            }
         }
     }
 }
