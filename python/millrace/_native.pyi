@@ -356,6 +356,7 @@ class Channel:
         host_name: str | None = None,
         dhcp_timeout: float = 30.0,
         slaac_timeout: float = 10.0,
+        watch: bool | None = None,
         **limits: Any,
     ) -> Self:
         """Open a port and make a stack over it.
@@ -378,6 +379,8 @@ class Channel:
         `write_queue`: a connection takes no more while so many bytes wait for room.
         `read_budget`: about so many bytes of a connection are told in a turn, the rest in the next.
         `no_delay`: whether new connections send small segments at once.
+        `watch`: show counters, tables and frames to `millrace top` and its like, in other processes
+        of the same user and of root. By default yes, unless the environment has MILLRACE_WATCH=0.
         `limits`: bounds of the stack, in numbers: connections, time_wait_connections, listeners,
         syn_queue, challenge_acks_per_second, out_of_order_frames, datagram_sockets,
         datagram_queue, neighbours, frame_reserve, memory_low and memory_pressure (frames in use at
@@ -405,6 +408,13 @@ class Channel:
     @property
     def facts(self) -> dict[str, str]:
         """How it works, by name: the port and its mode, what was chosen and why."""
+
+    @property
+    def watch_page(self) -> Path | None:
+        """The file of the page that `millrace top` and its like read.
+
+        None where the channel is not watched; facts["watch"] says why, if it was not switched off.
+        """
 
     @property
     def addresses(self) -> list[tuple[str, str]]:

@@ -27,6 +27,11 @@ impl Bell {
         }
     }
 
+    /// Has a channel that sleeps look around once, without ending its wait.
+    pub(crate) fn nudge(&self) {
+        self.inner.ring();
+    }
+
     /// Whether it was rung since this was last asked.
     #[inline]
     pub(crate) fn answer(&self) -> bool {

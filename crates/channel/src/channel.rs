@@ -12,6 +12,7 @@ use millrace_stack::{ConnectionId, Event, ListenerId, Ready, Route, SocketId, St
 use crate::completion::{Completion, Completions, Kind};
 use crate::handle::Inner;
 use crate::wait::Wake;
+use crate::watched::Watched;
 use crate::write::Extra;
 use crate::{Bell, Config, Handle};
 
@@ -36,6 +37,10 @@ pub struct Counters {
     pub drop_link_down: u64,
     /// How often the interface was found down.
     pub link_downs: u64,
+    /// Nanoseconds in which there was nothing to do: slept, or spun in vain.
+    pub idle_nanoseconds: u64,
+    /// Writes to the page for watchers that failed.
+    pub watch_failures: u64,
 }
 
 impl Counters {
@@ -49,6 +54,8 @@ impl Counters {
             ("writes_starved", self.writes_starved),
             ("drop_link_down", self.drop_link_down),
             ("link_downs", self.link_downs),
+            ("idle_nanoseconds", self.idle_nanoseconds),
+            ("watch_failures", self.watch_failures),
         ]
         .into_iter()
     }
@@ -102,6 +109,7 @@ pub struct Channel {
     pub(crate) closed: bool,
     /// What [`Channel::open`] decided, to be shown.
     pub(crate) facts: Vec<(&'static str, String)>,
+    pub(crate) watched: Watched,
 }
 
 impl Channel {
@@ -118,7 +126,7 @@ impl Channel {
         for &gateway in &config.gateways {
             stack.add_route(Route::default_by(gateway))?;
         }
-        Ok(Channel {
+        let mut channel = Channel {
             stack,
             port,
             rx: RxBatch::new(),
@@ -146,7 +154,12 @@ impl Channel {
             stalled: false,
             closed: false,
             facts: Vec::new(),
-        })
+            watched: Watched::off(),
+        };
+        if config.watch {
+            channel.start_watch();
+        }
+        Ok(channel)
     }
 
     /// Sends what was written since the last turn, and gives the completions of what has happened.
@@ -175,6 +188,7 @@ impl Channel {
     ) -> io::Result<Wake> {
         self.transmit()?;
         loop {
+            self.attend();
             let received = self.receive()?;
             self.gather(batch);
             if !batch.is_empty() || done(self) {
@@ -196,12 +210,16 @@ impl Channel {
                 if end.is_some_and(|end| end <= self.now) {
                     return Ok(Wake::Timeout);
                 }
-                if let Some(wake) = self.idle(end)? {
+                let wake = self.idle(end)?;
+                let now = clock::now();
+                self.counters.idle_nanoseconds += (now - self.now).as_nanos() as u64;
+                self.now = now;
+                if let Some(wake) = wake {
                     return Ok(wake);
                 }
-            } else {
-                self.last_work = self.now;
+                continue;
             }
+            self.last_work = self.now;
             self.now = clock::now();
         }
     }
@@ -216,6 +234,7 @@ impl Channel {
         self.check_open()?;
         self.begin(batch);
         self.now = self.now.max(now);
+        self.attend();
         self.transmit()?;
         let received = self.receive()?;
         self.gather(batch);
@@ -226,7 +245,7 @@ impl Channel {
     /// When [`Channel::poll`] has something to do although nothing arrives and nothing is written.
     pub fn next_deadline(&self) -> Option<Instant> {
         match self.resumed.is_empty() {
-            true => self.stack.next_deadline(),
+            true => [self.stack.next_deadline(), self.watched.due()].into_iter().flatten().min(),
             false => Some(self.now),
         }
     }
@@ -274,11 +293,17 @@ impl Channel {
                 break;
             }
             let full = self.rx.is_full();
+            if !self.watched.taps.is_empty() {
+                self.show_received();
+            }
             self.stack.receive(self.now, &mut self.rx);
             received += count;
             if !full {
                 break;
             }
+        }
+        if received > 0 {
+            self.watched.note();
         }
         self.stack.advance(self.now);
         Ok(received)
@@ -294,7 +319,12 @@ impl Channel {
                 break;
             }
             called = true;
-            match self.port.tx(self.now, self.stack.arena_mut(), &mut self.tx) {
+            if !self.watched.taps.is_empty() {
+                self.show_sent();
+            }
+            let taken = self.port.tx(self.now, self.stack.arena_mut(), &mut self.tx);
+            self.watched.shown = self.tx.len();
+            match taken {
                 Ok(0) => {}
                 Ok(_) => self.link_down = false,
                 Err(error) if error.kind() == io::ErrorKind::NetworkDown => {
@@ -313,7 +343,9 @@ impl Channel {
                 break;
             }
         }
-        if !called && self.port.capabilities().tx_in_flight {
+        if called {
+            self.watched.note();
+        } else if self.port.capabilities().tx_in_flight {
             // Takes back the frames whose transmission has ended.
             match self.port.tx(self.now, self.stack.arena_mut(), &mut self.tx) {
                 Err(error) if error.kind() != io::ErrorKind::NetworkDown => return Err(error),
@@ -337,6 +369,7 @@ impl Channel {
         }
         self.counters.drop_link_down += self.tx.len() as u64;
         self.tx.clear();
+        self.watched.shown = 0;
     }
 
     /// Turns what the stack has to tell into completions.

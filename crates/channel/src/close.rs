@@ -26,6 +26,7 @@ impl Channel {
         }
         let flushed = self.flush(flush);
         self.closed = true;
+        self.stop_watch();
         self.port.close(self.stack.arena_mut());
         self.stack.arena_mut().collect_held();
         flushed?;

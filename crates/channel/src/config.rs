@@ -49,6 +49,9 @@ pub struct Config {
     pub no_delay: bool,
     /// Secret of hashes, sequence numbers and ports. `None`: from the system's randomness.
     pub seed: Option<[u64; 4]>,
+    /// Show counters, tables and frames to `millrace top` and its like, from other processes of the
+    /// same user (crate `watch`). By default yes, unless `MILLRACE_WATCH` is 0.
+    pub watch: bool,
     /// The stack's bounds. Its `mac`, `mtu`, `addresses`, `dhcp`, `gateway`, `seed`, `tx_checksum`,
     /// `tx_gso` and `ipv6.router_discovery` are taken from above and from the port.
     pub stack: millrace_stack::Config,
@@ -81,6 +84,7 @@ impl Config {
             read_budget: 1 << 18,
             no_delay: true,
             seed: None,
+            watch: crate::watched::by_default(),
             stack: millrace_stack::Config::default(),
         }
     }

@@ -41,6 +41,7 @@ mod lease;
 mod open;
 mod operations;
 mod wait;
+mod watched;
 mod write;
 
 pub use address::Address;

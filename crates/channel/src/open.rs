@@ -142,6 +142,7 @@ impl Channel {
         let mut channel = Channel::new(opened.port, opened.arena, &config)?;
         if let Some(chosen) = opened.chosen {
             channel.facts.push(("chosen", chosen));
+            channel.show_facts();
         }
         Ok(channel)
     }

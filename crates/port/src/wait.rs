@@ -154,6 +154,17 @@ pub fn wake_punctually() {
     unsafe { libc::prctl(libc::PR_SET_TIMERSLACK, 1 as libc::c_ulong) };
 }
 
+/// Leaves all signals to the other threads of the process: for a thread that serves others in the
+/// background, since a signal that it took would not end their sleeps.
+pub fn block_signals() {
+    // SAFETY: an all-zero sigset_t is a valid one to be filled, and both calls take its address.
+    unsafe {
+        let mut all = core::mem::zeroed::<libc::sigset_t>();
+        libc::sigfillset(&mut all);
+        libc::pthread_sigmask(libc::SIG_BLOCK, &all, core::ptr::null_mut());
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

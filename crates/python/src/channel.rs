@@ -36,7 +36,9 @@ const SIGNAL_CHECK: Duration = Duration::from_millis(50);
 /// waits for at most `dhcp_timeout` seconds; "slaac" listens to IPv6 routers, makes addresses from
 /// what they advertise, and waits for one for at most `slaac_timeout` seconds. `gateway` is where
 /// packets for other networks go, one or one of each family. `wait` says what to do while nothing happens: "sleep", "spin", or a number of
-/// microseconds to spin before sleeping. Further keywords set bounds of the stack (times in
+/// microseconds to spin before sleeping. `watch` shows counters, tables and frames to `millrace top`
+/// and its like in other processes of the same user and root; by default yes, unless the environment
+/// has MILLRACE_WATCH=0. Further keywords set bounds of the stack (times in
 /// seconds): connections, send_buffer, receive_buffer, retries, syn_retries, time_wait and others.
 ///
 /// Raises ValueError for what makes no sense, OSError when the port cannot be opened.
@@ -51,7 +53,7 @@ impl Channel {
     #[pyo3(signature = (
         port, address, *, gateway=None, mac=None, mtu=None, wait=None, frames=16384,
         frame_size=None, hugepages=None, write_queue=1048576, read_budget=262144, no_delay=true, host_name=None,
-        dhcp_timeout=30.0, slaac_timeout=10.0, **limits
+        dhcp_timeout=30.0, slaac_timeout=10.0, watch=None, **limits
     ))]
     #[allow(clippy::too_many_arguments, reason = "they are keywords in Python")]
     fn new(
@@ -71,6 +73,7 @@ impl Channel {
         host_name: Option<&str>,
         dhcp_timeout: f64,
         slaac_timeout: f64,
+        watch: Option<bool>,
         limits: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<Channel> {
         let Own { addresses, dhcp, slaac } = own(address)?;
@@ -109,6 +112,7 @@ impl Channel {
         config.write_queue = write_queue;
         config.read_budget = read_budget;
         config.no_delay = no_delay;
+        config.watch = watch.unwrap_or(config.watch);
         options::limits(&mut config, limits)?;
         let mut channel =
             py.detach(|| millrace_channel::Channel::open(port, config)).map_err(to_python)?;
@@ -324,6 +328,13 @@ impl Channel {
             facts.set_item(name, text)?;
         }
         Ok(facts)
+    }
+
+    /// The file of the page that `millrace top` and its like read, or None where the channel is not
+    /// watched (facts["watch"] says why, if it was not switched off).
+    #[getter]
+    fn watch_page(&self) -> PyResult<Option<std::path::PathBuf>> {
+        Ok(self.shared.core()?.channel.watch_page().ok().map(std::path::Path::to_owned))
     }
 
     /// The channel's addresses and what each may be used for: (address with prefix, "tentative",

@@ -6,9 +6,10 @@
 use millrace_frames::{Duration, Instant, Transmit};
 use millrace_wire::mac::Mac;
 
-use crate::address::{Word, is_v4};
+use crate::address::{Word, address, is_v4};
 use crate::hash::Keys;
 use crate::table::FlowTable;
+use crate::tables::NeighbourInfo;
 
 /// An entry by number and generation, so that one who kept it notices that it is another's now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,8 +33,10 @@ impl NeighbourRef {
     }
 }
 
+/// What is known of a neighbour (RFC 4861 §7.3.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
+pub enum State {
+    /// No neighbour.
     Free,
     /// Asked, no answer yet.
     Incomplete,
@@ -48,6 +51,18 @@ enum State {
 }
 
 impl State {
+    /// The name, as `ip neighbour` writes those that Linux has too.
+    pub fn name(self) -> &'static str {
+        match self {
+            State::Free => "NONE",
+            State::Incomplete => "INCOMPLETE",
+            State::Reachable => "REACHABLE",
+            State::Probing => "PROBE",
+            State::Stale => "STALE",
+            State::Delay => "DELAY",
+        }
+    }
+
     /// The deadline is one that something must be done at.
     fn is_timed(self) -> bool {
         matches!(self, State::Incomplete | State::Probing | State::Delay)
@@ -203,6 +218,16 @@ impl Neighbours {
         entry.used = now;
         entry.connecting |= connecting && entry.state == State::Incomplete;
         Some(NeighbourRef::new(index, entry.generation))
+    }
+
+    /// All that are known or asked for.
+    pub(crate) fn look(&self) -> impl Iterator<Item = NeighbourInfo> + '_ {
+        let used = self.entries.iter().filter(|entry| entry.state != State::Free);
+        used.map(|entry| NeighbourInfo {
+            address: address(entry.address),
+            mac: (entry.state != State::Incomplete).then_some(entry.mac),
+            state: entry.state,
+        })
     }
 
     /// Whether there is an entry for the address.

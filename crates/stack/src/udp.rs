@@ -16,6 +16,7 @@ use crate::fragmentation::{Body, IpHeader};
 use crate::ip::IpInfo;
 use crate::multicast::{SocketMulticast, group_mac, is_multicast};
 use crate::stack::NO_SOCKET;
+use crate::tables::DatagramInfo;
 use crate::tcp::connection::Queue;
 
 /// A datagram socket of this stack.
@@ -56,6 +57,17 @@ pub(crate) struct UdpSocket {
     /// The peer that the socket is connected to has nobody at the port.
     refused: bool,
     pub(crate) multicast: SocketMulticast,
+}
+
+impl UdpSocket {
+    pub(crate) fn look(&self) -> Option<DatagramInfo> {
+        self.open.then(|| DatagramInfo {
+            local: SocketAddr::new(self.local.address(), self.port),
+            remote: self.remote.map(|(ip, port)| SocketAddr::new(address(ip), port)),
+            queued: self.queued,
+            dropped: self.dropped,
+        })
+    }
 }
 
 const HEADERS: usize = L4 + udp::HEADER_LEN;

@@ -26,6 +26,7 @@ pub(super) const OPTION_END: u16 = 0;
 pub(super) const IF_NAME: u16 = 2;
 pub(super) const IF_TSRESOL: u16 = 9;
 pub(super) const IF_TSOFFSET: u16 = 14;
+pub(super) const EPB_FLAGS: u16 = 2;
 pub(super) const ISB_IFRECV: u16 = 4;
 pub(super) const ISB_IFDROP: u16 = 5;
 

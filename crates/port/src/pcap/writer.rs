@@ -107,6 +107,18 @@ impl<W: Write> PcapWriter<W> {
         len: u32,
         fill: impl FnOnce(&mut [u8]),
     ) -> io::Result<()> {
+        self.packet(interface, timestamp, original_len, len, None, fill)
+    }
+
+    fn packet(
+        &mut self,
+        interface: u32,
+        timestamp: Instant,
+        original_len: u32,
+        len: u32,
+        flags: Option<u32>,
+        fill: impl FnOnce(&mut [u8]),
+    ) -> io::Result<()> {
         let invalid = |what: String| io::Error::new(io::ErrorKind::InvalidInput, what);
         if interface >= self.interfaces {
             return Err(invalid(format!("{}: there is no interface {interface}", self.name)));
@@ -125,6 +137,14 @@ impl<W: Write> PcapWriter<W> {
             }
             self.place(len, fill);
             self.pad();
+            if let Some(flags) = flags {
+                let flags = match self.order {
+                    ByteOrder::Little => flags.to_le_bytes(),
+                    ByteOrder::Big => flags.to_be_bytes(),
+                };
+                self.option(EPB_FLAGS, &flags);
+                self.option(OPTION_END, &[]);
+            }
             return self.end(start);
         }
         let Ok(seconds) = u32::try_from(nanos / 1_000_000_000) else {
@@ -152,6 +172,25 @@ impl<W: Write> PcapWriter<W> {
     pub fn write(&mut self, interface: u32, timestamp: Instant, bytes: &[u8]) -> io::Result<()> {
         let len = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
         self.write_with(interface, timestamp, len, len, |to| to.copy_from_slice(bytes))
+    }
+
+    /// Adds a packet of which `bytes` are the first, with what pcapng can say of it in `epb_flags`: 1
+    /// it was received, 2 it was sent. pcap has no place for that and leaves it out.
+    ///
+    /// # Errors
+    /// As [`PcapWriter::write_with`].
+    pub fn write_directed(
+        &mut self,
+        interface: u32,
+        timestamp: Instant,
+        original_len: u32,
+        flags: u32,
+        bytes: &[u8],
+    ) -> io::Result<()> {
+        let len = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
+        self.packet(interface, timestamp, original_len, len, Some(flags), |to| {
+            to.copy_from_slice(bytes);
+        })
     }
 
     /// Adds counters of an interface: packets it received, and packets it lost. pcap has no place

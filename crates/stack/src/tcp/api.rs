@@ -514,25 +514,7 @@ impl Stack {
     /// # Errors
     /// `NotConnected` if the id is stale.
     pub fn info(&self, id: ConnectionId) -> io::Result<ConnectionInfo> {
-        let index = self.entry(id)?;
-        let connection = &self.connections[index];
-        Ok(ConnectionInfo {
-            local: SocketAddr::new(self.addresses.get(connection.local), connection.local_port),
-            remote: SocketAddr::new(address(connection.remote), connection.remote_port),
-            state: connection.state,
-            send_queue: connection.queued(),
-            receive_queue: connection.receive_bytes,
-            memory: self.held(index),
-            in_flight: (connection.snd_nxt - connection.snd_una).max(0) as u32,
-            mss: connection.mss,
-            congestion_window: connection.congestion.window,
-            slow_start_threshold: connection.congestion.threshold,
-            send_window: connection.snd_wnd,
-            receive_window: connection.rcv_wnd(),
-            round_trip: Duration::from_micros(connection.rtt.smoothed().into()),
-            retransmission_timeout: Duration::from_micros(connection.rtt.timeout.into()),
-            retries: connection.retries,
-        })
+        Ok(self.look(self.entry(id)?))
     }
 
     /// Tells again what is true of a connection now (something to read, room to write), for an

@@ -208,7 +208,10 @@ impl Stack {
     /// # Errors
     /// `NotConnected` if the id is stale.
     pub fn tcp_info(&self, id: ConnectionId) -> io::Result<TcpInfo> {
-        let index = self.entry(id)?;
+        Ok(self.tcp_info_of(self.entry(id)?))
+    }
+
+    pub(crate) fn tcp_info_of(&self, index: usize) -> TcpInfo {
         let connection = &self.connections[index];
         let totals = self.transfer(index).map(|transfer| transfer.totals).unwrap_or_default();
         let mss = u32::from(connection.mss).max(1);
@@ -229,7 +232,7 @@ impl Stack {
                 (transfer.accurate.sent.totals(), transfer.accurate.received.totals())
             });
         let (rate, rate_limited) = self.transfer(index).map_or((0, false), |at| at.delivery.rate());
-        Ok(TcpInfo {
+        TcpInfo {
             delivery_rate: rate,
             delivery_rate_app_limited: rate_limited.into(),
             state: connection.state.linux_number(),
@@ -312,7 +315,7 @@ impl Stack {
             received_e0_bytes: received.ect_0_bytes,
             received_ce_bytes: received.ce_bytes,
             ..TcpInfo::default()
-        })
+        }
     }
 
     fn busy_time(&self, connection: &Connection) -> u64 {

@@ -239,6 +239,11 @@ impl Stack {
         Ok(())
     }
 
+    pub(crate) fn listener_ids(&self) -> impl Iterator<Item = ListenerId> + '_ {
+        let open = self.listeners.iter().enumerate().filter(|(_, listener)| listener.open);
+        open.map(|(index, one)| ListenerId { index: index as u16, generation: one.generation })
+    }
+
     /// A look at a listener.
     ///
     /// # Errors

@@ -1,0 +1,102 @@
+//! Frames of publishers as a pcapng stream.
+
+use std::io::{self, Read};
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+
+use millrace_frames::Instant;
+use millrace_port::clock;
+use millrace_port::pcap::{ByteOrder, FileFormat, PcapWriter};
+use rustix::event::{PollFd, PollFlags, Timespec};
+
+use super::{Quiet, find, send};
+use crate::source::Ask;
+use crate::tap::{TapReader, tap};
+
+/// How long to wait for frames when none has come.
+const REST: Timespec = Timespec { tv_sec: 0, tv_nsec: 5_000_000 };
+
+pub(super) fn dump(
+    stream: &mut UnixStream,
+    sources: &[u32],
+    snap: usize,
+    buffer: usize,
+) -> io::Result<()> {
+    let sources = sources.iter().map(|&number| find(number)).collect::<io::Result<Vec<_>>>()?;
+    let names: Vec<String> = sources.iter().map(|source| source.name.clone()).collect();
+    let mut readers = Vec::with_capacity(sources.len());
+    for source in &sources {
+        let (tap, reader) = tap(snap, buffer);
+        source.ask(Ask::Tap(tap))?;
+        readers.push(reader);
+    }
+    // Publishers that leave must not be kept by us.
+    drop::<Vec<Arc<_>>>(sources);
+    send(stream, &[b"ok\n"])?;
+    // A reader that pauses only loses frames, which is counted.
+    stream.set_write_timeout(None)?;
+    stream.set_nonblocking(false)?;
+    // What went wrong with the stream has nobody left to be told to.
+    let _ = copy(stream, &names, &mut readers);
+    Ok(())
+}
+
+fn copy(stream: &UnixStream, names: &[String], readers: &mut [TapReader]) -> io::Result<()> {
+    let epoch = clock::wall() - (clock::now() - Instant::ZERO);
+    let mut writer = PcapWriter::new(
+        Quiet(stream),
+        "the client's socket",
+        &names[0],
+        FileFormat::PcapNg,
+        ByteOrder::Little,
+    )?;
+    for name in &names[1..] {
+        writer.add_interface(name)?;
+    }
+    writer.flush()?;
+    let mut last_round = false;
+    loop {
+        let ended = readers.iter().all(TapReader::is_ended);
+        let mut moved = false;
+        for (interface, reader) in readers.iter_mut().enumerate() {
+            while let Some(seen) = reader.next() {
+                moved = true;
+                writer.write_directed(
+                    interface as u32,
+                    seen.time + epoch,
+                    seen.original,
+                    seen.direction as u32,
+                    seen.bytes,
+                )?;
+            }
+        }
+        writer.flush()?;
+        if last_round || (ended && !moved) {
+            break;
+        }
+        if client_is_done(stream, moved)? {
+            readers.iter().for_each(TapReader::stop);
+            last_round = true;
+        }
+    }
+    let now = clock::now() + epoch;
+    for (interface, reader) in readers.iter().enumerate() {
+        let (seen, lost) = reader.counts();
+        writer.write_statistics(interface as u32, now, seen + lost, lost)?;
+    }
+    writer.flush()
+}
+
+/// Whether the client has shut down its side or is gone. Waits a little for that unless there is
+/// work.
+fn client_is_done(mut stream: &UnixStream, busy: bool) -> io::Result<bool> {
+    let mut fds = [PollFd::from_borrowed_fd(stream.as_fd(), PollFlags::IN)];
+    let none = Timespec { tv_sec: 0, tv_nsec: 0 };
+    match rustix::event::poll(&mut fds, Some(if busy { &none } else { &REST })) {
+        Ok(0) | Err(rustix::io::Errno::INTR) => Ok(false),
+        // Anything that it says now is thrown away.
+        Ok(_) => Ok(stream.read(&mut [0; 256])? == 0),
+        Err(error) => Err(error.into()),
+    }
+}
