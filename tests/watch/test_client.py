@@ -82,9 +82,7 @@ def talk(found: Process, data: bytes) -> bytes:
         (b"x" * 100_000, b"more than 65536 bytes"),
     ],
 )
-def test_hostile_requests_are_refused(
-    watched: Callable[..., Any], data: bytes, why: bytes
-) -> None:
+def test_hostile_requests_are_refused(watched: Callable[..., Any], data: bytes, why: bytes) -> None:
     program = watched()
     found = program.found()
     answer = talk(found, data)

@@ -38,7 +38,9 @@ def test_a_page_shows_numbers_tables_and_facts(watched: Callable[..., Any]) -> N
     assert server.number_of("stack", "connections_accepted") == 1
     assert server.number_of("state", "frames") == 2048
     kinds = {value.group: value.is_counter for value in server.values}
-    assert kinds["stack"] and kinds["port"] and not server.damaged
+    assert kinds["stack"]
+    assert kinds["port"]
+    assert not server.damaged
     (listener,) = server.tables["listeners"]
     assert listener["local"] == ("::", 80)
     assert listener["backlog"] == 7

@@ -39,9 +39,7 @@ def test_what_a_killed_process_left_is_removed(
     assert len(list(run_folder.iterdir())) == 3
 
 
-def test_the_next_process_removes_it_as_well(
-    watched: Callable[..., Any], run_folder: Path
-) -> None:
+def test_the_next_process_removes_it_as_well(watched: Callable[..., Any], run_folder: Path) -> None:
     watched().kill()
     assert len(list(run_folder.iterdir())) == 3
     watched()
@@ -120,9 +118,7 @@ def test_without_a_folder_there_is_nothing(run_folder: Path) -> None:
 
 
 @pytest.mark.parametrize("value", ["0", "off", "no"])
-def test_it_can_be_switched_off(
-    watched: Callable[..., Any], run_folder: Path, value: str
-) -> None:
+def test_it_can_be_switched_off(watched: Callable[..., Any], run_folder: Path, value: str) -> None:
     watched(MILLRACE_WATCH=value)
     assert not run_folder.exists()
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -54,17 +56,13 @@ def test_lies_are_refused(data: bytes, why: str) -> None:
 
 @given(st.binary(max_size=300))
 def test_any_bytes_are_tables_or_an_error(data: bytes) -> None:
-    try:
+    with contextlib.suppress(ValueError):
         table.parse(data)
-    except ValueError:
-        pass
 
 
 @given(st.integers(0, len(GOOD) - 1), st.integers(0, 255))
 def test_a_changed_byte_is_a_table_or_an_error(at: int, value: int) -> None:
     changed = bytearray(GOOD)
     changed[at] = value
-    try:
+    with contextlib.suppress(ValueError):
         table.parse(bytes(changed))
-    except ValueError:
-        pass

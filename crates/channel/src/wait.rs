@@ -41,7 +41,10 @@ impl Channel {
             (false, false) => Some(self.now + RETRY_STARVED),
             _ => None,
         };
-        let deadline = [end, self.stack.next_deadline(), retry, self.watched.due()].into_iter().flatten().min();
+        let deadline = [end, self.stack.next_deadline(), retry, self.watched.due()]
+            .into_iter()
+            .flatten()
+            .min();
         if deadline.is_some_and(|deadline| deadline <= self.now) {
             return Ok(None);
         }

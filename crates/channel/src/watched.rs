@@ -345,11 +345,8 @@ impl Channel {
                 table.finish(Some(self.stack.addresses().count() as u32));
             }
             "routes" => {
-                let columns = [
-                    ("destination", Kind::Text),
-                    ("gateway", Kind::Text),
-                    ("origin", Kind::Text),
-                ];
+                let columns =
+                    [("destination", Kind::Text), ("gateway", Kind::Text), ("origin", Kind::Text)];
                 let mut table = Table::new(bytes, name, &columns, limit);
                 for one in self.stack.routes().take(most) {
                     let destination = format!("{}/{}", one.route.destination, one.route.prefix);
@@ -361,13 +358,16 @@ impl Channel {
                 table.finish(Some(self.stack.routes().count() as u32));
             }
             _ => {
-                let columns =
-                    [("address", Kind::Text), ("mac", Kind::Text), ("state", Kind::Text)];
+                let columns = [("address", Kind::Text), ("mac", Kind::Text), ("state", Kind::Text)];
                 let mut table = Table::new(bytes, name, &columns, limit);
                 for one in self.stack.neighbours().take(most) {
                     let mac = one.mac.map(|mac| mac.to_string()).unwrap_or_default();
                     let address = one.address.to_string();
-                    table.row([Cell::Text(&address), Cell::Text(&mac), Cell::Text(one.state.name())]);
+                    table.row([
+                        Cell::Text(&address),
+                        Cell::Text(&mac),
+                        Cell::Text(one.state.name()),
+                    ]);
                 }
                 table.finish(Some(self.stack.neighbours().count() as u32));
             }

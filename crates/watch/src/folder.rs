@@ -97,9 +97,8 @@ fn pid_namespace() -> io::Result<u64> {
 /// mkdir(2) says, with the folder's name.
 pub fn open() -> io::Result<PathBuf> {
     let path = path();
-    let named = |error: io::Error| {
-        io::Error::new(error.kind(), format!("{}: {error}", path.display()))
-    };
+    let named =
+        |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
     match DirBuilder::new().mode(0o700).create(&path) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(named(error)),
         _ => {}
@@ -149,7 +148,8 @@ pub fn sweep(folder: &Path, own: &Identity) {
     for entry in entries.flatten().take(MOST_ENTRIES) {
         let name = entry.file_name();
         let found = name.to_str().and_then(Identity::parse);
-        let ours = |rest: &str| rest == ".sock" || (rest.starts_with('.') && rest.ends_with(".page"));
+        let ours =
+            |rest: &str| rest == ".sock" || (rest.starts_with('.') && rest.ends_with(".page"));
         if found.is_some_and(|(identity, rest)| ours(rest) && identity.is_gone(own)) {
             let _ = fs::remove_file(entry.path());
         }

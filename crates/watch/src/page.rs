@@ -82,11 +82,15 @@ impl Page {
     ///
     /// # Errors
     /// What open(2) and pwrite(2) say, with the file's name.
-    pub fn create(folder: &Path, identity: &Identity, number: u32, now: Instant) -> io::Result<Page> {
+    pub fn create(
+        folder: &Path,
+        identity: &Identity,
+        number: u32,
+        now: Instant,
+    ) -> io::Result<Page> {
         let path = folder.join(format!("{identity}.{number}.page"));
-        let named = |error: io::Error| {
-            io::Error::new(error.kind(), format!("{}: {error}", path.display()))
-        };
+        let named =
+            |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
         // Of an earlier boot, at the very worst.
         let _ = fs::remove_file(&path);
         let file = OpenOptions::new()
@@ -247,7 +251,8 @@ mod tests {
         let mut page = Page::create(&folder, &own, 7, Instant::from_nanos(5)).unwrap();
         let path = page.path().to_owned();
         let now = Instant::from_nanos(99);
-        page.write(Block::Facts, 1, now, |bytes| bytes.extend_from_slice(b"first, longer")).unwrap();
+        page.write(Block::Facts, 1, now, |bytes| bytes.extend_from_slice(b"first, longer"))
+            .unwrap();
         page.write(Block::Facts, 2, now, |bytes| bytes.extend_from_slice(b"second")).unwrap();
         let bytes = fs::read(&path).unwrap();
         assert_eq!(bytes[..8], MAGIC);

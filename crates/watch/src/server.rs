@@ -95,7 +95,10 @@ fn find(number: u32) -> io::Result<Arc<Source>> {
     let state = state();
     let sources = state.0.iter().flat_map(|server| &server.sources);
     sources.filter_map(Weak::upgrade).find(|source| source.number == number).ok_or_else(|| {
-        io::Error::new(io::ErrorKind::NotFound, format!("this process has no page {number} (any more)"))
+        io::Error::new(
+            io::ErrorKind::NotFound,
+            format!("this process has no page {number} (any more)"),
+        )
     })
 }
 
@@ -105,9 +108,8 @@ fn start() -> io::Result<Server> {
     folder::sweep(&folder, &identity);
     let socket = folder.join(format!("{identity}.sock"));
     let _ = fs::remove_file(&socket);
-    let listener = bind(&socket).map_err(|error| {
-        io::Error::new(error.kind(), format!("{}: {error}", socket.display()))
-    })?;
+    let listener = bind(&socket)
+        .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", socket.display())))?;
     let listener = Arc::new(listener);
     let accepting = Arc::clone(&listener);
     spawn(move || accept(&accepting)).inspect_err(|_| {

@@ -24,7 +24,17 @@ from typer.core import TyperGroup
 import millrace
 
 #: In the order of `millrace --help`.
-COMMANDS = ("demo", "serve", "load", "bench", "simulate", "ports", "doctor", "tune")
+COMMANDS = (
+    "demo",
+    "serve",
+    "load",
+    "bench",
+    "simulate",
+    "ports",
+    "doctor",
+    "tune",
+    "dump",
+)
 
 EXIT_FAILURE = 1
 EXIT_USAGE = 2

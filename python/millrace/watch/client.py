@@ -11,6 +11,7 @@ import socket
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Self
 
 from millrace.watch import table
 from millrace.watch.processes import Process
@@ -61,7 +62,7 @@ class Answer:
             self.connection.close()
             raise
 
-    def __enter__(self) -> Answer:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

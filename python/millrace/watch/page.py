@@ -1,8 +1,8 @@
 """The page on which a channel or port of some process shows counters and small tables.
 
 A page is read with pread(2) and not mapped: a mapping of a file that its owner makes shorter would
-kill the reader. Nobody is waited for: a block that its writer is replacing is looked at again, for a
-few milliseconds at most. The layout is described in crates/watch/src/page.rs.
+kill the reader. Nobody is waited for: a block that its writer is replacing is looked at again, for
+a few milliseconds at most. The layout is described in crates/watch/src/page.rs.
 """
 
 from __future__ import annotations
@@ -44,7 +44,8 @@ class PageError(ValueError):
 class Value:
     """One number of a page."""
 
-    #: Who counts: "stack", "channel", "port", "port_drop" (lost, by reason), "port_detail" or "state".
+    #: Who counts: "stack", "channel", "port", "port_drop" (lost, by reason), "port_detail" or
+    #: "state".
     group: str
     name: str
     #: Whether it only grows.

@@ -1,7 +1,7 @@
 """The tables that a Millrace process shows: names, kinds of columns and rows in one run of bytes.
 
-What wrote them may be any program of any user, so every length is checked and bounded. The layout is
-described in crates/watch/src/table.rs.
+What wrote them may be any program of any user, so every length is checked and bounded. The layout
+is described in crates/watch/src/table.rs.
 """
 
 from __future__ import annotations
