@@ -23,10 +23,12 @@ __all__ = [
     "Channel",
     "Completion",
     "ConnectionInfo",
+    "DropMonitor",
     "Forwarder",
     "Handle",
     "Kind",
     "Simulation",
+    "drop_reasons",
     "random_world",
 ]
 
@@ -573,6 +575,78 @@ class Channel:
         value: BaseException | None,
         trace: TracebackType | None,
     ) -> None: ...
+
+@final
+class DropMonitor:
+    """Counts the packets that the kernel drops, and keeps some of the frames, until close().
+
+    All network namespaces of the machine are seen. `snap` bytes are kept of a frame (a multiple of
+    8, 64 to 2048), in a ring of `ring` bytes (a power of two); `places` are counted apart at least.
+    Only with `every_frame` may every frame be kept: it makes each drop cost a little more.
+    `millrace.watch.drops` makes sense of what it gives.
+
+    Raises OSError without CAP_BPF and CAP_PERFMON, ValueError for sizes that make no sense and on a
+    kernel that does not tell why it drops (before 5.17, or without BTF).
+    """
+
+    def __new__(
+        cls, *, snap: int = 256, ring: int = 1048576, places: int = 4096, every_frame: bool = False
+    ) -> Self: ...
+    def counts(self) -> list[tuple[int, int, int, int, int, str, int]]:
+        """What was dropped since it was made, in no order.
+
+        (location, reason, interface's number, namespace's inode, ether type, interface's name,
+        packets).
+        """
+
+    def frames(
+        self, most: int = 4096
+    ) -> list[tuple[int, int, int, int, int, int, bool, int, int, bytes]]:
+        """At most `most` of the frames that were kept, the oldest first.
+
+        (nanoseconds of CLOCK_MONOTONIC, location, reason, interface's number, namespace's inode,
+        ether type, whether there is an Ethernet header, where the network header begins, length of
+        the whole frame, first bytes).
+        """
+
+    def keep_one_of(self, drops: int) -> None:
+        """Keep one frame of about so many at each place, and the first few of each; 0: none."""
+
+    def lost(self) -> dict[str, int]:
+        """What was not seen.
+
+        "frames": those that were to be kept and found no room; "places": drops in no count, for
+        too many places were counted already.
+        """
+
+    def measure(self, on: bool) -> None:
+        """Measure from now on how often and how long it runs, or no longer.
+
+        That costs each run of every BPF program of the machine two looks at a clock.
+        """
+
+    def runs(self) -> tuple[int, int, int]:
+        """Runs and nanoseconds while they were measured, and runs that were left out.
+
+        A run is left out when the program is running on that CPU already.
+        """
+
+    def close(self) -> None:
+        """Stop counting. Closing twice is no error."""
+
+    def __enter__(self) -> Self: ...
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None: ...
+
+def drop_reasons() -> dict[int, str]:
+    """Names of the drop reasons by their numbers, as the running kernel has them.
+
+    Raises ValueError where it does not tell.
+    """
 
 @final
 class Forwarder:

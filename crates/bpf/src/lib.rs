@@ -14,6 +14,8 @@
 //! ```
 
 pub mod asm;
+pub mod btf;
+pub mod drop_monitor;
 mod error;
 pub mod insn;
 pub mod link;
@@ -22,9 +24,12 @@ pub mod netlink;
 pub mod probe;
 pub mod program;
 pub mod redirector;
+pub mod ring_buffer;
 mod sys;
+pub mod trace;
 
 pub use asm::{AssembleError, Assembler, Label, Program};
+pub use drop_monitor::{DropConfig, DropMonitor};
 pub use error::{Error, Result};
 pub use insn::Insn;
 pub use link::{Link, LinkInfo, Mode};

@@ -10,6 +10,7 @@ use pyo3::prelude::*;
 
 mod channel;
 mod completion;
+mod drops;
 mod errors;
 mod forwarder;
 mod handle;
@@ -26,6 +27,8 @@ mod _native {
     use crate::channel::Channel;
     #[pymodule_export]
     use crate::completion::Completion;
+    #[pymodule_export]
+    use crate::drops::{DropMonitor, drop_reasons};
     #[pymodule_export]
     use crate::forwarder::Forwarder;
     #[pymodule_export]

@@ -33,6 +33,7 @@ COMMANDS = (
     "ports",
     "doctor",
     "tune",
+    "drops",
     "dump",
 )
 

@@ -321,3 +321,19 @@ def host(
     with aside:
         for note in outcome.notes:
             print(note)
+def drops(
+    json_file: JsonOption = None,
+    seconds: Annotated[float, typer.Option(help="Length of one run.", min=0.05)] = 0.4,
+    rounds: Annotated[int, typer.Option(help="Runs of each arm.", min=1)] = 12,
+) -> None:
+    """Drop packets as fast as one core can, with and without `millrace drops` watching.
+
+    off: nobody watches. counting: every drop is counted. sampling: as well a few frames a second are
+    kept, as the command does it. Takes root.
+    """
+    from millrace.bench import drops as bench
+    from millrace.cli.report import check_json_file, show
+
+    check_json_file(json_file)
+    rows = bench.measure(seconds, rounds)
+    show(rows, title="Drops on one core, watched and unwatched", json_file=json_file)

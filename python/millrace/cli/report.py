@@ -50,7 +50,7 @@ def show(
     console = Console(stderr=json_file == "-", highlight=False, markup=False)
     if not console.is_terminal:
         console.width = _WIDTH_OF_FILES
-    console.print(_table(rows, title, columns))
+    console.print(table(rows, title=title, columns=columns))
     if json_file is not None:
         write_json(rows, json_file)
 
@@ -71,16 +71,19 @@ def check_json_file(json_file: str | None) -> None:
             pass
 
 
-def _table(rows: Sequence[Row], title: str | None, columns: Sequence[str] | None) -> Table:
+def table(
+    rows: Sequence[Row], *, title: str | None = None, columns: Sequence[str] | None = None
+) -> Table:
+    """Rows as a table for people; columns are by default all of the first row."""
     names = list(columns if columns is not None else rows[0] if rows else ())
-    table = Table(title=title, title_justify="left")
+    shown = Table(title=title, title_justify="left")
     for name in names:
         values = [row.get(name) for row in rows]
         numbers = all(value is None or _is_number(value) for value in values)
-        table.add_column(name.replace("_", " "), justify="right" if numbers else "left")
+        shown.add_column(name.replace("_", " "), justify="right" if numbers else "left")
     for row in rows:
-        table.add_row(*(_cell(row.get(name)) for name in names))
-    return table
+        shown.add_row(*(_cell(row.get(name)) for name in names))
+    return shown
 
 
 def _is_number(value: Value) -> bool:

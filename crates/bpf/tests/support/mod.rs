@@ -64,3 +64,8 @@ pub fn xdp_socket() -> OwnedFd {
     // SAFETY: the kernel has just made this descriptor for us.
     unsafe { OwnedFd::from_raw_fd(fd) }
 }
+
+/// Sets the loopback interface up.
+pub fn loopback_up() {
+    ip("link set lo up");
+}
