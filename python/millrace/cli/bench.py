@@ -328,8 +328,8 @@ def drops(
 ) -> None:
     """Drop packets as fast as one core can, with and without `millrace drops` watching.
 
-    off: nobody watches. counting: every drop is counted. sampling: as well a few frames a second are
-    kept, as the command does it. Takes root.
+    off: nobody watches. counting: every drop is counted. sampling: as well a few frames a second
+    are kept, as the command does it. Takes root.
     """
     from millrace.bench import drops as bench
     from millrace.cli.report import check_json_file, show
