@@ -35,6 +35,7 @@ COMMANDS = (
     "tune",
     "drops",
     "dump",
+    "exporter",
 )
 
 EXIT_FAILURE = 1
