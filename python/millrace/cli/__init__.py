@@ -31,8 +31,11 @@ COMMANDS = (
     "bench",
     "simulate",
     "ports",
+COMMANDS = (
     "doctor",
     "tune",
+    "netstat",
+    "interfaces",
     "drops",
     "dump",
     "exporter",
