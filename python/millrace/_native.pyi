@@ -17,6 +17,7 @@ __all__ = [
     "CONNECTED",
     "DATAGRAM",
     "FINISHED",
+    "NAPI_BUCKETS",
     "PORT_KINDS",
     "READ",
     "WRITTEN",
@@ -27,6 +28,7 @@ __all__ = [
     "Forwarder",
     "Handle",
     "Kind",
+    "NapiMonitor",
     "Simulation",
     "drop_reasons",
     "random_world",
@@ -64,6 +66,8 @@ DATAGRAM: Final = Kind.DATAGRAM
 
 #: The kinds of port, the best first.
 PORT_KINDS: Final[list[str]]
+#: The most work of each of NapiMonitor's buckets.
+NAPI_BUCKETS: Final[list[int]]
 
 @final
 class Completion:
@@ -641,6 +645,25 @@ class DropMonitor:
         value: BaseException | None,
         trace: TracebackType | None,
     ) -> None: ...
+
+@final
+class NapiMonitor:
+    """Counts what each NAPI poll found to do, by interface, until close().
+
+    All network namespaces of the machine are seen. Raises OSError without CAP_BPF and CAP_PERFMON,
+    ValueError on a kernel without BTF.
+    """
+
+    def __new__(cls) -> Self: ...
+    def polls(self) -> list[tuple[int, int, int, int]]:
+        """Polls since it was made: (interface's number, namespace's inode, bucket, polls).
+
+        A bucket is an index in NAPI_BUCKETS, which has the most work of each; the one behind the
+        last is that of polls that used up their budget.
+        """
+
+    def close(self) -> None:
+        """Stop counting. Closing twice is no error."""
 
 def drop_reasons() -> dict[int, str]:
     """Names of the drop reasons by their numbers, as the running kernel has them.

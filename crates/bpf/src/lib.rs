@@ -20,6 +20,7 @@ mod error;
 pub mod insn;
 pub mod link;
 pub mod map;
+pub mod napi_monitor;
 pub mod netlink;
 pub mod probe;
 pub mod program;

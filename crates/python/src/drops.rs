@@ -1,10 +1,11 @@
-//! The kernel's drops, counted and sampled.
+//! What programs at the kernel's tracepoints count: drops, and polls of NAPI.
 
 use std::os::fd::OwnedFd;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use millrace_bpf::Error;
 use millrace_bpf::drop_monitor::{DropConfig, DropMonitor as Inner, Place, reasons};
+use millrace_bpf::napi_monitor::NapiMonitor as InnerNapi;
 use pyo3::exceptions::{PyOSError, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList, PyTuple};
@@ -134,6 +135,40 @@ impl DropMonitor {
     ) {
         let _ = (kind, value, trace);
         self.close();
+    }
+}
+
+/// Counts what each NAPI poll found to do, by interface, from now until close(). All network
+/// namespaces of the machine are seen.
+///
+/// Raises OSError without CAP_BPF and CAP_PERFMON, ValueError on a kernel without BTF.
+#[pyclass(frozen, module = "millrace._native")]
+pub(crate) struct NapiMonitor {
+    inner: Mutex<Option<InnerNapi>>,
+}
+
+#[pymethods]
+impl NapiMonitor {
+    #[new]
+    fn new(py: Python<'_>) -> PyResult<NapiMonitor> {
+        let inner = py.detach(InnerNapi::open).map_err(to_python)?;
+        Ok(NapiMonitor { inner: Mutex::new(Some(inner)) })
+    }
+
+    /// Polls since it was made: (interface's number, namespace's inode, bucket, polls). A bucket is
+    /// an index in NAPI_BUCKETS, which has the most work of each; the one behind the last is that of
+    /// polls that used up their budget.
+    fn polls(&self) -> PyResult<Vec<(u32, u32, u32, u64)>> {
+        let inner = lock(&self.inner);
+        let inner =
+            inner.as_ref().ok_or_else(|| PyRuntimeError::new_err("this monitor is closed"))?;
+        let polls = inner.polls().map_err(to_python)?;
+        Ok(polls.iter().map(|one| (one.ifindex, one.namespace, one.bucket, one.count)).collect())
+    }
+
+    /// Stop counting. Closing twice is no error.
+    fn close(&self) {
+        *lock(&self.inner) = None;
     }
 }
 

@@ -28,7 +28,7 @@ mod _native {
     #[pymodule_export]
     use crate::completion::Completion;
     #[pymodule_export]
-    use crate::drops::{DropMonitor, drop_reasons};
+    use crate::drops::{DropMonitor, NapiMonitor, drop_reasons};
     #[pymodule_export]
     use crate::forwarder::Forwarder;
     #[pymodule_export]
@@ -48,6 +48,7 @@ mod _native {
             let member = &crate::completion::kinds(py)?[kind as usize];
             module.add(kind.name().to_uppercase(), member)?;
         }
+        module.add("NAPI_BUCKETS", millrace_bpf::napi_monitor::BUCKETS.to_vec())?;
         module.add("PORT_KINDS", millrace_channel::KINDS.to_vec())?;
         Ok(())
     }

@@ -35,9 +35,15 @@ pub fn skip(test: &str, why: &str) {
 
 /// Runs iproute2 in this thread's namespace.
 pub fn ip(arguments: &str) {
-    let output = Command::new("ip").args(arguments.split_whitespace()).output();
-    let output = output.expect("iproute2 is installed");
-    assert!(output.status.success(), "ip {arguments}: {}", String::from_utf8_lossy(&output.stderr));
+    run(&format!("ip {arguments}"));
+}
+
+/// Runs a program in this thread's namespace.
+pub fn run(line: &str) {
+    let mut words = line.split_whitespace();
+    let output = Command::new(words.next().expect("a program")).args(words).output();
+    let output = output.unwrap_or_else(|error| panic!("{line}: {error}"));
+    assert!(output.status.success(), "{line}: {}", String::from_utf8_lossy(&output.stderr));
 }
 
 /// Makes the pair mrbpf0 and mrbpf1, both up, and returns their indices.
