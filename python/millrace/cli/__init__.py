@@ -34,6 +34,8 @@ COMMANDS = (
 COMMANDS = (
     "doctor",
     "tune",
+    "top",
+)
     "netstat",
     "interfaces",
     "drops",

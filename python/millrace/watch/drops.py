@@ -244,9 +244,10 @@ class Watch:
         time.sleep(max(0.0, end - time.monotonic()))
         if self._monitor is not None:
             self._monitor.measure(False)
-        self._tick()
+        self.look()
 
-    def _tick(self) -> None:
+    def look(self) -> None:
+        """Take what has happened since the last look, without waiting."""
         now = time.monotonic()
         self._seconds = max(1e-6, now - self._last)
         self._last = now

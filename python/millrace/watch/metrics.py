@@ -235,7 +235,7 @@ class Collector:
         found = processes.find()
         own(families, found.pages)
         if self.watch is not None and not self.watch.blind:
-            self.watch.wait(0.0)
+            self.watch.look()
             kernel_drops(families, self.watch)
         if self.observer is not None:
             snapshot = self.observer.snapshot(PARTS)

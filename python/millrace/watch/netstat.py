@@ -113,10 +113,11 @@ def of_kernel(snapshot: Snapshot) -> list[Connection]:
     for process in snapshot.processes or ():
         for inode in process.inodes:
             owners[inode] = f"{process.name}:{process.pid}"
-    return [_of_socket(one, owners.get(one.inode, "")) for one in snapshot.sockets or ()]
+    return [of_socket(one, owners.get(one.inode, "")) for one in snapshot.sockets or ()]
 
 
-def _of_socket(one: Socket, process: str) -> Connection:
+def of_socket(one: Socket, process: str) -> Connection:
+    """One socket of the kernel's, with its process."""
     memory = {}
     if one.memory is not None:
         memory = dict(
@@ -190,7 +191,7 @@ def of_millrace(
             if name == "routes":
                 routes += [_route(process, page, row) for row in rows]
             else:
-                connections += [_MAKE[name](process, page, row, age) for row in rows]
+                connections += [MAKE[name](process, page, row, age) for row in rows]
     return Own(tuple(connections), tuple(routes), tuple(problems))
 
 
@@ -279,7 +280,8 @@ def _datagram(process: Process, page: Page, row: Row, age: float) -> Connection:
     )
 
 
-_MAKE = {"connections": _connection, "listeners": _listener, "sockets": _datagram}
+#: What makes a row of each table of a stack.
+MAKE = {"connections": _connection, "listeners": _listener, "sockets": _datagram}
 
 
 def _route(process: Process, page: Page, row: Row) -> Route:
