@@ -29,13 +29,16 @@ class Timeline:
     def __init__(self) -> None:
         self._events: deque[dict[str, Value]] = deque(maxlen=MOST_EVENTS)
         self._links: dict[str, str] | None = None
-        self._processes: dict[int, str] | None = None
+        self._processes: dict[int, str] = {}
         self._bursts: dict[str, float] = {}
         self._full: set[str] = set()
         self._again = False
 
-    def rows(self, now: float, views: Mapping[str, Rows], sample: Sample) -> Rows:
+    def rows(self, views: Mapping[str, Rows], before: Sample, sample: Sample) -> Rows:
         """All events that are kept, the latest first."""
+        now = sample.time
+        if self._links is None:
+            self._links, self._processes = _links(before), _own(before)
 
         def add(kind: str, text: str) -> None:
             self._events.appendleft({"time": round(now, 3), "kind": kind, "text": text})
@@ -60,13 +63,8 @@ class Timeline:
 
     def _interfaces(self, sample: Sample, add: object) -> None:
         assert callable(add)
-        links = {
-            link.name: "up" if link.is_up and link.carrier else "down"
-            for link in sample.machine.links or ()
-        }
-        before, self._links = self._links, links
-        if before is None:
-            return
+        before, self._links = self._links or {}, _links(sample)
+        links = self._links
         for name in sorted(set(links) | set(before)):
             if name not in before:
                 add("interface", f"{name} appeared, {links[name]}")
@@ -77,10 +75,8 @@ class Timeline:
 
     def _own(self, sample: Sample, add: object) -> None:
         assert callable(add)
-        there = {process.pid: process.title for process, _ in sample.own}
+        there = _own(sample)
         before, self._processes = self._processes, there
-        if before is None:
-            return
         for pid in sorted(set(there) - set(before)):
             add("millrace", f"{there[pid]} opened a channel")
         for pid in sorted(set(before) - set(there)):
@@ -101,3 +97,14 @@ class Timeline:
             elif rate < BURST and known:
                 add("drops", f"{key}: it is over")
                 del self._bursts[key]
+
+
+def _links(sample: Sample) -> dict[str, str]:
+    return {
+        link.name: "up" if link.is_up and link.carrier else "down"
+        for link in sample.machine.links or ()
+    }
+
+
+def _own(sample: Sample) -> dict[int, str]:
+    return {process.pid: process.title for process, _ in sample.own}

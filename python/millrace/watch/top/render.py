@@ -41,9 +41,7 @@ def lines(view: View, rows: Sequence[Row], look: Look, width: int) -> Lines:
         kept.sort(key=lambda row: _order(row.get(name)), reverse=look.reverse)
     if look.baseline is not None:
         kept = [_difference(view, row, look.baseline) for row in kept]
-    heading = " ".join(
-        _pad(f"{column.heading}{'*' if column.name == name else ''}", column) for column in columns
-    )
+    heading = " ".join(_pad(_heading(column, name), column) for column in columns)
     texts = tuple(
         " ".join(_pad(column.show(row.get(column.name)), column) for column in columns).rstrip()
         for row in kept
@@ -65,7 +63,7 @@ def fit(view: View, width: int) -> list[Column]:
     if spare > 0 and wide:
         for at in wide:
             columns[at] = replace(columns[at], width=columns[at].width + spare // len(wide))
-    elif spare < 0 and wide:
+    elif spare < 0:
         # Narrower than any screen that it was made for: what is text is cut shorter.
         while _width(columns) > width and any(columns[at].width > 4 for at in wide):
             at = max(wide, key=lambda at: columns[at].width)
@@ -73,6 +71,12 @@ def fit(view: View, width: int) -> list[Column]:
         while len(columns) > 1 and _width(columns) > width:
             columns.pop()
     return columns
+
+
+def _heading(column: Column, sorted_by: str) -> str:
+    if column.name != sorted_by:
+        return column.heading
+    return f"{column.heading[: column.width - 1]}*"
 
 
 def _width(columns: Sequence[Column]) -> int:

@@ -44,7 +44,6 @@ class Ticker:
         self._flows = Flows()
         self._timeline = Timeline()
         self._names = Names()
-        self._own_before: dict[tuple[int, int], Mapping[tuple[str, str], int]] = {}
 
     def tick(self, before: Sample, after: Sample) -> Tick:
         """What happened in between."""
@@ -66,7 +65,7 @@ class Ticker:
         }
         views = {name: rows[:MOST_ROWS] for name, rows in views.items()}
         views["overview"] = _overview(views, rates, seconds)
-        views["timeline"] = self._timeline.rows(after.time, views, after)
+        views["timeline"] = self._timeline.rows(views, before, after)
         return {
             "format": FORMAT,
             "version": VERSION,
