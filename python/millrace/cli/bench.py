@@ -337,3 +337,18 @@ def drops(
     check_json_file(json_file)
     rows = bench.measure(seconds, rounds)
     show(rows, title="Drops on one core, watched and unwatched", json_file=json_file)
+
+
+@app.command()
+def top(
+    json_file: JsonOption = None,
+    seconds: Annotated[float, typer.Option(help="Length of one run.", min=1.0)] = 15.0,
+    interval: Annotated[float, typer.Option(help="Seconds between two looks.", min=0.1)] = 1.0,
+) -> None:
+    """Measure what `millrace top` costs: processor time of a look, on the screen and as JSON."""
+    from millrace.bench import top as bench
+    from millrace.cli.report import check_json_file, show
+
+    check_json_file(json_file)
+    rows = bench.measure(seconds, interval)
+    show(rows, title="Processor time of millrace top", json_file=json_file)

@@ -210,10 +210,14 @@ def test_millraces_stacks_are_shown_with_what_they_do(
         program.do("[(handle.write(bytes(1000)), turn()) for _ in range(30)]")
 
     def done(views: Any) -> bool:
-        return any(row["rx"] > 0 and row["ns_per_frame"] for row in views["stacks"]) and any(
-            row["owner"].endswith(f":{program.process.pid}") and (row["out"] or 0) > 0
-            for row in views["sockets"]
-        ) and "[::]:80" in [row["local"] for row in views["listeners"]]
+        return (
+            any(row["rx"] > 0 and row["ns_per_frame"] for row in views["stacks"])
+            and any(
+                row["owner"].endswith(f":{program.process.pid}") and (row["out"] or 0) > 0
+                for row in views["sockets"]
+            )
+            and "[::]:80" in [row["local"] for row in views["listeners"]]
+        )
 
     tick = ticks_of(lab.host("alone"), work, done, drops=False, napi=False)
     row = tick["views"]["stacks"][0]

@@ -10,6 +10,7 @@ import hmac
 import json
 import secrets
 import threading
+from collections import deque
 from collections.abc import Callable
 from importlib.resources import files
 from typing import Any, Self
@@ -18,6 +19,10 @@ from millrace.watch.http import Answer, Refused, Request
 from millrace.watch.top.source import Source
 from millrace.watch.top.tick import Tick
 from millrace.watch.top.views import VIEWS, bar, clock, micros, number, share, text
+
+#: Looks that are kept for the curves, and how many curves there may be.
+REMEMBERED = 120
+MOST_CURVES = 32
 
 #: What the page does with a value, by how a view shows it.
 _FORMATS: dict[Callable[..., str], str] = {
@@ -39,6 +44,7 @@ class Board:
         self._lock = threading.Lock()
         self._tick: Tick | None = None
         self._count = 0
+        self._history: dict[str, deque[float]] = {}
         self._failure = ""
         self._end = threading.Event()
         self._thread = threading.Thread(target=self._read, name="millrace-top", daemon=True)
@@ -56,9 +62,17 @@ class Board:
             for tick in self._source(self._end):
                 with self._lock:
                     self._tick, self._count = tick, self._count + 1
+                    self._remember(tick)
             self._failure = "the recording has ended"
         except Exception as error:
             self._failure = f"{type(error).__name__}: {error}"
+
+    def _remember(self, tick: Tick) -> None:
+        for row in tick["views"].get("overview", ()):
+            value = row.get("value")
+            if isinstance(value, int | float) and len(self._history) <= MOST_CURVES:
+                kept = self._history.setdefault(str(row.get("what")), deque(maxlen=REMEMBERED))
+                kept.append(value)
 
     def answer(self, request: Request) -> Answer:
         """Serve the page, the data, or the picture of the path."""
@@ -81,6 +95,7 @@ class Board:
                 shown: dict[str, Any] = {
                     "count": self._count,
                     "failure": self._failure,
+                    "history": {what: list(kept) for what, kept in self._history.items()},
                     "tick": self._tick,
                 }
             return Answer(json.dumps(shown, allow_nan=False).encode(), "application/json")
