@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import subprocess
 import sys
@@ -169,6 +170,21 @@ def test_what_is_meant_must_be_clear(watched: Callable[..., Any], run_folder: Pa
     assert len(pages) == 2
     with pytest.raises(ValueError, match="memory:wire"):
         dump.choose(processes.find(), first.process.pid, "eth9")
+
+
+def test_a_filter_chooses_frames(watched: Callable[..., Any]) -> None:
+    pytest.importorskip("millrace.packets.filter")
+    program = watched()
+    process = start("tcp", "dst", "port", "80", "and", "greater", "500", "-c", "1")
+    program.do("handle.write(b'x' * 10); [turn() for _ in range(50)]")
+    program.do("handle.write(b'x' * 1000); [turn() for _ in range(50)]")
+    out, said = process.communicate(timeout=30)
+    (line,) = out.decode().splitlines()
+    assert "length 1000" in line
+    assert re.search(rb"1 frames of \d+, 0 lost", said)
+    wrong = subprocess.run([*MILLRACE, "dump", "tcp prot 80"], capture_output=True, timeout=30)
+    assert wrong.returncode == 1
+    assert b"no packet filter" in wrong.stderr
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,10 @@ if TYPE_CHECKING:
 
 
 def command(
+    expression: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[FILTER]...", help="Only these frames, in tcpdump's language."),
+    ] = None,
     pid: Annotated[
         int | None, typer.Option(help="Of this process; needless if there is only one.")
     ] = None,
@@ -40,16 +44,18 @@ def command(
     """Show the frames of a running Millrace process, without stopping it.
 
     They are those that pass between its port and its stack: super-segments are whole, and checksums
-    that the port will finish are not finished. The last line says what was lost.
+    that the port will finish are not finished. The last line says what was lost: in the process,
+    which knows nothing of the filter.
     """
     import sys
     import time
 
     from millrace.watch import dump, processes
 
+    wanted = dump.filter_of(" ".join(expression)) if expression else None
     process, pages = dump.choose(processes.find(), pid, port)
     until = None if seconds is None else time.monotonic() + seconds
-    with dump.Capture(process, pages, snap, buffer) as capture:
+    with dump.Capture(process, pages, snap, buffer, wanted) as capture:
         # The frames are asked for by now; who waits for this line may cause some.
         names = ", ".join(page.name for page in pages)
         print(f"watching {names} of {process.title}; Ctrl-C ends it", file=sys.stderr, flush=True)

@@ -36,6 +36,8 @@ SAMPLES_PER_SECOND = 200
 #: Different flows that are kept of one place.
 MOST_FLOWS = 64
 _MOST_FRAMES = 4096
+#: One frame of so many is kept until it is known how many there are.
+_AT_FIRST = 1024
 #: How long the program's own time is measured, of each time that is waited.
 _MEASURED_SECONDS = 0.02
 
@@ -214,7 +216,7 @@ class Watch:
             ring = 8 << 20 if self._every_frame else 1 << 20
             self._monitor = DropMonitor(snap=self._snap, ring=ring, every_frame=self._every_frame)
             self._names = drop_reasons()
-            self._monitor.keep_one_of(1 if self._every_frame else 64)
+            self._monitor.keep_one_of(1 if self._every_frame else _AT_FIRST)
         except (OSError, ValueError) as error:
             if self._monitor is not None:
                 self._monitor.close()
@@ -289,7 +291,8 @@ class Watch:
             if any(row[1:6] not in self._places for row in found):
                 # The interface's name comes with the count.
                 self._read_counts(self._monitor)
-            for row in found:
+            # What a sudden flood brought beyond what was asked for tells nothing new.
+            for row in found if self._every_frame else found[: 2 * SAMPLES_PER_SECOND]:
                 self._look(row)
             if len(found) < _MOST_FRAMES:
                 return

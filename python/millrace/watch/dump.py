@@ -7,8 +7,9 @@ What finds no room there is counted by the process and told in the last blocks o
 from __future__ import annotations
 
 import datetime
+import importlib
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Self
 
@@ -30,8 +31,11 @@ class Capture:
     pages: Sequence[Page]
     snap: int = SNAP
     buffer: int = BUFFER
-    #: Frames that came.
+    #: Which frames are wanted; by default all.
+    wanted: Callable[[bytes], bool] | None = None
+    #: Frames that are wanted and came, and those that came and are not.
     frames: int = 0
+    others: int = 0
     #: Frames that the process saw and that found no room, by interface, once the stream has ended.
     lost: dict[str, int] = field(default_factory=dict)
     #: Whether the process sent its counts, so that `lost` is known.
@@ -69,7 +73,8 @@ class Capture:
         data = self._answer.begun()
         while True:
             for block, meaning in stream.feed(data):
-                yield block, self._note(meaning)
+                if self._is_wanted(meaning):
+                    yield block, self._note(meaning)
             connection.settimeout(self._patience(until))
             try:
                 data = connection.recv(1 << 18)
@@ -87,6 +92,14 @@ class Capture:
         if self._stopped_at is not None:
             return max(0.01, self._stopped_at + LAST_BLOCKS - now)
         return None if until is None else max(0.001, until - now)
+
+    def _is_wanted(self, meaning: pcapng.Packet | pcapng.Statistics | str | None) -> bool:
+        if self.wanted is None or not isinstance(meaning, pcapng.Packet):
+            return True
+        if self.wanted(meaning.data):
+            return True
+        self.others += 1
+        return False
 
     def _note(
         self, meaning: pcapng.Packet | pcapng.Statistics | str | None
@@ -108,12 +121,32 @@ class Capture:
     def summary(self) -> str:
         """What came, and what was lost, in one line."""
         lost = sum(self.lost.values())
+        frames = f"{self.frames:,} frames"
+        if self.wanted is not None:
+            frames += f" of {self.frames + self.others:,}"
         if not self.is_complete:
-            return f"{self.frames:,} frames; the process ended before it could say what was lost"
+            return f"{frames}; the process ended before it could say what was lost"
         where = ", ".join(f"{count:,} on {name}" for name, count in self.lost.items() if count)
-        return f"{self.frames:,} frames, {lost:,} lost" + (
+        return f"{frames}, {lost:,} lost" + (
             f" ({where}): they found no room in the buffer of {self.buffer:,} bytes" if lost else ""
         )
+
+
+def filter_of(expression: str) -> Callable[[bytes], bool]:
+    """Which frames an expression in tcpdump's language means.
+
+    Raises ValueError, with a caret at the place, for what is none, RuntimeError where this millrace
+    was built without filters, FileNotFoundError where libpcap is not installed.
+    """
+    try:
+        filters = importlib.import_module("millrace.packets.filter")
+    except ImportError as error:
+        raise RuntimeError(
+            f"this millrace has no packet filters ({error}); pipe to tcpdump instead: "
+            "millrace dump -w - | tcpdump -r - EXPRESSION"
+        ) from None
+    made: Callable[[bytes], bool] = filters.Filter(expression).matches
+    return made
 
 
 _WAYS = {pcapng.INBOUND: "In ", pcapng.OUTBOUND: "Out"}
