@@ -17,6 +17,8 @@ from millrace.watch import client, frame, pcapng
 from millrace.watch.page import Page
 from millrace.watch.processes import Found, Process
 
+Wanted = Callable[[bytes, int], bool]
+
 SNAP = 262_144
 BUFFER = 8 << 20
 #: Seconds that a process may take to send its last blocks.
@@ -31,8 +33,8 @@ class Capture:
     pages: Sequence[Page]
     snap: int = SNAP
     buffer: int = BUFFER
-    #: Which frames are wanted; by default all.
-    wanted: Callable[[bytes], bool] | None = None
+    #: Which frames are wanted, by their bytes and their length on the way; by default all.
+    wanted: Wanted | None = None
     #: Frames that are wanted and came, and those that came and are not.
     frames: int = 0
     others: int = 0
@@ -96,7 +98,7 @@ class Capture:
     def _is_wanted(self, meaning: pcapng.Packet | pcapng.Statistics | str | None) -> bool:
         if self.wanted is None or not isinstance(meaning, pcapng.Packet):
             return True
-        if self.wanted(meaning.data):
+        if self.wanted(meaning.data, meaning.original):
             return True
         self.others += 1
         return False
@@ -132,7 +134,7 @@ class Capture:
         )
 
 
-def filter_of(expression: str) -> Callable[[bytes], bool]:
+def filter_of(expression: str) -> Wanted:
     """Which frames an expression in tcpdump's language means.
 
     Raises ValueError, with a caret at the place, for what is none, RuntimeError where this millrace
@@ -145,7 +147,7 @@ def filter_of(expression: str) -> Callable[[bytes], bool]:
             f"this millrace has no packet filters ({error}); pipe to tcpdump instead: "
             "millrace dump -w - | tcpdump -r - EXPRESSION"
         ) from None
-    made: Callable[[bytes], bool] = filters.Filter(expression).matches
+    made: Wanted = filters.Filter(expression).matches
     return made
 
 
