@@ -383,8 +383,8 @@ class Channel:
         `frames`, `frame_size`: the arena; a frame is a power of two from 2048 bytes.
         `hugepages`: True for them or an error, False for none, None for them where there are any.
         `write_queue`: a connection takes no more while so many bytes wait for room.
-        `read_budget`: about so many bytes of one connection are told in a turn, the rest in the
-        next. `no_delay`: whether new connections send small segments at once.
+        `read_budget`: about so many bytes of a connection are told in a turn, the rest in the next.
+        `no_delay`: whether new connections send small segments at once.
         `watch`: show counters, tables and frames to `millrace top` and its like, in other processes
         of the same user and of root. By default yes, unless the environment has MILLRACE_WATCH=0.
         `limits`: bounds of the stack, in numbers: connections, time_wait_connections, listeners,
