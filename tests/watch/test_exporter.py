@@ -27,8 +27,15 @@ def parse(text: str) -> dict[str, Any]:
     return {family.name: family for family in text_string_to_metric_families(text)}
 
 
+def settled(program: Any) -> None:
+    """What is on a page is up to 25 ms behind."""
+    while not all(page.number_of("port", "rx_packets") for page in program.found().pages):
+        pass
+
+
 def test_channels_are_in_the_text(watched: Callable[..., Any]) -> None:
     program = watched()
+    settled(program)
     with Exporter(drops=False, host=False) as exporter:
         found = parse(exporter.text().decode())
     samples = found["millrace_port_rx_packets"].samples
@@ -164,7 +171,7 @@ def test_once_and_dashboard_write_and_end() -> None:
 
 def test_open_telemetry_gets_the_same(watched: Callable[..., Any]) -> None:
     sdk = pytest.importorskip("opentelemetry.sdk.metrics.export")
-    watched()
+    settled(watched())
     reader = sdk.InMemoryMetricReader()
     with Exporter(drops=False, host=False) as exporter:
         telemetry = Telemetry(exporter, reader)

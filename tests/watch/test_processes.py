@@ -22,6 +22,21 @@ def test_a_process_is_found_with_all_its_channels(watched: Callable[..., Any]) -
     assert found.socket.exists()
 
 
+@pytest.mark.parametrize(
+    ("command", "title"),
+    [
+        ("/usr/sbin/nginx -g daemon off;", "nginx"),
+        ("/opt/venv/bin/python3.12 -u /srv/app/server.py --port 80", "server.py"),
+        ("python -m millrace serve", "millrace"),
+        ("python -c import this", "python"),
+        ("python", "python"),
+        ("", "?"),
+    ],
+)
+def test_programs_have_the_names_that_people_use(command: str, title: str) -> None:
+    assert processes.program_of(command.split(" ")) == title
+
+
 def test_a_process_that_ends_leaves_nothing(watched: Callable[..., Any], run_folder: Path) -> None:
     program = watched()
     assert len(list(run_folder.iterdir())) == 3

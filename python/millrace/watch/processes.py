@@ -42,13 +42,23 @@ class Process:
 
     @property
     def title(self) -> str:
-        """What a table calls it: the program without its folders, and the number."""
-        words = self.command.split()
-        name = os.path.basename(words[0]) if words else "?"
-        if name.startswith("python") and len(words) > 1:
-            script = next((word for word in words[1:] if not word.startswith("-")), words[1])
-            name = os.path.basename(script)
-        return f"{name[:24]}:{self.pid}"
+        """What a table calls it: the program or the script, and the number."""
+        return f"{program_of(self.command.split(' '))[:24]}:{self.pid}"
+
+
+def program_of(words: list[str]) -> str:
+    """What people call the program of a command line: of Python the script or the module."""
+    name = os.path.basename(words[0]) if words else ""
+    if not name.startswith("python"):
+        return name or "?"
+    for at, word in enumerate(words[1:], 1):
+        if word == "-m" and at + 1 < len(words):
+            return words[at + 1]
+        if word == "-c":
+            break
+        if not word.startswith("-"):
+            return os.path.basename(word) or name
+    return name
 
 
 @dataclass(frozen=True)
