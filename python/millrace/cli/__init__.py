@@ -31,11 +31,9 @@ COMMANDS = (
     "bench",
     "simulate",
     "ports",
-COMMANDS = (
     "doctor",
     "tune",
     "top",
-)
     "netstat",
     "interfaces",
     "drops",

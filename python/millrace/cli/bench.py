@@ -321,6 +321,9 @@ def host(
     with aside:
         for note in outcome.notes:
             print(note)
+
+
+@app.command()
 def drops(
     json_file: JsonOption = None,
     seconds: Annotated[float, typer.Option(help="Length of one run.", min=0.05)] = 0.4,
