@@ -32,7 +32,10 @@ def stand_in(monkeypatch: pytest.MonkeyPatch) -> types.SimpleNamespace:
     page = types.SimpleNamespace(
         name="af_xdp:eth0",
         number=2,
-        facts={"thread": str(os.getpid())},
+        facts={
+            "thread": str(os.getpid()),
+            "network namespace": os.readlink("/proc/thread-self/ns/net"),
+        },
         values=(
             value("state", "frames", 4096),
             value("port", "rx_packets", 7),

@@ -50,7 +50,8 @@ def read_own(access: Access) -> tuple[OwnChannel, ...]:
     ours = _namespace("thread-self")
     found = []
     for process, page in processes.find().pages:
-        if process.is_foreign or _namespace(str(process.pid)) != ours:
+        # Not the process's: a thread may have opened its channel in another one.
+        if process.is_foreign or page.facts.get("network namespace") != ours:
             continue
         values: dict[str, int] = {}
         for value in page.values:
