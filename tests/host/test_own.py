@@ -106,7 +106,7 @@ def test_other_namespaces_are_left_out(stand_in: Any) -> None:
     with Access() as access, pytest.raises(Unavailable, match="no Millrace channel runs"):
         read_own(access)
     stand_in.process.is_foreign = False
-    stand_in.process.pid = 1 << 22  # nobody's
+    stand_in.page.facts["network namespace"] = "net:[1]"
     with Access() as access, pytest.raises(Unavailable, match="no Millrace channel runs"):
         read_own(access)
 

@@ -43,6 +43,7 @@ mod scoreboard;
 mod simultaneous_open;
 mod super_segments;
 mod syn_cookie;
+mod tables;
 mod tail_loss_probe;
 mod teardown;
 mod time_wait;
