@@ -21,6 +21,7 @@ from millrace.watch import drops, reasons
 from millrace.watch.drops import Row, Selection, Watch, selection
 
 from . import craft
+from .conftest import powerless
 
 pytestmark = pytest.mark.networks
 
@@ -509,19 +510,10 @@ def test_without_drops_it_says_so() -> None:
 
 
 def test_without_root_it_says_what_root_would_add(tmp_path: Path) -> None:
-    done = run("--seconds", "0.1", preexec_fn=drop_privileges, cwd="/", env=as_nobody(tmp_path))
+    done = run("--seconds", "0.1", preexec_fn=powerless, cwd="/", env=as_nobody(tmp_path))
     assert done.returncode == 0, done.stderr
     assert "the kernel's drops were not seen" in done.stderr
     assert "run as root" in done.stderr
-
-
-def drop_privileges() -> None:
-    """Keep the user, who may read the source tree, and lose all that root may."""
-    libc = ctypes.CDLL(None)
-    for capability in range(41):
-        libc.prctl(24, capability, 0, 0, 0)  # PR_CAPBSET_DROP
-    header = struct.pack("II", 0x20080522, 0)
-    libc.capset(header, bytes(24))
 
 
 def as_nobody(folder: Path) -> dict[str, str]:

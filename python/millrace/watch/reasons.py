@@ -207,7 +207,11 @@ KERNEL: dict[str, Meaning] = {
     "TAP_TXFILTER": _benign("the TAP device's address filter does not want it"),
     "ICMP_CSUM": _loss("its ICMP checksum is wrong", _MALFORMED),
     "INVALID_PROTO": _loss("its protocol is not the one that belongs here", _MALFORMED),
-    "IP_INADDRERRORS": _loss("an address in it makes no sense here", _MALFORMED),
+    "IP_INADDRERRORS": _loss(
+        "for an address that is not this host's, and this host does not forward",
+        "its sender has a wrong route or neighbour; where a Millrace af_packet channel is on the "
+        "interface it is that channel's traffic, which Linux sees as well (af_xdp keeps it apart)",
+    ),
     "IP_INNOROUTES": _loss(
         "no route leads to where it wants to go, and this host forwards",
         "ip route get ADDRESS; or the sender has the wrong gateway",

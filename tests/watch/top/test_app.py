@@ -18,6 +18,7 @@ from millrace.watch.top import record
 from millrace.watch.top.app import Top
 from millrace.watch.top.views import VIEWS
 
+from ..conftest import powerless
 from . import made_up
 
 MILLRACE = [sys.executable, "-m", "millrace"]
@@ -200,6 +201,21 @@ def test_once_json_and_record_agree(tmp_path: Path) -> None:
     both = command("--once", "overview", "--record", str(tmp_path / "copy"), *quick)
     assert both.returncode == 0
     assert len(list(record.read(tmp_path / "copy"))) == 1
+
+
+def test_without_root_it_shows_what_it_may_and_says_what_is_missing() -> None:
+    done = subprocess.run(
+        [*MILLRACE, "top", "--once", "--interval", "0.1"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        preexec_fn=powerless,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "Overview" in done.stdout
+    assert "pkt/s" in done.stdout
+    assert "the kernel's drops: watching the kernel's drops takes CAP_BPF" in done.stderr
+    assert "NAPI polls: " in done.stderr
 
 
 @pytest.mark.parametrize(
