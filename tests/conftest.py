@@ -28,6 +28,17 @@ def lab() -> Iterator[Lab]:
         yield lab
 
 
+@pytest.fixture(scope="session")
+def tracing() -> None:
+    """Programs at the kernel's tracepoints; skipped where this process or this kernel has none."""
+    from millrace._native import DropMonitor
+
+    try:
+        DropMonitor().close()
+    except (OSError, ValueError) as error:
+        pytest.skip(str(error))
+
+
 @pytest.fixture
 def program() -> Iterator[Callable[..., subprocess.Popen[str]]]:
     """Starts a Python program given as text, in a process of its own; all are killed at the end."""

@@ -6,7 +6,7 @@ import pytest
 
 from millrace.bench import drops
 
-pytestmark = pytest.mark.networks
+pytestmark = [pytest.mark.networks, pytest.mark.usefixtures("tracing")]
 
 
 def test_every_arm_drops_and_the_program_ran() -> None:

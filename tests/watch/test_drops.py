@@ -23,7 +23,7 @@ from millrace.watch.drops import Row, Selection, Watch, selection
 from . import craft
 from .conftest import powerless
 
-pytestmark = pytest.mark.networks
+pytestmark = [pytest.mark.networks, pytest.mark.usefixtures("tracing")]
 
 MILLRACE = [sys.executable, "-m", "millrace"]
 

@@ -54,6 +54,7 @@ def test_channels_are_in_the_text(watched: Callable[..., Any]) -> None:
 
 
 @pytest.mark.networks
+@pytest.mark.usefixtures("tracing")
 def test_names_follow_the_rules(watched: Callable[..., Any]) -> None:
     watched()
     with Exporter() as exporter:
@@ -77,6 +78,7 @@ def test_names_follow_the_rules(watched: Callable[..., Any]) -> None:
 
 
 @pytest.mark.networks
+@pytest.mark.usefixtures("tracing")
 def test_the_dashboard_asks_only_for_what_there_is(watched: Callable[..., Any]) -> None:
     watched()
     with Exporter() as exporter:
@@ -98,6 +100,7 @@ def test_the_dashboard_asks_only_for_what_there_is(watched: Callable[..., Any]) 
 
 
 @pytest.mark.networks
+@pytest.mark.usefixtures("tracing")
 def test_the_kernels_drops_are_counted() -> None:
     with Exporter(host=False) as exporter:
         exporter.text()

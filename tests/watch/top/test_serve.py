@@ -152,6 +152,7 @@ def test_a_browser_shows_it(served: tuple[Server, Board], tmp_path: Path) -> Non
 
 
 @pytest.mark.networks
+@pytest.mark.usefixtures("tracing")
 def test_the_command_serves_this_machine_to_a_browser(tmp_path: Path) -> None:
     process = subprocess.Popen(
         [*MILLRACE, "top", "--serve", "--interval", "0.3"], stderr=subprocess.PIPE, text=True

@@ -69,6 +69,7 @@ def test_packets_are_seen_where_they_pass(road: Road) -> None:
     assert layers == ["nic", "ring", "softnet", "protocol", "socket", "application", "millrace"]
 
 
+@pytest.mark.usefixtures("tracing")
 def test_drops_are_on_the_ladder_in_the_list_and_on_the_timeline(road: Road) -> None:
     with road.client.enter():
         one = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
@@ -179,6 +180,7 @@ def test_a_full_accept_queue_is_first_and_an_event(road: Road) -> None:
     assert (first["local"], first["waiting"], first["limit"]) == (f"{road.b}:80", 2, 1)
 
 
+@pytest.mark.usefixtures("tracing")
 def test_polls_of_napi_are_counted_by_work(lab: Lab) -> None:
     client, server = lab.host("client"), lab.host("server")
     wire = lab.wire(client, server, offloads={"tso": False, "gro": True})
