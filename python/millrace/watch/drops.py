@@ -186,11 +186,13 @@ class Watch:
         *,
         every_frame: bool = False,
         snap: int = 256,
+        samples: int = SAMPLES_PER_SECOND,
         keep: Callable[[Kept], None] | None = None,
     ) -> None:
         self._wanted = wanted
         self._every_frame = every_frame or wanted.needs_frames
         self._snap = snap
+        self._samples = samples
         self._keep = keep
         self._monitor: DropMonitor | None = None
         #: Why the kernel's drops are not seen; empty if they are.
@@ -260,9 +262,7 @@ class Watch:
             self._read_frames()
             if not self._every_frame:
                 happened = sum(place.packets - place.before for place in self._places.values())
-                self._monitor.keep_one_of(
-                    max(1, int(happened / self._seconds / SAMPLES_PER_SECOND))
-                )
+                self._monitor.keep_one_of(max(1, int(happened / self._seconds / self._samples)))
             count, nanoseconds, _ = self._monitor.runs()
             self._runs = (count, nanoseconds)
         self._read_own(first=False)
@@ -292,7 +292,7 @@ class Watch:
                 # The interface's name comes with the count.
                 self._read_counts(self._monitor)
             # What a sudden flood brought beyond what was asked for tells nothing new.
-            for row in found if self._every_frame else found[: 2 * SAMPLES_PER_SECOND]:
+            for row in found if self._every_frame else found[: 2 * self._samples]:
                 self._look(row)
             if len(found) < _MOST_FRAMES:
                 return

@@ -15,6 +15,7 @@ from millrace.watch.drops import Row, Selection, Watch
 from millrace.watch.page import Page
 from millrace.watch.processes import Process
 from millrace.watch.table import Table
+from millrace.watch.top import many
 
 if TYPE_CHECKING:
     from millrace._native import NapiMonitor
@@ -36,6 +37,10 @@ PARTS = (
 )
 #: Who owns which socket changes seldom, and takes a walk through all open files.
 OWNERS_EVERY = 5.0
+#: Dropped frames that are looked at a second, about: enough to name a flow.
+SAMPLES = 40
+#: How often names and states of interfaces are read where there are many.
+LINKS_EVERY = 5.0
 #: What a process told of its connections is shown for so long; then its page has to do.
 FRESH = 3.5
 
@@ -107,6 +112,9 @@ class Sampler:
         self._asked = Asked()
         self._owners: dict[int, str] = {}
         self._owners_at = -OWNERS_EVERY
+        #: Where there are many interfaces: as they were lately.
+        self._links: Snapshot | None = None
+        self._links_at = -LINKS_EVERY
         self._notes: list[str] = []
 
     def __enter__(self) -> Self:
@@ -116,7 +124,7 @@ class Sampler:
         self._stack.callback(self._asked.close)
         drops, napi = self._wants
         if drops:
-            self._watch = self._stack.enter_context(Watch(Selection(benign=True)))
+            self._watch = self._stack.enter_context(Watch(Selection(benign=True), samples=SAMPLES))
             if self._watch.blind:
                 self._notes.append(f"the kernel's drops: {self._watch.blind}")
         if napi:
@@ -142,9 +150,17 @@ class Sampler:
         """Look now."""
         now = time.monotonic()
         parts: tuple[str, ...] = PARTS
+        slow = now - self._links_at >= LINKS_EVERY
+        if self._links is not None and not slow:
+            parts = tuple(part for part in parts if part not in many.SLOW)
         if now - self._owners_at >= OWNERS_EVERY:
-            parts = (*PARTS, "processes")
+            parts = (*parts, "processes")
         machine = self._observer.snapshot(parts)
+        if slow:
+            self._links_at = now
+            self._links = machine if len(machine.links or ()) >= many.MANY else None
+        if self._links is not None:
+            machine = many.overlay(machine, self._links)
         if "processes" in parts:
             self._owners_at = now
             self._owners = {
