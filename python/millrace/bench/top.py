@@ -15,8 +15,9 @@ from termios import TIOCSWINSZ
 from millrace.bench import core_time
 from millrace.cli.report import Value
 
-#: Seconds until the program shows its first figures, which are not measured.
-_WARM_UP = 4.0
+#: Seconds that starting may take, and that are left out after it.
+_START = 60.0
+_WARM_UP = 3.0
 
 
 def measure(seconds: float = 15.0, interval: float = 1.0) -> list[dict[str, Value]]:
@@ -26,7 +27,7 @@ def measure(seconds: float = 15.0, interval: float = 1.0) -> list[dict[str, Valu
     for mode, words in (
         ("screen", ["overview", *every]),
         ("screen, sockets", ["sockets", *every]),
-        ("json", ["--json", "/dev/null", *every]),
+        ("json", ["--json", "-", *every]),
     ):
         share = _share(words, seconds)
         rows.append(
@@ -53,6 +54,7 @@ def _share(words: list[str], seconds: float) -> float:
             start_new_session=True,
         )
         try:
+            _read(near, _START, until=b"cpu_share" if "--json" in words else b"of a core")
             _read(near, _WARM_UP)
             before = core_time.process_seconds(process.pid)
             begun = time.monotonic()
@@ -69,9 +71,12 @@ def _share(words: list[str], seconds: float) -> float:
         os.close(far)
 
 
-def _read(terminal: int, seconds: float) -> None:
-    """Be a terminal that reads all that is written."""
+def _read(terminal: int, seconds: float, until: bytes | None = None) -> None:
+    """Be a terminal that reads all that is written, for so long or until that is written."""
     end = time.monotonic() + seconds
+    seen = b""
     while (left := end - time.monotonic()) > 0:
         if select.select([terminal], [], [], left)[0]:
-            os.read(terminal, 1 << 16)
+            seen = seen[-1000:] + os.read(terminal, 1 << 16)
+            if until is not None and until in seen:
+                return
