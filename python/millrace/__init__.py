@@ -9,7 +9,12 @@
                 if done.kind is millrace.READ:
                     done.handle.write(answer(done.data))
 
-The names of `millrace.net` are here as well. The native module is loaded when the first of them is
+    with millrace.open("af_packet:eth1") as port:
+        for batch in port:
+            print(batch.headers()["length"].sum())
+
+The names of `millrace.net` are here as well, and of `millrace.packets` those that open a port and
+name what it gives. The native module is loaded when the first of them is
 used, so `millrace.lab` and the command line start without it.
 """
 
@@ -34,6 +39,7 @@ if TYPE_CHECKING:
         Handle,
         Kind,
     )
+    from millrace.packets import Batch, Port, open
 
 try:
     __version__ = version("millrace")
@@ -49,23 +55,27 @@ __all__ = [
     "PORT_KINDS",
     "READ",
     "WRITTEN",
+    "Batch",
     "Channel",
     "Completion",
     "ConnectionInfo",
     "Handle",
     "Kind",
+    "Port",
     "__version__",
+    "open",
 ]
 
 
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from millrace import net
+    from millrace import net, packets
 
     # From now on they are found without this function: `millrace.READ` is in inner loops.
-    for public in net.__all__:
-        globals()[public] = getattr(net, public)
+    for module in (net, packets):
+        for public in set(module.__all__).intersection(__all__):
+            globals()[public] = getattr(module, public)
     return globals()[name]
 
 

@@ -53,12 +53,12 @@ pub use handle::Handle;
 pub use millrace_frames::Held;
 pub use millrace_port::Wait;
 pub use millrace_port::clock::now;
+pub use millrace_port::name::{KINDS, PortName};
 pub use millrace_stack::{
     AcceptOverflow, AddressInfo, AddressState, Algorithm, ConnectionInfo, DhcpConfig, DhcpState,
     Ecn, FastOpenConfig, Lease, ListenOptions, OptionName, ProbeConfig, Route, RouteInfo,
     SocketOption, State, SynCookies, TcpInfo, UserTimeoutOption,
 };
-pub use open::{KINDS, PortName};
 pub use operations::errno;
 pub use wait::Wake;
 pub use write::Owned;

@@ -1,14 +1,9 @@
-//! A channel from a port's name, as people write it.
-//!
-//! `KIND:NAME`, `KIND:NAME#QUEUE` or, for the kinds whose queues are made together,
-//! `KIND:NAME#QUEUE/QUEUES`. An interface's name alone lets the machine choose.
+//! A channel from a port's name, as people write it ([`PortName`]). An interface's name alone lets the
+//! machine choose.
 
-use core::fmt;
 use core::net::IpAddr;
-use core::str::FromStr;
 use std::io;
 use std::net::UdpSocket;
-use std::path::Path;
 
 use millrace_frames::Arena;
 use millrace_port::Port;
@@ -16,83 +11,11 @@ use millrace_port::af_packet::{AfPacket, AfPacketConfig};
 use millrace_port::af_xdp::{self, AfXdp, RedirectConfig};
 use millrace_port::interface::Interface;
 use millrace_port::memory::{self, WireConfig};
+use millrace_port::name::PortName;
 use millrace_port::pcap::PcapPort;
 use millrace_port::tap::{Tap, TapConfig};
 
 use crate::{Address, Channel, Config};
-
-/// The kinds of port, the best first.
-pub const KINDS: [&str; 5] = ["af_xdp", "af_packet", "tap", "memory", "pcap"];
-
-/// Payload bytes of a super-segment on a memory wire that is opened by name.
-const MEMORY_GSO: u32 = 65_160;
-/// Packets on such a wire.
-const MEMORY_QUEUE: usize = 4096;
-
-/// What a port is called.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PortName {
-    /// One of [`KINDS`]; `None`: the best that this machine allows.
-    pub kind: Option<&'static str>,
-    /// The interface, the wire's name or the file: `pcap:READ`, `pcap:READ,WRITE`, `pcap:,WRITE`.
-    pub name: String,
-    /// Which queue, from 0; `None`: the interface's only one.
-    pub queue: Option<u32>,
-    /// Of how many queues; for AF_XDP the interface has them already.
-    pub queues: u32,
-}
-
-impl FromStr for PortName {
-    type Err = io::Error;
-
-    fn from_str(text: &str) -> io::Result<PortName> {
-        let wrong = |why: &str| {
-            let text = format!("{text:?} is no port: {why}");
-            Err(io::Error::new(io::ErrorKind::InvalidInput, text))
-        };
-        let (kind, rest) = match text.split_once(':') {
-            Some((kind, rest)) => match KINDS.iter().find(|known| **known == kind) {
-                Some(kind) => (Some(*kind), rest),
-                None => return wrong(&format!("the kinds are {}", KINDS.join(", "))),
-            },
-            None => (None, text),
-        };
-        let (name, queue, queues) = match rest.rsplit_once('#') {
-            // A file's name may have the sign in it.
-            Some((name, queues)) if kind != Some("pcap") => {
-                let (queue, queues) = queues.split_once('/').unwrap_or((queues, ""));
-                let Ok(queue) = queue.parse::<u32>() else {
-                    return wrong("write the queue as KIND:NAME#QUEUE, counted from 0");
-                };
-                match queues {
-                    "" => (name, Some(queue), queue.saturating_add(1)),
-                    queues => match queues.parse() {
-                        Ok(queues) if queue < queues => (name, Some(queue), queues),
-                        _ => return wrong("write the queue as KIND:NAME#QUEUE/QUEUES"),
-                    },
-                }
-            }
-            _ => (rest, None, 1),
-        };
-        if name.is_empty() {
-            return wrong("a name is missing; write it as af_xdp:eth1");
-        }
-        Ok(PortName { kind, name: name.to_owned(), queue, queues })
-    }
-}
-
-impl fmt::Display for PortName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if let Some(kind) = self.kind {
-            write!(f, "{kind}:")?;
-        }
-        f.write_str(&self.name)?;
-        match self.queue {
-            None => Ok(()),
-            Some(queue) => write!(f, "#{queue}"),
-        }
-    }
-}
 
 /// An open port, its arena, and why it is of this kind.
 struct Opened {
@@ -233,19 +156,12 @@ fn open_kind(kind: &str, name: &PortName, config: &mut Config) -> io::Result<Ope
             with_arena(Box::new(Tap::open(&tap)?), config)
         }
         "memory" => {
-            let wire = WireConfig {
-                mtu: config.mtu.unwrap_or(1500).into(),
-                gso: MEMORY_GSO,
-                queue: MEMORY_QUEUE,
-                ..WireConfig::default()
-            };
+            let wire = WireConfig::by_name(config.mtu.unwrap_or(1500).into());
             with_arena(Box::new(memory::join(&name.name, wire)?), config)
         }
         _ => {
-            let (read, write) = name.name.split_once(',').unwrap_or((&name.name, ""));
-            let path = |text: &'_ str| (!text.is_empty()).then(|| Path::new(text).to_owned());
-            let (read, write) = (path(read), path(write));
-            let port = Box::new(PcapPort::open(read.as_deref(), write.as_deref())?);
+            let (read, write) = name.files();
+            let port = Box::new(PcapPort::open(read, write)?);
             let arena = config.arena(config.mtu.unwrap_or(1500).into())?;
             Ok(Opened { port, arena, chosen: None })
         }
@@ -291,33 +207,6 @@ fn refuse_taken(address: &Address, interface: &str) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn name(kind: Option<&'static str>, name: &str, queue: Option<u32>, queues: u32) -> PortName {
-        PortName { kind, name: name.to_owned(), queue, queues }
-    }
-
-    #[test]
-    fn names_are_read() {
-        for (text, wanted) in [
-            ("af_xdp:eth1", name(Some("af_xdp"), "eth1", None, 1)),
-            ("af_xdp:eth1#2", name(Some("af_xdp"), "eth1", Some(2), 3)),
-            ("tap:mill0#1/4", name(Some("tap"), "mill0", Some(1), 4)),
-            ("eth1", name(None, "eth1", None, 1)),
-            ("pcap:a#b.pcap", name(Some("pcap"), "a#b.pcap", None, 1)),
-            ("pcap:,out.pcap", name(Some("pcap"), ",out.pcap", None, 1)),
-        ] {
-            assert_eq!(text.parse::<PortName>().unwrap(), wanted);
-        }
-    }
-
-    #[test]
-    fn what_is_no_name_is_refused_and_shown() {
-        for text in ["xdp:eth1", "af_xdp:", "", "af_xdp:#0", "tap:mill0#x", "tap:mill0#4/4"] {
-            let error = text.parse::<PortName>().unwrap_err();
-            assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
-            assert!(error.to_string().contains(&format!("{text:?}")), "{error}");
-        }
-    }
 
     #[test]
     fn an_interface_that_is_not_there_is_not_made_by_guess() {

@@ -5,7 +5,7 @@ use std::io;
 use std::sync::Arc;
 
 use crate::batch::Transmit;
-use crate::held::{Held, Shared};
+use crate::held::{Held, HeldFrames, Shared};
 use crate::mapping::{Hugepages, Mapping};
 use crate::meta::{Frame, Meta, Owners};
 
@@ -300,6 +300,24 @@ impl Arena {
         ))
     }
 
+    /// Sets many frames aside for one reader, as [`Arena::hold`] does one. `None` when somebody
+    /// holds one of them already, or one is named twice; then nothing has changed.
+    pub fn hold_all(&mut self, frames: &[Frame]) -> Option<HeldFrames> {
+        for (marked, frame) in frames.iter().enumerate() {
+            let owners = &mut self.owners[frame.index() as usize];
+            assert!(!owners.is_empty() && !owners.intersects(Owners::FILL));
+            if owners.intersects(Owners::HELD) {
+                for frame in &frames[..marked] {
+                    let owners = &mut self.owners[frame.index() as usize];
+                    *owners = owners.without(Owners::HELD);
+                }
+                return None;
+            }
+            *owners |= Owners::HELD;
+        }
+        Some(HeldFrames::new(Arc::clone(&self.shared), frames.into(), self.frame_size))
+    }
+
     /// Takes back the frames whose readers are gone. Once a turn.
     #[inline]
     pub fn collect_held(&mut self) {
@@ -384,6 +402,47 @@ mod tests {
         reader.join().unwrap();
         arena.collect_held();
         assert_eq!(arena.free(), 1);
+    }
+
+    #[test]
+    fn frames_that_were_held_together_come_back_together() {
+        let mut arena = arena(4);
+        let frames: Vec<Frame> =
+            (0..3).map(|_| arena.allocate(Owners::RECEIVED).unwrap()).collect();
+        arena.room_mut(frames[1])[7..11].copy_from_slice(b"mill");
+        let held = arena.hold_all(&frames).unwrap();
+        assert!(arena.hold_all(&frames[2..]).is_none());
+        for &frame in &frames {
+            arena.release(frame, Owners::RECEIVED);
+        }
+        assert_eq!(arena.free(), 1);
+        std::thread::spawn(move || assert_eq!(held.bytes(1, 7, 4), b"mill")).join().unwrap();
+        arena.collect_held();
+        assert_eq!(arena.free(), 4);
+    }
+
+    #[test]
+    fn a_hold_that_fails_changes_nothing() {
+        let mut arena = arena(2);
+        let frame = arena.allocate(Owners::RECEIVED).unwrap();
+        let other = arena.allocate(Owners::RECEIVED).unwrap();
+        assert!(arena.hold_all(&[frame, other, frame]).is_none());
+        assert_eq!(
+            (arena.owners(frame), arena.owners(other)),
+            (Owners::RECEIVED, Owners::RECEIVED)
+        );
+        drop(arena.hold_all(&[]).unwrap());
+        arena.collect_held();
+        assert_eq!(arena.free(), 0);
+    }
+
+    #[test]
+    #[should_panic]
+    fn nobody_looks_beyond_a_held_frame() {
+        let mut arena = arena(2);
+        let frame = arena.allocate(Owners::RECEIVED).unwrap();
+        let held = arena.hold_all(&[frame]).unwrap();
+        let _ = held.bytes(0, 2000, 49);
     }
 
     #[test]

@@ -19,7 +19,7 @@ mod time;
 
 pub use arena::{Arena, ArenaConfig};
 pub use batch::{BURST, Batch, RxBatch, Transmit, TxBatch};
-pub use held::Held;
+pub use held::{Held, HeldFrames};
 pub use mapping::{Hugepages, Mapping};
-pub use meta::{ChecksumState, Frame, Meta, Owners};
+pub use meta::{ChecksumState, Frame, Meta, Owners, RxFlags};
 pub use time::{Duration, Instant};

@@ -147,6 +147,33 @@ pub enum ChecksumState {
     MaybeUnfinished,
 }
 
+/// What a port says of a received packet besides its bytes, kept in the chain's first frame.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct RxFlags(u8);
+
+impl RxFlags {
+    /// Nothing.
+    pub const NONE: RxFlags = RxFlags(0);
+    /// Only the first bytes of the packet are here; [`Meta::mark`] is its length on the wire.
+    pub const CUT: RxFlags = RxFlags(1);
+    /// This host sent it; it was seen on its way out.
+    pub const OUTGOING: RxFlags = RxFlags(2);
+    /// The timestamp is the network card's.
+    pub const HARDWARE_TIME: RxFlags = RxFlags(4);
+
+    /// Whether every flag in `other` is in `self`.
+    #[inline]
+    pub const fn contains(self, other: RxFlags) -> bool {
+        self.0 & other.0 == other.0
+    }
+
+    /// `other` as well, if `set`.
+    #[inline]
+    pub const fn with(self, other: RxFlags, set: bool) -> RxFlags {
+        RxFlags(if set { self.0 | other.0 } else { self.0 })
+    }
+}
+
 /// A frame's entry. Two of them share a cache line.
 #[derive(Clone, Copy, Debug, Default)]
 #[repr(C)]
@@ -155,7 +182,8 @@ pub struct Meta {
     pub timestamp: u64,
     /// The frame after this one in a chain or in a queue.
     pub next: Frame,
-    /// Free for the owner: TCP keeps the sequence number of the first byte here.
+    /// Free for the owner: TCP keeps the sequence number of the first byte here. A port says the
+    /// length on the wire of a packet that is [`RxFlags::CUT`].
     pub mark: u32,
     /// Bytes of the whole chain, kept in its first frame.
     pub total: u32,
@@ -163,7 +191,8 @@ pub struct Meta {
     pub offset: u16,
     /// Bytes in this frame.
     pub len: u16,
-    /// Cached one's-complement sum of the bytes (big-endian words, folded, not inverted).
+    /// Cached one's-complement sum of the bytes (big-endian words, folded, not inverted). A packet
+    /// that was received and that nobody sums has its [`RxFlags`] here.
     pub sum: u16,
     /// Payload bytes of each segment when the packet is a super-segment, else 0.
     pub gso_size: u16,
@@ -175,6 +204,20 @@ pub struct Meta {
     pub write_end: bool,
     /// ...and nobody said that more follows.
     pub pushed: bool,
+}
+
+impl Meta {
+    /// What else the port said of a received packet.
+    #[inline]
+    pub const fn rx_flags(&self) -> RxFlags {
+        RxFlags(self.sum as u8)
+    }
+
+    /// Says something else of a received packet.
+    #[inline]
+    pub const fn set_rx_flags(&mut self, flags: RxFlags) {
+        self.sum = flags.0 as u16;
+    }
 }
 
 const _: () = assert!(core::mem::size_of::<Meta>() == 32);

@@ -6,7 +6,7 @@
 
 use std::ffi::CStr;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
 use millrace_wire::mac::Mac;
@@ -131,6 +131,59 @@ impl Interface {
     pub fn is_local_virtual(&self) -> bool {
         self.loopback
             || matches!(self.driver.as_str(), "veth" | "tun" | "loopback" | "dummy" | "ifb")
+    }
+}
+
+/// The addresses that Linux has on an interface; those that it makes for every link by itself
+/// (link-local ones of IPv6) are left out.
+///
+/// # Errors
+/// When the kernel does not list them.
+pub fn addresses(name: &str) -> io::Result<Vec<IpAddr>> {
+    let mut list = core::ptr::null_mut();
+    // SAFETY: the call writes the list's address, and the list is freed below.
+    if unsafe { libc::getifaddrs(&raw mut list) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    let mut addresses = Vec::new();
+    let mut entry = list;
+    // SAFETY: the list ends with a null pointer. Each entry has a name and may have an address,
+    // which is of the kind that its family says; all live as long as the list.
+    unsafe {
+        while let Some(found) = entry.as_ref() {
+            if CStr::from_ptr(found.ifa_name).to_bytes() == name.as_bytes() {
+                addresses.extend(found.ifa_addr.as_ref().and_then(|address| ip(address)));
+            }
+            entry = found.ifa_next;
+        }
+        libc::freeifaddrs(list);
+    }
+    addresses.retain(|address| match address {
+        IpAddr::V4(_) => true,
+        IpAddr::V6(address) => !address.is_unicast_link_local(),
+    });
+    Ok(addresses)
+}
+
+/// The IP address in a socket address.
+///
+/// # Safety
+/// There must be as much of it as its family says.
+unsafe fn ip(address: &libc::sockaddr) -> Option<IpAddr> {
+    let address = core::ptr::from_ref(address);
+    // SAFETY: the caller's promise. The structures are of integers, read where they are.
+    unsafe {
+        match i32::from((*address).sa_family) {
+            libc::AF_INET => {
+                let address = address.cast::<libc::sockaddr_in>().read_unaligned();
+                Some(Ipv4Addr::from(u32::from_be(address.sin_addr.s_addr)).into())
+            }
+            libc::AF_INET6 => {
+                let address = address.cast::<libc::sockaddr_in6>().read_unaligned();
+                Some(Ipv6Addr::from(address.sin6_addr.s6_addr).into())
+            }
+            _ => None,
+        }
     }
 }
 
@@ -422,6 +475,14 @@ mod tests {
         let error = lo.require_up().unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::NetworkDown);
         assert!(error.to_string().contains("ip link set lo up"), "{error}");
+    }
+
+    #[test]
+    fn the_addresses_of_loopback_are_told() {
+        let told = addresses("lo").unwrap();
+        let up = Interface::find("lo").unwrap().up;
+        assert_eq!(told.contains(&IpAddr::V4(Ipv4Addr::LOCALHOST)), up, "{told:?}");
+        assert_eq!(addresses("mrpb-none").unwrap(), Vec::<IpAddr>::new());
     }
 
     #[test]

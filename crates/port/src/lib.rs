@@ -20,6 +20,7 @@ pub mod forwarder;
 pub mod impair;
 pub mod interface;
 pub mod memory;
+pub mod name;
 pub mod pcap;
 pub mod tap;
 mod vnet;
@@ -83,6 +84,16 @@ pub trait Port: Send {
     /// own end, which is sound: the mapping lives for as long as the kernel may write it.
     fn close(&mut self, arena: &mut Arena);
 
+    /// Ends what was sent where something has to be ended (a capture file, with its counters).
+    /// Nothing can be sent afterwards. [`Port::close`] does the same, but cannot say what went
+    /// wrong.
+    ///
+    /// # Errors
+    /// What writing said.
+    fn finish(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+
     /// What it has counted since it was opened.
     fn statistics(&mut self) -> Statistics;
 }
@@ -110,9 +121,28 @@ pub struct Capabilities {
     pub rx_checksum: ChecksumState,
     /// Whether the frames of a transmitted packet may be in flight after `tx` returned.
     pub tx_in_flight: bool,
+    /// What the timestamps of received frames are.
+    pub timestamps: Timestamps,
     /// Facts about how it works that a user asked for or should know (`mode: native`,
     /// `zero-copy: no, the driver has none`), in the order to show them.
     pub facts: Vec<(&'static str, String)>,
+}
+
+/// Where the timestamp of a received frame ([`millrace_frames::Meta::timestamp`]) comes from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Timestamps {
+    /// There are none: each is 0.
+    #[default]
+    None,
+    /// The time that the sender handed in as `now`: of the same clock as everybody's `now`.
+    Now,
+    /// The kernel's `CLOCK_REALTIME`, read when the packet passed.
+    Kernel,
+    /// The network card's clock, for frames that are
+    /// [`millrace_frames::RxFlags::HARDWARE_TIME`]; the kernel's for others.
+    Hardware,
+    /// Those of a capture file.
+    File,
 }
 
 /// Counters of a port since it was opened. Packets are counted as they pass [`Port::rx`] and

@@ -101,41 +101,72 @@ pub fn sleep_any(
     now: Instant,
     deadline: Option<Instant>,
 ) -> io::Result<Wake> {
-    const NOBODY: libc::pollfd = libc::pollfd { fd: -1, events: libc::POLLIN, revents: 0 };
     assert!(ports.len() <= MOST_PORTS, "a thread sleeps over at most {MOST_PORTS} ports");
-    let mut fds = [NOBODY; 1 + MOST_PORTS];
-    fds[0].fd = bell.fd();
+    let mut fds = [None; MOST_PORTS];
     let mut deadline = deadline;
-    for (port, entry) in ports.iter_mut().zip(&mut fds[1..]) {
-        if !port.arm(now) {
-            return Ok(Wake::Arrival);
-        }
-        // After arming: a frame that is put on a delayed wire from now on wakes us by itself.
-        deadline = match (deadline, port.next_arrival()) {
+    for (port, fd) in ports.iter_mut().zip(&mut fds) {
+        let Some(armed) = arm(&mut **port, now) else { return Ok(Wake::Arrival) };
+        deadline = match (deadline, armed.arrival) {
             (Some(a), Some(b)) => Some(a.min(b)),
             (a, b) => a.or(b),
         };
-        entry.fd = port.fd().unwrap_or(-1);
+        *fd = armed.fd;
     }
-    let timeout = deadline.map(|deadline| {
-        let left = deadline - now;
-        libc::timespec {
-            tv_sec: left.as_secs().min(i32::MAX as u64) as libc::time_t,
-            tv_nsec: left.subsec_nanos().into(),
-        }
-    });
-    // SAFETY: `fds` and `timeout` outlive the call, and the count is that of ports and bell.
+    poll(&fds[..ports.len()], bell, now, deadline)
+}
+
+/// What to sleep on until a port has something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Armed {
+    /// What becomes readable.
+    pub fd: Option<RawFd>,
+    /// When the next frame will have arrived, where that is known.
+    pub arrival: Option<Instant>,
+}
+
+/// The first half of [`sleep`]: from now on an arrival wakes who polls what this returns. `None`:
+/// something has arrived already.
+pub fn arm(port: &mut dyn Port, now: Instant) -> Option<Armed> {
+    // After arming: a frame that is put on a delayed wire from now on wakes us by itself.
+    port.arm(now).then(|| Armed { arrival: port.next_arrival(), fd: port.fd() })
+}
+
+/// The second half of [`sleep`], which needs no port: sleeps until one of `fds` is readable, `bell`
+/// rings, or `deadline` has come. Who closes a port meanwhile must ring the bell and wait for the
+/// sleeper first.
+///
+/// # Errors
+/// As [`sleep`].
+///
+/// # Panics
+/// With more descriptors than a thread may sleep over.
+pub fn poll(
+    fds: &[Option<RawFd>],
+    bell: &Bell,
+    now: Instant,
+    deadline: Option<Instant>,
+) -> io::Result<Wake> {
+    const NOBODY: libc::pollfd = libc::pollfd { fd: -1, events: libc::POLLIN, revents: 0 };
+    assert!(fds.len() <= MOST_PORTS, "a thread sleeps over at most {MOST_PORTS} ports");
+    let count = 1 + fds.len();
+    let mut entries = [NOBODY; 1 + MOST_PORTS];
+    entries[0].fd = bell.fd();
+    for (entry, fd) in entries[1..].iter_mut().zip(fds) {
+        entry.fd = fd.unwrap_or(-1);
+    }
+    let timeout = deadline.map(|deadline| timespec(deadline - now));
+    // SAFETY: `entries` and `timeout` outlive the call, and there are `count` entries at least.
     let ready = unsafe {
         libc::ppoll(
-            fds.as_mut_ptr(),
-            (1 + ports.len()) as libc::nfds_t,
+            entries.as_mut_ptr(),
+            count as libc::nfds_t,
             timeout.as_ref().map_or(core::ptr::null(), core::ptr::from_ref),
             core::ptr::null(),
         )
     };
     match ready {
         0 => Ok(Wake::Deadline),
-        1.. if fds[0].revents != 0 => {
+        1.. if entries[0].revents != 0 => {
             bell.silence();
             Ok(Wake::Bell)
         }
@@ -144,6 +175,32 @@ pub fn sleep_any(
             error if error.kind() == io::ErrorKind::Interrupted => Ok(Wake::Signal),
             error => Err(error),
         },
+    }
+}
+
+/// Sleeps until there is room to send on `fd`, or `deadline` has come.
+///
+/// # Errors
+/// As [`sleep`].
+pub fn poll_writable(fd: RawFd, now: Instant, deadline: Instant) -> io::Result<Wake> {
+    let mut entry = libc::pollfd { fd, events: libc::POLLOUT, revents: 0 };
+    let timeout = timespec(deadline - now);
+    // SAFETY: one entry and the timeout outlive the call.
+    let ready = unsafe { libc::ppoll(&raw mut entry, 1, &raw const timeout, core::ptr::null()) };
+    match ready {
+        0 => Ok(Wake::Deadline),
+        1.. => Ok(Wake::Arrival),
+        _ => match io::Error::last_os_error() {
+            error if error.kind() == io::ErrorKind::Interrupted => Ok(Wake::Signal),
+            error => Err(error),
+        },
+    }
+}
+
+fn timespec(time: Duration) -> libc::timespec {
+    libc::timespec {
+        tv_sec: time.as_secs().min(i32::MAX as u64) as libc::time_t,
+        tv_nsec: time.subsec_nanos().into(),
     }
 }
 

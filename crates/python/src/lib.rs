@@ -16,6 +16,7 @@ mod forwarder;
 mod handle;
 mod info;
 mod options;
+mod packets;
 mod shared;
 mod simulation;
 mod write;
@@ -35,6 +36,8 @@ mod _native {
     use crate::handle::Handle;
     #[pymodule_export]
     use crate::info::ConnectionInfo;
+    #[pymodule_export]
+    use crate::packets::packets;
     #[pymodule_export]
     use crate::simulation::{Simulation, random_world};
 

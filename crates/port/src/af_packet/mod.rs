@@ -54,7 +54,7 @@ use self::ring_v2::RingV2;
 use self::ring_v3::RingV3;
 use self::socket::Socket;
 use self::transmit::Sender;
-use crate::{Capabilities, Port, Statistics, interface, vnet};
+use crate::{Capabilities, Port, Statistics, Timestamps, interface, vnet};
 
 /// How packets are received.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -101,6 +101,9 @@ pub struct AfPacketConfig {
     pub mac: Option<Mac>,
     /// Whether packets to all other addresses are received, too.
     pub promiscuous: bool,
+    /// Whether packets that this host sends are received, too, as
+    /// [`millrace_frames::RxFlags::OUTGOING`]. Only one queue can.
+    pub outgoing: bool,
     /// How packets are received.
     pub receive: Receive,
     /// Bytes of the receive ring.
@@ -128,6 +131,7 @@ impl AfPacketConfig {
             fanout_group: None,
             mac: None,
             promiscuous: false,
+            outgoing: false,
             receive: Receive::default(),
             ring_bytes: 8 << 20,
             buffer_bytes: 16 << 20,
@@ -243,7 +247,11 @@ impl AfPacket {
             _ => Ring::V2(RingV2::new(&socket, config.ring_bytes)?),
         };
         let (receive_buffer, send_buffer) = socket.set_buffers(config.buffer_bytes)?;
-        socket.set(libc::PACKET_IGNORE_OUTGOING, 1i32, "ignore what the host sends")?;
+        if config.outgoing && queues > 1 {
+            return invalid("what the host sends is seen by a port with one queue only".to_owned());
+        }
+        let ignore = i32::from(!config.outgoing);
+        socket.set(libc::PACKET_IGNORE_OUTGOING, ignore, "ignore what the host sends")?;
         if config.qdisc_bypass {
             socket.set(libc::PACKET_QDISC_BYPASS, 1i32, "bypass the queueing discipline")?;
         }
@@ -290,6 +298,7 @@ impl AfPacket {
             tx_gso: vnet::MAX_SUPER_SEGMENT,
             rx_checksum: ChecksumState::Verified,
             tx_in_flight: false,
+            timestamps: Timestamps::Kernel,
             facts,
         };
         Ok(AfPacket {

@@ -3,7 +3,7 @@
 use core::ptr::NonNull;
 use std::io;
 
-use millrace_frames::{Arena, Frame, Meta, Owners};
+use millrace_frames::{Arena, Frame, Meta, Owners, RxFlags};
 
 use super::socket::Socket;
 use crate::vnet::{self, RX_OFFSET};
@@ -65,6 +65,9 @@ impl Drop for Mapping {
     }
 }
 
+/// Where in a `sockaddr_ll` the packet's type is.
+const PACKET_TYPE: usize = core::mem::offset_of!(libc::sockaddr_ll, sll_pkttype);
+
 /// What a ring says of a packet besides its bytes.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Described {
@@ -74,6 +77,8 @@ pub(super) struct Described {
     pub tag: Option<(u16, u16)>,
     /// When it arrived, nanoseconds of `CLOCK_REALTIME`.
     pub time: u64,
+    /// What else is known of it.
+    pub flags: RxFlags,
 }
 
 impl Described {
@@ -85,6 +90,17 @@ impl Described {
         }
         let named = status & libc::TP_STATUS_VLAN_TPID_VALID != 0;
         Some((if named { tpid } else { libc::ETH_P_8021Q as u16 }, tci))
+    }
+
+    /// The flags of a packet whose ring header of `H` is at `start`.
+    #[inline]
+    pub(super) fn flags<H>(mapping: &Mapping, start: usize, status: u32) -> RxFlags {
+        // A sockaddr_ll comes behind the header, at a multiple of 16 bytes.
+        let kind = size_of::<H>().next_multiple_of(16) + PACKET_TYPE;
+        let kind = mapping.bytes(start + kind, 1)[0];
+        RxFlags::NONE
+            .with(RxFlags::OUTGOING, kind == libc::PACKET_OUTGOING)
+            .with(RxFlags::HARDWARE_TIME, status & libc::TP_STATUS_TS_RAW_HARDWARE != 0)
     }
 
     /// Where the packet's bytes begin in its first frame, so that a tag still fits before them.
@@ -101,6 +117,7 @@ impl Described {
         }
         let meta = arena.meta_mut(head);
         meta.timestamp = self.time;
+        meta.set_rx_flags(self.flags);
         meta.checksum = self.vnet.checksum();
         meta.gso_size = self.vnet.segment();
     }

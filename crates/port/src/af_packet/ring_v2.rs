@@ -105,6 +105,7 @@ impl RingV2 {
                 vnet: read_vnet(&self.mapping, start + mac),
                 tag: Described::tag(status, header.tp_vlan_tci, header.tp_vlan_tpid),
                 time: u64::from(header.tp_sec) * 1_000_000_000 + u64::from(header.tp_nsec),
+                flags: Described::flags::<libc::tpacket2_hdr>(&self.mapping, start, status),
             };
             bytes += len;
             if status & libc::TP_STATUS_COPY != 0 {

@@ -120,6 +120,11 @@ impl RingV3 {
                     header.hv1.tp_vlan_tpid,
                 ),
                 time: u64::from(header.tp_sec) * 1_000_000_000 + u64::from(header.tp_nsec),
+                flags: Described::flags::<libc::tpacket3_hdr>(
+                    &self.mapping,
+                    self.packet,
+                    header.tp_status,
+                ),
             };
             if len > kept || len > vnet::MAX_PACKET {
                 counters.rx_too_long += 1;

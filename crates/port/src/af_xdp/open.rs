@@ -15,7 +15,7 @@ use super::sys::TX_BATCH_SIZE;
 use super::umem::Umem;
 use super::{AfXdp, Counts, ETHERNET_LEN, Open, VLAN_LEN};
 use crate::interface::Interface;
-use crate::{Capabilities, Port};
+use crate::{Capabilities, Port, Timestamps};
 
 /// Tells whether this process can open AF_XDP ports, by making a socket and loading a program.
 ///
@@ -106,6 +106,7 @@ impl AfXdp {
             tx_gso: 0,
             rx_checksum: checksum,
             tx_in_flight: true,
+            timestamps: Timestamps::None,
             facts: facts(interface, config, attempt, &open.socket, fill_target, arena),
         };
         let mut port = AfXdp {

@@ -30,7 +30,7 @@ use millrace_wire::mac::Mac;
 
 use crate::impair::{Counters as LinkCounters, Random};
 use crate::wait::Bell;
-use crate::{Capabilities, Port, Statistics, copy};
+use crate::{Capabilities, Port, Statistics, Timestamps, copy};
 use delay_line::{DelayLine, Fate};
 use queue::{Queue, Record};
 
@@ -83,6 +83,12 @@ impl Default for WireConfig {
 }
 
 impl WireConfig {
+    /// What a wire that is opened by its name alone is like, for a channel and for a raw port, so
+    /// that one of each can meet: super-segments pass whole.
+    pub fn by_name(mtu: u32) -> Self {
+        WireConfig { mtu, gso: 65_160, queue: 4096, ..WireConfig::default() }
+    }
+
     /// Says what is wrong with it.
     ///
     /// # Errors
@@ -358,6 +364,7 @@ pub fn try_wire(config: WireConfig) -> io::Result<(MemoryPort, MemoryPort)> {
                     false => ChecksumState::Unknown,
                 },
                 tx_in_flight: false,
+                timestamps: Timestamps::Now,
                 facts: vec![("impairment", config.impairment[index].to_string())],
             },
             outgoing: Arc::clone(outgoing),

@@ -14,9 +14,9 @@ use std::fs::File;
 use std::io::{self, Read, Write};
 use std::path::Path;
 
-use millrace_frames::{Arena, ChecksumState, Duration, Instant, RxBatch, TxBatch};
+use millrace_frames::{Arena, ChecksumState, Duration, Instant, RxBatch, RxFlags, TxBatch};
 
-use crate::{Capabilities, Port, Statistics, copy};
+use crate::{Capabilities, Port, Statistics, Timestamps, copy};
 
 pub use format::ByteOrder;
 pub use reader::{Interface, Packet, PcapReader};
@@ -163,6 +163,7 @@ impl PcapPort {
                 tx_gso: 0,
                 rx_checksum: ChecksumState::Unknown,
                 tx_in_flight: false,
+                timestamps: Timestamps::File,
                 facts: Vec::new(),
             },
             reader,
@@ -190,22 +191,6 @@ impl PcapPort {
     pub fn with_epoch(mut self, epoch: Duration) -> Self {
         self.epoch = epoch;
         self
-    }
-
-    /// Ends the written file: counters, and all that was collected. Nothing can be sent afterwards.
-    /// [`Port::close`] does the same, but cannot say what went wrong.
-    ///
-    /// # Errors
-    /// What writing said, with the file's name.
-    pub fn finish(&mut self) -> io::Result<()> {
-        let Some(mut writer) = self.writer.take() else {
-            return Ok(());
-        };
-        let time = self.last_tx + self.epoch;
-        let (sent, dropped) = (self.counters.tx_packets, self.statistics().dropped());
-        let written = writer.write_statistics(0, time, sent, dropped).and_then(|()| writer.flush());
-        self.counters.write_errors += u64::from(written.is_err());
-        written
     }
 
     fn check_open(&self) -> io::Result<()> {
@@ -272,14 +257,25 @@ impl Port for PcapPort {
             let Some(packet) = self.reader.as_ref().and_then(PcapReader::packet) else {
                 break;
             };
+            let head = copy::scatter(arena, packet.bytes);
+            if head.is_none() && count > 0 {
+                // A file waits, so what is lost is only what finds no frame on its own.
+                break;
+            }
             self.pending = false;
-            let Some(head) = copy::scatter(arena, packet.bytes) else {
+            let Some(head) = head else {
                 self.counters.rx_no_frame += 1;
                 continue;
             };
-            arena.meta_mut(head).timestamp = packet.timestamp.as_nanos();
             let len = packet.bytes.len() as u64;
-            self.counters.rx_truncated += u64::from(len < u64::from(packet.original_len));
+            let cut = len < u64::from(packet.original_len);
+            let meta = arena.meta_mut(head);
+            meta.timestamp = packet.timestamp.as_nanos();
+            if cut {
+                meta.mark = packet.original_len;
+                meta.set_rx_flags(RxFlags::CUT);
+            }
+            self.counters.rx_truncated += u64::from(cut);
             self.counters.rx_packets += 1;
             self.counters.rx_bytes += len;
             // There is room: the loop counts it.
@@ -347,6 +343,17 @@ impl Port for PcapPort {
         self.reader = None;
         self.exhausted = true;
         self.closed = true;
+    }
+
+    fn finish(&mut self) -> io::Result<()> {
+        let Some(mut writer) = self.writer.take() else {
+            return Ok(());
+        };
+        let time = self.last_tx + self.epoch;
+        let (sent, dropped) = (self.counters.tx_packets, self.statistics().dropped());
+        let written = writer.write_statistics(0, time, sent, dropped).and_then(|()| writer.flush());
+        self.counters.write_errors += u64::from(written.is_err());
+        written
     }
 
     fn statistics(&mut self) -> Statistics {

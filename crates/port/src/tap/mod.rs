@@ -23,7 +23,7 @@ use millrace_wire::mac::Mac;
 use self::device::Device;
 use crate::interface::{self, Control, Interface};
 use crate::vnet::{self, Header, RX_OFFSET};
-use crate::{Capabilities, Port, Statistics};
+use crate::{Capabilities, Port, Statistics, Timestamps};
 
 /// What to open.
 #[derive(Clone, Debug)]
@@ -159,6 +159,7 @@ impl Tap {
             tx_gso: vnet::MAX_SUPER_SEGMENT,
             rx_checksum: ChecksumState::Verified,
             tx_in_flight: false,
+            timestamps: Timestamps::None,
             facts: vec![
                 ("kernel's hardware address", kernel.to_string()),
                 ("received unfinished", offload.to_owned()),

@@ -11,6 +11,8 @@ from typing import Any, Final, Literal, Self, TypeAlias, final
 
 from typing_extensions import Buffer
 
+from . import packets as packets
+
 __all__ = [
     "ACCEPTED",
     "CLOSED",
@@ -31,6 +33,7 @@ __all__ = [
     "NapiMonitor",
     "Simulation",
     "drop_reasons",
+    "packets",
     "random_world",
 ]
 

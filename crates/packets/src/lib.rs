@@ -1,0 +1,27 @@
+//! Raw packets below Python: what runs once per packet between a port and a program that works on
+//! whole batches.
+//!
+//! A [`RawPort`] is a port with its arena. It gives a [`Batch`] a call, whose columns say where each
+//! packet lies, how long it is and when it came, and takes batches and plain bytes to send. From a
+//! batch comes the table of headers ([`headers`]). The loops of a bench and of a forwarder are in
+//! [`loops`].
+//!
+//! This crate knows no protocol above what a header says, keeps no connection, and has no `unsafe`:
+//! memory that outlives a call is held through [`millrace_frames::HeldFrames`].
+
+#![forbid(unsafe_code)]
+
+pub mod batch;
+mod checksum;
+pub mod flags;
+pub mod headers;
+mod open;
+mod raw_port;
+mod receive;
+mod transmit;
+
+pub use batch::Batch;
+pub use headers::Header;
+pub use open::{Options, open};
+pub use raw_port::{Counters, RawPort, SharedArena, TimestampSource};
+pub use transmit::Refusal;

@@ -1,0 +1,201 @@
+//! A raw port from its name.
+//!
+//! An interface's name alone becomes AF_XDP where Linux has no address on the interface, and
+//! AF_PACKET, which takes nothing away from Linux, elsewhere and where AF_XDP cannot be had.
+
+use std::io;
+
+use millrace_frames::{Arena, ArenaConfig, Hugepages};
+use millrace_port::af_packet::{AfPacket, AfPacketConfig};
+use millrace_port::af_xdp::{self, AfXdp, BusyPoll, XdpMode, ZeroCopy};
+use millrace_port::interface::{self, Interface};
+use millrace_port::memory::{self, WireConfig};
+use millrace_port::name::PortName;
+use millrace_port::pcap::PcapPort;
+use millrace_port::tap::{Tap, TapConfig};
+use millrace_port::{Port, clock};
+
+use crate::raw_port::{RawPort, SharedArena};
+
+/// How a raw port is opened.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Number of frames. `None`: 16,384, and fewer where they are larger than 4 KiB.
+    pub frames: Option<u32>,
+    /// Bytes of a frame. `None`: the least that takes the port's packets.
+    pub frame_size: Option<u32>,
+    /// Whether huge pages are asked for.
+    pub hugepages: Hugepages,
+    /// The arena to use, that of another port; the three before are then of no account.
+    pub arena: Option<SharedArena>,
+    /// Largest IP packet of a TAP interface or a memory wire.
+    pub mtu: Option<u32>,
+    /// Whether AF_PACKET takes what is addressed to others, too.
+    pub promiscuous: bool,
+    /// Whether AF_PACKET shows what this host sends, too.
+    pub outgoing: bool,
+    /// Where XDP runs.
+    pub xdp: XdpMode,
+    /// Whether the NIC reads and writes frames itself.
+    pub zero_copy: ZeroCopy,
+    /// Busy polling, where there is such a thing.
+    pub busy_poll: Option<BusyPoll>,
+    /// Whether a capture file is given at the pace at which it was captured.
+    pub original_pace: bool,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Options {
+            frames: None,
+            frame_size: None,
+            hugepages: Hugepages::Prefer,
+            arena: None,
+            mtu: None,
+            promiscuous: true,
+            outgoing: false,
+            xdp: XdpMode::Auto,
+            zero_copy: ZeroCopy::Auto,
+            busy_poll: None,
+            original_pace: false,
+        }
+    }
+}
+
+const FRAMES: u32 = 16_384;
+/// Bytes of all frames, where nobody said how many.
+const ARENA_BYTES: u32 = 64 << 20;
+
+impl Options {
+    /// The arena of a port with this MTU.
+    fn arena(&self, mtu: u32) -> io::Result<SharedArena> {
+        if let Some(arena) = &self.arena {
+            return Ok(arena.clone());
+        }
+        let least = (mtu as usize + 18).next_power_of_two().clamp(2048, 32_768) as u32;
+        let frame_size = self.frame_size.unwrap_or(least);
+        let frames = self.frames.unwrap_or(FRAMES.min(ARENA_BYTES / frame_size.max(1)));
+        Arena::new(ArenaConfig { frames, frame_size, hugepages: self.hugepages })
+            .map(SharedArena::new)
+    }
+}
+
+/// Opens a port by its name (`af_xdp:eth1#0`, `tap:mill0`, `pcap:trace.pcapng`, `memory:left`, or
+/// `eth1` alone).
+///
+/// # Errors
+/// `InvalidInput` for a name or options that make no sense, `NotFound` for an interface that is not
+/// there; else what the port says.
+pub fn open(name: &PortName, options: &Options) -> io::Result<RawPort> {
+    match name.kind {
+        Some(kind) => open_kind(kind, name, options, Vec::new()),
+        None => open_best(name, options),
+    }
+}
+
+type Facts = Vec<(&'static str, String)>;
+
+fn open_best(name: &PortName, options: &Options) -> io::Result<RawPort> {
+    let interface = Interface::find(&name.name).map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound => {
+            io::Error::new(error.kind(), format!("{error}; tap:{} would make it", name.name))
+        }
+        _ => error,
+    })?;
+    if interface.driver == "tun" {
+        let chosen = "tap, which the interface is".to_owned();
+        return open_kind("tap", name, options, vec![("chosen", chosen)]);
+    }
+    let packet = |why: String| {
+        let chosen = format!("af_packet, because {why}");
+        open_kind("af_packet", name, options, vec![("chosen", chosen)])
+    };
+    if let Some(address) = interface::addresses(&interface.name)?.first() {
+        return packet(format!(
+            "Linux has {address} on {0} and would not see what AF_XDP takes; af_xdp:{0} takes it \
+             all the same",
+            interface.name
+        ));
+    }
+    let chosen = vec![("chosen", "af_xdp, the fastest for this interface".to_owned())];
+    match open_kind("af_xdp", name, options, chosen) {
+        // These would be the same on the other kind.
+        Err(error)
+            if matches!(error.kind(), io::ErrorKind::NetworkDown | io::ErrorKind::NotFound) =>
+        {
+            Err(error)
+        }
+        Err(refused) => packet(refused.to_string()).map_err(|error| {
+            io::Error::new(
+                error.kind(),
+                format!("neither AF_XDP ({refused}) nor AF_PACKET ({error})"),
+            )
+        }),
+        opened => opened,
+    }
+}
+
+fn open_kind(kind: &str, name: &PortName, options: &Options, facts: Facts) -> io::Result<RawPort> {
+    let port: Box<dyn Port> = match kind {
+        "af_xdp" => return open_xdp(name, options, facts),
+        "af_packet" => Box::new(AfPacket::open(&AfPacketConfig {
+            queue: name.queue.unwrap_or(0),
+            queues: name.queues,
+            promiscuous: options.promiscuous,
+            outgoing: options.outgoing,
+            ..AfPacketConfig::new(&name.name)
+        })?),
+        "tap" => {
+            // An interface that is there keeps its MTU unless another is asked for.
+            let there = Interface::find(&name.name).map_or(1500, |interface| interface.mtu);
+            Box::new(Tap::open(&TapConfig {
+                queue: name.queue.unwrap_or(0),
+                queues: name.queues,
+                mtu: options.mtu.unwrap_or(there),
+                ..TapConfig::new(&name.name)
+            })?)
+        }
+        "memory" => {
+            let wire = WireConfig::by_name(options.mtu.unwrap_or(1500));
+            Box::new(memory::join(&name.name, wire)?)
+        }
+        _ => {
+            let (read, write) = name.files();
+            let epoch = clock::wall().saturating_sub(clock::now() - millrace_frames::Instant::ZERO);
+            let port = PcapPort::open(read, write)?.with_epoch(epoch);
+            Box::new(if options.original_pace { port.at_original_pace() } else { port })
+        }
+    };
+    // A file's packets are as a network's usually are; larger ones are chains.
+    let mtu = if kind == "pcap" { 1500 } else { port.capabilities().mtu };
+    let arena = options.arena(mtu)?;
+    Ok(RawPort::new(port, arena, facts))
+}
+
+fn open_xdp(name: &PortName, options: &Options, facts: Facts) -> io::Result<RawPort> {
+    let interface = Interface::find(&name.name)?;
+    if name.queue.is_none() && interface.rx_queues > 1 {
+        let Interface { name, rx_queues, .. } = &interface;
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            format!(
+                "{name} spreads what comes in over {rx_queues} queues, and an AF_XDP port has one; \
+                 name the queue (af_xdp:{name}#0), give the interface one (ethtool -L {name} \
+                 combined 1), or use af_packet:{name}"
+            ),
+        ));
+    }
+    // The kernel wants its head room in the frame, too.
+    let shared = options.arena(interface.mtu + 256)?;
+    let config = af_xdp::Config {
+        xdp: options.xdp,
+        zero_copy: options.zero_copy,
+        busy_poll: options.busy_poll,
+        ..af_xdp::Config::default()
+    };
+    let port = {
+        let mut arena = shared.lock();
+        AfXdp::open(&name.name, name.queue.unwrap_or(0), &config, &mut arena)?
+    };
+    Ok(RawPort::new(Box::new(port), shared, facts))
+}

@@ -1,0 +1,149 @@
+//! The way in: bursts of the port become a batch.
+
+use std::io;
+use std::sync::Arc;
+
+use millrace_frames::{Arena, Frame, Meta, Owners};
+use millrace_port::clock;
+
+use crate::batch::{Batch, Columns, Row, Storage};
+use crate::flags;
+use crate::raw_port::{RawPort, Stamp};
+
+impl RawPort {
+    /// Takes at most `limit` packets that have arrived. `None`: there was none. Never blocks.
+    ///
+    /// # Errors
+    /// As [`RawPort::gather`].
+    pub fn receive(&mut self, limit: usize) -> io::Result<Option<Batch>> {
+        self.gather(limit)?;
+        Ok(self.take())
+    }
+
+    /// Adds packets that have arrived to the batch that is being made, up to `limit`; returns how
+    /// many it has. Never blocks.
+    ///
+    /// # Errors
+    /// As [`millrace_port::Port::rx`], when the batch is empty; else a later call says it.
+    pub fn gather(&mut self, limit: usize) -> io::Result<usize> {
+        let shared = self.arena.clone();
+        let mut arena = shared.lock();
+        arena.collect_held();
+        let scarce = arena.frames() / 4;
+        while self.heads.len() < limit {
+            if self.pending.is_empty() {
+                if !self.heads.is_empty() && arena.free() < scarce {
+                    break;
+                }
+                match self.take_burst(&mut arena) {
+                    Ok(true) => {}
+                    Ok(false) => break,
+                    Err(error) if self.heads.is_empty() => return Err(error),
+                    Err(error) => {
+                        self.rx_failed = Some(error);
+                        break;
+                    }
+                }
+            }
+            let count = self.pending.len().min(limit - self.heads.len());
+            self.heads.extend_from_slice(&self.pending[..count]);
+            self.pending.consume(count);
+        }
+        Ok(self.heads.len())
+    }
+
+    /// The batch that was made; `None` without packets.
+    ///
+    /// They stay where they came in, unless fewer than a quarter of the frames are free or one of
+    /// them lies in several frames: then the batch is a copy, and counted.
+    pub fn take(&mut self) -> Option<Batch> {
+        if self.heads.is_empty() {
+            return None;
+        }
+        let shared = self.arena.clone();
+        let mut arena = shared.lock();
+        Some(self.make_batch(&mut arena))
+    }
+
+    /// Fills `pending` from the port. False when nothing was there.
+    fn take_burst(&mut self, arena: &mut Arena) -> io::Result<bool> {
+        if let Some(error) = self.rx_failed.take() {
+            return Err(error);
+        }
+        self.port.rx(clock::now(), arena, &mut self.pending)?;
+        if let Stamp::Taken = self.stamp {
+            let now = clock::wall().as_nanos() as u64;
+            for &head in self.pending.iter() {
+                arena.meta_mut(head).timestamp = now;
+            }
+        }
+        Ok(!self.pending.is_empty())
+    }
+
+    fn make_batch(&mut self, arena: &mut Arena) -> Batch {
+        let whole = |&head: &Frame| arena.meta(head).next.is_none();
+        let batch = match arena.free() >= arena.frames() / 4 && self.heads.iter().all(whole) {
+            true => self.hold_heads(arena),
+            false => None,
+        };
+        let batch = batch.unwrap_or_else(|| self.copy_heads(arena));
+        self.release_heads(arena);
+        batch
+    }
+
+    /// A batch over the frames in `heads`, each of which is a packet. `None`: somebody else holds
+    /// one of them.
+    pub(crate) fn hold_heads(&mut self, arena: &mut Arena) -> Option<Batch> {
+        let held = arena.hold_all(&self.heads)?;
+        let size = arena.frame_size() as i64;
+        let mut columns = Columns::with_capacity(self.heads.len());
+        for (slot, &head) in self.heads.iter().enumerate() {
+            let meta = arena.meta(head);
+            let offset = i64::from(head.index()) * size + i64::from(meta.offset);
+            columns.push(self.row(meta, offset, slot as u32));
+        }
+        Some(Batch { columns, storage: Arc::new(Storage::Held(held)) })
+    }
+
+    /// A batch of copies of the packets that start in `heads`.
+    fn copy_heads(&mut self, arena: &Arena) -> Batch {
+        let total: usize = self.heads.iter().map(|&head| arena.meta(head).total as usize).sum();
+        let mut bytes = Vec::with_capacity(total);
+        let mut columns = Columns::with_capacity(self.heads.len());
+        for &head in &self.heads {
+            columns.push(self.row(arena.meta(head), bytes.len() as i64, 0));
+            let mut frame = head;
+            while frame.is_some() {
+                bytes.extend_from_slice(arena.bytes(frame));
+                frame = arena.meta(frame).next;
+            }
+        }
+        self.counters.rx_copied += self.heads.len() as u64;
+        Batch { columns, storage: Arc::new(Storage::Owned(bytes.into_boxed_slice())) }
+    }
+
+    pub(crate) fn release_heads(&mut self, arena: &mut Arena) {
+        for head in self.heads.drain(..) {
+            arena.release_chain(head, Owners::RECEIVED);
+        }
+    }
+
+    #[inline]
+    fn row(&self, meta: &Meta, offset: i64, slot: u32) -> Row {
+        let flags = flags::of(meta);
+        let timestamp = match self.stamp {
+            Stamp::Given | Stamp::Taken => meta.timestamp,
+            Stamp::Since(epoch) => meta.timestamp.saturating_add(epoch),
+        };
+        Row {
+            offset,
+            length: meta.total,
+            original: if flags & flags::CUT == 0 { meta.total } else { meta.mark },
+            timestamp: i64::try_from(timestamp).unwrap_or(i64::MAX),
+            queue: self.capabilities().queue as u16,
+            flags,
+            slot,
+            gso_size: meta.gso_size,
+        }
+    }
+}

@@ -1,0 +1,70 @@
+//! What Python says about how a port is to be opened.
+
+use millrace_frames::Hugepages;
+use millrace_packets::Options;
+use millrace_port::af_xdp::{BusyPoll, XdpMode, ZeroCopy};
+use pyo3::exceptions::{PyTypeError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::types::PyDict;
+
+use super::port::Port;
+
+/// Options of `Port(...)` by their names.
+pub(super) fn read(given: Option<&Bound<'_, PyDict>>) -> PyResult<Options> {
+    let mut options = Options::default();
+    let Some(given) = given else { return Ok(options) };
+    for (name, value) in given.iter() {
+        let name: String = name.extract()?;
+        let wrong = |wanted: &str| {
+            let shown = value.repr().map_or_else(|_| "that".to_owned(), |text| text.to_string());
+            PyValueError::new_err(format!("{name} is {wanted}, not {shown}"))
+        };
+        let number = || value.extract::<u32>().map_err(|_| wrong("a whole number from 0 on"));
+        let truth = || value.extract::<bool>().map_err(|_| wrong("True or False"));
+        let word = |words: &[&str], wanted: &str| {
+            let text = value.extract::<String>().ok();
+            let found = words.iter().position(|word| text.as_deref() == Some(*word));
+            found.ok_or_else(|| wrong(wanted))
+        };
+        match name.as_str() {
+            "frames" => options.frames = Some(number()?),
+            "frame_size" => options.frame_size = Some(number()?),
+            "hugepages" => {
+                options.hugepages = match truth()? {
+                    true => Hugepages::Require,
+                    false => Hugepages::Never,
+                };
+            }
+            "arena" => {
+                let port =
+                    value.cast::<Port>().map_err(|_| wrong("a port to share frames with"))?;
+                options.arena = Some(port.get().arena()?);
+            }
+            "mtu" => options.mtu = Some(number()?),
+            "promiscuous" => options.promiscuous = truth()?,
+            "outgoing" => options.outgoing = truth()?,
+            "xdp" => {
+                let modes = [XdpMode::Auto, XdpMode::Native, XdpMode::Generic];
+                let words = ["auto", "native", "generic"];
+                options.xdp = modes[word(&words, "'auto', 'native' or 'generic'")?];
+            }
+            "zero_copy" => {
+                options.zero_copy = match truth()? {
+                    true => ZeroCopy::Require,
+                    false => ZeroCopy::Never,
+                };
+            }
+            "busy_poll" => {
+                let microseconds = number()?;
+                options.busy_poll = Some(BusyPoll { microseconds, budget: 64 });
+            }
+            "original_pace" => options.original_pace = truth()?,
+            _ => {
+                return Err(PyTypeError::new_err(format!(
+                    "open() got an unexpected keyword argument '{name}'"
+                )));
+            }
+        }
+    }
+    Ok(options)
+}

@@ -1,0 +1,220 @@
+# Editors show these docstrings, and not those of the compiled module.
+# ruff: noqa: PYI021
+"""Raw packets: ports and batches. Use `millrace`, which has the same names."""
+
+import enum
+from collections.abc import Iterable
+from types import TracebackType
+from typing import Any, Final, Literal, Self, TypeAlias, final, overload
+
+import numpy as np
+import numpy.typing as npt
+from typing_extensions import Buffer
+
+from millrace.packets.stats import PortStats
+
+__all__ = ["HEADER_FIELDS", "HEADER_SIZE", "Batch", "Flags", "Port"]
+
+#: What can be sent: a batch, one frame, frames, or the rows of an array of uint8.
+_Frames: TypeAlias = Batch | Buffer | Iterable[Buffer]
+
+#: The fields of a row of `Batch.headers`: name, NumPy's type, offset in bytes.
+HEADER_FIELDS: Final[list[tuple[str, str, int]]]
+#: Bytes of a row of `Batch.headers`.
+HEADER_SIZE: Final[int]
+
+class Flags(enum.IntFlag):
+    """What is known of a packet besides its bytes."""
+
+    #: Fewer bytes are here than were on the wire (`Batch.original_length`).
+    CUT = 1
+    #: This host sent it.
+    OUTGOING = 2
+    #: The timestamp is the network card's.
+    HARDWARE_TIME = 4
+    #: Hardware or the kernel found the transport checksum right.
+    CHECKSUM_VERIFIED = 8
+    #: The sender is on this machine and left the transport checksum unfinished: its field holds the
+    #: pseudo-header's sum. Sending the batch finishes it.
+    CHECKSUM_UNFINISHED = 16
+    #: Several segments of TCP or UDP in one, which a wire has apart.
+    SUPER_SEGMENT = 32
+    #: The port cannot say: a field that holds exactly the pseudo-header's sum is unfinished.
+    CHECKSUM_UNSURE = 64
+
+@final
+class Batch:
+    """Packets that came together, as columns over one piece of memory.
+
+    A batch, each part of it and each array or memoryview made from it keeps the bytes that it
+    shows: they never change, whatever becomes of the port. `Batch(frames)` makes one of bytes-like
+    objects, which are copied.
+    """
+
+    def __new__(cls, frames: _Frames, *, timestamp: int = 0) -> Self: ...
+    @property
+    def offset(self) -> npt.NDArray[np.int64]:
+        """Where each packet starts in `buffer`."""
+
+    @property
+    def length(self) -> npt.NDArray[np.uint32]:
+        """Bytes of each packet that are here."""
+
+    @property
+    def original_length(self) -> npt.NDArray[np.uint32]:
+        """Bytes of each packet on the wire; more than `length` where it was cut."""
+
+    @property
+    def timestamp(self) -> npt.NDArray[np.int64]:
+        """When each packet arrived, nanoseconds since 1970; `Port.timestamps` says whose clock."""
+
+    @property
+    def queue(self) -> npt.NDArray[np.uint16]:
+        """The receive queue that each packet came from."""
+
+    @property
+    def flags(self) -> npt.NDArray[np.uint16]:
+        """What else is known of each packet, bits of `Flags`."""
+
+    @property
+    def buffer(self) -> npt.NDArray[np.uint8]:
+        """The memory that the offsets count in, read-only.
+
+        Only the batch's own packets are to be looked at: what lies beside them belongs to others
+        and changes at any time.
+        """
+
+    @property
+    def copied(self) -> bool:
+        """Whether the packets are a copy, and not where they came in.
+
+        They are copied where fewer than a quarter of the port's frames are free, so that whoever
+        keeps batches cannot stop the port, and where one of them does not fit a frame.
+        """
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all packets together."""
+
+    def headers(self) -> npt.NDArray[np.void]:
+        """The headers of every packet as one structured array with the fields of `HEADER_FIELDS`.
+
+        What a packet has not, is cut off or cannot be read is 0. All fields are numbers, so the
+        table goes into pandas, polars and pyarrow as it is.
+        """
+
+    def tolist(self) -> list[bytes]:
+        """The packets as bytes, copied."""
+
+    def __len__(self) -> int: ...
+    @overload
+    def __getitem__(self, key: int, /) -> memoryview: ...
+    @overload
+    def __getitem__(self, key: slice | npt.NDArray[Any] | list[bool] | list[int], /) -> Batch:
+        """A packet as a read-only memoryview; for a slice, a mask of truth values or an array of
+        places a batch of those packets, which shares their bytes.
+        """
+
+@final
+class Port:
+    """Raw packets of an interface, a wire in memory or a capture file. Use `millrace.open`.
+
+    Any thread may use it; while one waits for packets, others may send.
+    """
+
+    def __new__(
+        cls,
+        name: str,
+        *,
+        latency: bool = False,
+        batch: int | None = None,
+        linger: float | None = None,
+        wait: Literal["sleep", "spin"] | float | None = None,
+        **options: Any,
+    ) -> Self: ...
+    def receive(self, timeout: float | None = None) -> Batch | None:
+        """Wait for packets, for at most `timeout` seconds (None: for ever, 0: not at all).
+
+        Returns an empty batch when the time is over, and None when nothing will ever come: at a
+        file's end, or when the port was closed meanwhile. Raises OSError when the interface is down
+        (ENETDOWN; it may come back) or gone (ENOTCONN), after what came before.
+        """
+
+    def __iter__(self) -> Self: ...
+    def __next__(self) -> Batch: ...
+    def send(self, frames: _Frames, timeout: float = 0.0) -> int:
+        """Send a batch, or frames; returns how many were taken, from the first on.
+
+        Fewer than all were taken where there is no room for more within `timeout` seconds: send the
+        rest later. A batch of this port, or of one that shares its frames, leaves without a copy.
+        What was taken and lost is counted (`stats()["drops"]`).
+
+        Raises OSError (EMSGSIZE) and sends nothing if a frame is longer than the link takes,
+        ValueError if one is shorter than an Ethernet header; OSError when the interface is down or
+        gone.
+        """
+
+    def keep(self, frames: _Frames) -> Batch:
+        """Copy frames into the port's own memory, to be sent from there as often as one likes
+        without another copy.
+
+        Raises OSError (ENOBUFS) if there are too few free frames.
+        """
+
+    def stats(self) -> PortStats:
+        """What the port has counted since it was opened."""
+
+    @property
+    def facts(self) -> dict[str, str]:
+        """How it works, by name: the mode, what was chosen and why."""
+
+    @property
+    def timestamps(self) -> Literal["hardware", "software", "file"]:
+        """Whose clock the timestamps are of: the network card's (packets that are
+        `Flags.HARDWARE_TIME`), this machine's, or that of who wrote the file.
+        """
+
+    @property
+    def kind(self) -> str:
+        """One of `PORT_KINDS`."""
+
+    @property
+    def name(self) -> str:
+        """The interface, the wire or the file."""
+
+    @property
+    def mac(self) -> str | None:
+        """The hardware address of this end, if it has one."""
+
+    @property
+    def mtu(self) -> int:
+        """Bytes of the largest IP packet."""
+
+    @property
+    def batch(self) -> int:
+        """Most packets of a batch."""
+
+    @property
+    def frames(self) -> tuple[int, int]:
+        """Frames that nobody uses, and all frames."""
+
+    def fileno(self) -> int:
+        """The descriptor that is readable when packets wait."""
+
+    def close(self) -> None:
+        """Leave the wire. Batches that were given out stay as they are.
+
+        Raises OSError if a file that was written could not be ended.
+        """
+
+    @property
+    def closed(self) -> bool:
+        """Whether close() was called."""
+
+    def __enter__(self) -> Self: ...
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None: ...

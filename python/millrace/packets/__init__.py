@@ -1,0 +1,22 @@
+"""Raw packets: ports that give and take whole batches.
+
+    import millrace
+
+    with millrace.open("af_packet:eth1") as port:
+        for batch in port:
+            headers = batch.headers()
+            print(len(batch), headers["length"].sum(), set(headers["source_port"]))
+
+A `Batch` is columns over one piece of memory: NumPy arrays of offsets, lengths and timestamps, the
+bytes as one buffer, each packet as a memoryview, and one structured array of all headers. Nothing
+is copied, and no view ever shows another packet's bytes. `open`, `Port` and `Batch` are in
+`millrace` too.
+"""
+
+from __future__ import annotations
+
+from millrace._native.packets import HEADER_FIELDS, HEADER_SIZE, Batch, Flags, Port
+from millrace.packets.open import open
+from millrace.packets.stats import PortStats
+
+__all__ = ["HEADER_FIELDS", "HEADER_SIZE", "Batch", "Flags", "Port", "PortStats", "open"]

@@ -1,0 +1,52 @@
+"""Opening a raw port."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from millrace._native.packets import Port
+
+#: The two ready ways to receive.
+Mode = Literal["throughput", "latency"]
+
+
+def open(
+    name: str,
+    *,
+    mode: Mode = "throughput",
+    batch: int | None = None,
+    linger: float | None = None,
+    wait: Literal["sleep", "spin"] | float | None = None,
+    **options: Any,
+) -> Port:
+    """Open a port by its name.
+
+    `KIND:NAME` with a kind of `PORT_KINDS`: "af_packet:eth1" sees what Linux sees, "af_xdp:eth1#0"
+    takes the packets of a queue away from Linux, "tap:mill0" makes an interface of that name,
+    "pcap:trace.pcapng" reads a capture file ("pcap:,new.pcapng" writes one), "memory:left" is one
+    of the two ends of a wire in this process. "eth1" alone becomes AF_XDP where Linux has no
+    address on the interface, else AF_PACKET; `Port.facts` says which and why.
+
+    `mode` is "throughput" (batches of up to 64 packets; one that is not full waits `linger` for
+    more, 50 µs; sleeps while there is nothing) or "latency" (each packet at once; spins, and polls
+    the driver where it can). `batch`, `linger` (seconds) and `wait` ("sleep", "spin", or
+    microseconds to spin before sleeping) change one thing about it.
+
+    Options:
+        frames, frame_size: number and bytes of the frames that packets lie in.
+        hugepages: True for huge pages or an error, False for none; without it as there are.
+        arena: another port, whose frames this one shares; batches pass between them uncopied.
+        mtu: bytes of the largest IP packet of a TAP interface or a wire in memory.
+        promiscuous: whether AF_PACKET takes what is addressed to others, too (True).
+        outgoing: whether AF_PACKET shows what this host sends, too (False).
+        xdp: "auto", "native" or "generic".
+        zero_copy: True for zero-copy or an error, False for copies; without it as the driver can.
+        busy_poll: microseconds that AF_XDP may poll the driver in one call.
+        original_pace: whether a capture file is given at the pace at which it was captured.
+
+    Raises ValueError for what makes no sense, FileNotFoundError for an interface or a file that is
+    not there, PermissionError, or another OSError that says what is in the way.
+    """
+    if mode not in ("throughput", "latency"):
+        raise ValueError(f"mode is 'throughput' or 'latency', not {mode!r}")
+    return Port(name, latency=mode == "latency", batch=batch, linger=linger, wait=wait, **options)
