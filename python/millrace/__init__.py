@@ -39,7 +39,7 @@ if TYPE_CHECKING:
         Handle,
         Kind,
     )
-    from millrace.packets import Batch, Port, open
+    from millrace.packets import Batch, Filter, Port, open
 
 try:
     __version__ = version("millrace")
@@ -59,6 +59,7 @@ __all__ = [
     "Channel",
     "Completion",
     "ConnectionInfo",
+    "Filter",
     "Handle",
     "Kind",
     "Port",

@@ -15,6 +15,7 @@
 
 pub mod asm;
 pub mod btf;
+pub mod classic;
 pub mod drop_monitor;
 mod error;
 pub mod insn;

@@ -279,7 +279,10 @@ fn protocols_can_be_left_to_linux() {
                 udp: ports(udp_on),
                 ..base.clone()
             };
-            let judge = Judge::new(&RedirectConfig { filter: Some(filter), frags: false });
+            let judge = Judge::new(&RedirectConfig {
+                filter: Some(filter),
+                ..RedirectConfig::everything()
+            });
             assert_eq!(judge.takes(&ethernet(&[], 0x0806, &arp(1, OURS4))), arp_on);
             for (protocol, on) in [(ICMP, icmp_on), (TCP, tcp_on), (UDP, udp_on)] {
                 assert_eq!(judge.takes(&Packet4::new(OURS4, protocol, 1).frame()), on);
@@ -290,7 +293,7 @@ fn protocols_can_be_left_to_linux() {
         }
         let nothing =
             Filter { arp: false, icmp: false, tcp: Ports::None, udp: Ports::None, ..base };
-        let config = RedirectConfig { filter: Some(nothing), frags: false };
+        let config = RedirectConfig { filter: Some(nothing), ..RedirectConfig::everything() };
         assert!(matches!(Redirector::load(&config, 1), Err(Error::Argument(_))));
     });
 }
@@ -328,7 +331,7 @@ fn addresses_come_and_go() {
 fn too_many_addresses_are_an_error() {
     support::in_namespace("too_many_addresses_are_an_error", || {
         let filter = Filter { max_addresses: 2, ..Filter::new([]) };
-        let config = RedirectConfig { filter: Some(filter), frags: false };
+        let config = RedirectConfig { filter: Some(filter), ..RedirectConfig::everything() };
         let mut redirector = Redirector::load(&config, 1).unwrap();
         for host in 1..=2 {
             redirector.add_address(Ipv4Addr::new(192, 0, 2, host).into()).unwrap();

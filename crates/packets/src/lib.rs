@@ -13,6 +13,7 @@
 
 pub mod batch;
 mod checksum;
+pub mod filter;
 pub mod flags;
 pub mod headers;
 mod open;
@@ -21,6 +22,7 @@ mod receive;
 mod transmit;
 
 pub use batch::Batch;
+pub use filter::Filter;
 pub use headers::Header;
 pub use open::{Options, open};
 pub use raw_port::{Counters, RawPort, SharedArena, TimestampSource};

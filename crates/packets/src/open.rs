@@ -5,9 +5,10 @@
 
 use std::io;
 
+use millrace_bpf::classic::{Instruction, socket};
 use millrace_frames::{Arena, ArenaConfig, Hugepages};
 use millrace_port::af_packet::{AfPacket, AfPacketConfig};
-use millrace_port::af_xdp::{self, AfXdp, BusyPoll, XdpMode, ZeroCopy};
+use millrace_port::af_xdp::{self, AfXdp, BusyPoll, RedirectConfig, XdpMode, ZeroCopy};
 use millrace_port::interface::{self, Interface};
 use millrace_port::memory::{self, WireConfig};
 use millrace_port::name::PortName;
@@ -15,6 +16,7 @@ use millrace_port::pcap::PcapPort;
 use millrace_port::tap::{Tap, TapConfig};
 use millrace_port::{Port, clock};
 
+use crate::filter::Filter;
 use crate::raw_port::{RawPort, SharedArena};
 
 /// How a raw port is opened.
@@ -40,6 +42,8 @@ pub struct Options {
     pub zero_copy: ZeroCopy,
     /// Busy polling, where there is such a thing.
     pub busy_poll: Option<BusyPoll>,
+    /// Which packets are given; all where there is none.
+    pub filter: Option<Filter>,
     /// Whether a capture file is given at the pace at which it was captured.
     pub original_pace: bool,
 }
@@ -57,6 +61,7 @@ impl Default for Options {
             xdp: XdpMode::Auto,
             zero_copy: ZeroCopy::Auto,
             busy_poll: None,
+            filter: None,
             original_pace: false,
         }
     }
@@ -138,13 +143,7 @@ fn open_best(name: &PortName, options: &Options) -> io::Result<RawPort> {
 fn open_kind(kind: &str, name: &PortName, options: &Options, facts: Facts) -> io::Result<RawPort> {
     let port: Box<dyn Port> = match kind {
         "af_xdp" => return open_xdp(name, options, facts),
-        "af_packet" => Box::new(AfPacket::open(&AfPacketConfig {
-            queue: name.queue.unwrap_or(0),
-            queues: name.queues,
-            promiscuous: options.promiscuous,
-            outgoing: options.outgoing,
-            ..AfPacketConfig::new(&name.name)
-        })?),
+        "af_packet" => return open_packet(name, options, facts),
         "tap" => {
             // An interface that is there keeps its MTU unless another is asked for.
             let there = Interface::find(&name.name).map_or(1500, |interface| interface.mtu);
@@ -169,10 +168,39 @@ fn open_kind(kind: &str, name: &PortName, options: &Options, facts: Facts) -> io
     // A file's packets are as a network's usually are; larger ones are chains.
     let mtu = if kind == "pcap" { 1500 } else { port.capabilities().mtu };
     let arena = options.arena(mtu)?;
-    Ok(RawPort::new(port, arena, facts))
+    let mut facts = facts;
+    if options.filter.is_some() {
+        facts.push(("filter", "in this process".to_owned()));
+    }
+    Ok(RawPort::new(port, arena, facts).filtered(options.filter.clone()))
 }
 
-fn open_xdp(name: &PortName, options: &Options, facts: Facts) -> io::Result<RawPort> {
+fn open_packet(name: &PortName, options: &Options, mut facts: Facts) -> io::Result<RawPort> {
+    let filter = match &options.filter {
+        Some(filter) => {
+            facts.push(("filter", "in the kernel, as the socket's program".to_owned()));
+            let program = socket::program(filter.program()).map_err(|error| {
+                io::Error::new(io::ErrorKind::InvalidInput, format!("{}: {error}", name.name))
+            })?;
+            let instruction =
+                |i: Instruction| libc::sock_filter { code: i.code, jt: i.jt, jf: i.jf, k: i.k };
+            program.into_iter().map(instruction).collect()
+        }
+        None => Vec::new(),
+    };
+    let port = AfPacket::open(&AfPacketConfig {
+        queue: name.queue.unwrap_or(0),
+        queues: name.queues,
+        promiscuous: options.promiscuous,
+        outgoing: options.outgoing,
+        filter,
+        ..AfPacketConfig::new(&name.name)
+    })?;
+    let arena = options.arena(port.capabilities().mtu)?;
+    Ok(RawPort::new(Box::new(port), arena, facts))
+}
+
+fn open_xdp(name: &PortName, options: &Options, mut facts: Facts) -> io::Result<RawPort> {
     let interface = Interface::find(&name.name)?;
     if name.queue.is_none() && interface.rx_queues > 1 {
         let Interface { name, rx_queues, .. } = &interface;
@@ -187,7 +215,18 @@ fn open_xdp(name: &PortName, options: &Options, facts: Facts) -> io::Result<RawP
     }
     // The kernel wants its head room in the frame, too.
     let shared = options.arena(interface.mtu + 256)?;
+    let redirect = match &options.filter {
+        Some(filter) => {
+            facts.push((
+                "filter",
+                "in the kernel, as an XDP program; Linux has the rest".to_owned(),
+            ));
+            RedirectConfig::expression(filter.program().clone())
+        }
+        None => RedirectConfig::everything(),
+    };
     let config = af_xdp::Config {
+        redirect,
         xdp: options.xdp,
         zero_copy: options.zero_copy,
         busy_poll: options.busy_poll,

@@ -8,6 +8,8 @@ use millrace_frames::{Arena, Frame, Instant, RxBatch, TxBatch};
 use millrace_port::wait::{self, Armed};
 use millrace_port::{Capabilities, Port, Statistics, Timestamps, clock};
 
+use crate::filter::Filter;
+
 /// An arena that several ports may have, so that what came in on one leaves by another without a
 /// copy. Locked once a call.
 #[derive(Clone, Debug)]
@@ -68,6 +70,9 @@ pub struct RawPort {
     pub(crate) tx_failed: Option<io::Error>,
     pub(crate) stamp: Stamp,
     pub(crate) shortest: u32,
+    pub(crate) filter: Option<Filter>,
+    /// For a packet of several frames that the filter wants to see in one piece.
+    pub(crate) whole: Vec<u8>,
     facts: Vec<(&'static str, String)>,
 }
 
@@ -114,8 +119,16 @@ impl RawPort {
             tx_failed: None,
             stamp,
             shortest,
+            filter: None,
+            whole: Vec::new(),
             facts,
         }
+    }
+
+    /// The same with a filter that runs in this process on what the port gives.
+    pub fn filtered(mut self, filter: Option<Filter>) -> RawPort {
+        self.filter = filter;
+        self
     }
 
     /// What the port is and can do.

@@ -3,7 +3,7 @@
 use std::io;
 use std::sync::Arc;
 
-use millrace_frames::{Arena, Frame, Meta, Owners};
+use millrace_frames::{Arena, Frame, Meta, Owners, RxBatch, RxFlags};
 use millrace_port::clock;
 
 use crate::batch::{Batch, Columns, Row, Storage};
@@ -65,19 +65,53 @@ impl RawPort {
         Some(self.make_batch(&mut arena))
     }
 
-    /// Fills `pending` from the port. False when nothing was there.
+    /// Fills `pending` from the port with packets that pass the filter. False when nothing was
+    /// there.
     fn take_burst(&mut self, arena: &mut Arena) -> io::Result<bool> {
         if let Some(error) = self.rx_failed.take() {
             return Err(error);
         }
-        self.port.rx(clock::now(), arena, &mut self.pending)?;
+        loop {
+            if self.port.rx(clock::now(), arena, &mut self.pending)? == 0 {
+                return Ok(false);
+            }
+            self.filter_pending(arena);
+            if !self.pending.is_empty() {
+                break;
+            }
+        }
         if let Stamp::Taken = self.stamp {
             let now = clock::wall().as_nanos() as u64;
             for &head in self.pending.iter() {
                 arena.meta_mut(head).timestamp = now;
             }
         }
-        Ok(!self.pending.is_empty())
+        Ok(true)
+    }
+
+    /// Drops what the filter rejects.
+    fn filter_pending(&mut self, arena: &mut Arena) {
+        let Some(filter) = &self.filter else { return };
+        let mut kept = RxBatch::new();
+        for &head in self.pending.iter() {
+            let meta = arena.meta(head);
+            let length = if meta.rx_flags().contains(RxFlags::CUT) { meta.mark } else { meta.total };
+            let accepted = if meta.next.is_none() {
+                filter.accepts(arena.bytes(head), length)
+            } else {
+                self.whole.clear();
+                append(arena, head, &mut self.whole);
+                filter.accepts(&self.whole, length)
+            };
+            if accepted {
+                // There is room: there was for all of them.
+                let _ = kept.push(head);
+            } else {
+                arena.release_chain(head, Owners::RECEIVED);
+                self.counters.rx_filtered += 1;
+            }
+        }
+        self.pending = kept;
     }
 
     fn make_batch(&mut self, arena: &mut Arena) -> Batch {
@@ -112,11 +146,7 @@ impl RawPort {
         let mut columns = Columns::with_capacity(self.heads.len());
         for &head in &self.heads {
             columns.push(self.row(arena.meta(head), bytes.len() as i64, 0));
-            let mut frame = head;
-            while frame.is_some() {
-                bytes.extend_from_slice(arena.bytes(frame));
-                frame = arena.meta(frame).next;
-            }
+            append(arena, head, &mut bytes);
         }
         self.counters.rx_copied += self.heads.len() as u64;
         Batch { columns, storage: Arc::new(Storage::Owned(bytes.into_boxed_slice())) }
@@ -145,5 +175,14 @@ impl RawPort {
             slot,
             gso_size: meta.gso_size,
         }
+    }
+}
+
+/// Puts the bytes of a packet that starts in `head` behind those in `to`.
+fn append(arena: &Arena, head: Frame, to: &mut Vec<u8>) {
+    let mut frame = head;
+    while frame.is_some() {
+        to.extend_from_slice(arena.bytes(frame));
+        frame = arena.meta(frame).next;
     }
 }

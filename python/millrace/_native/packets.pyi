@@ -9,11 +9,11 @@ from typing import Any, Final, Literal, Self, TypeAlias, final, overload
 
 import numpy as np
 import numpy.typing as npt
-from typing_extensions import Buffer
+from typing_extensions import Buffer, disjoint_base
 
 from millrace.packets.stats import PortStats
 
-__all__ = ["HEADER_FIELDS", "HEADER_SIZE", "Batch", "Flags", "Port"]
+__all__ = ["HEADER_FIELDS", "HEADER_SIZE", "Batch", "Filter", "Flags", "Port"]
 
 #: What can be sent: a batch, one frame, frames, or the rows of an array of uint8.
 _Frames: TypeAlias = Batch | Buffer | Iterable[Buffer]
@@ -113,6 +113,33 @@ class Batch:
     def __getitem__(self, key: slice | npt.NDArray[Any] | list[bool] | list[int], /) -> Batch:
         """A packet as a read-only memoryview; for a slice, a mask of truth values or an array of
         places a batch of those packets, which shares their bytes.
+        """
+
+@disjoint_base
+class Filter:
+    """A packet filter that was compiled. Use `millrace.Filter`, which compiles it."""
+
+    def __new__(cls, expression: str, instructions: list[tuple[int, int, int, int]]) -> Self: ...
+    @property
+    def expression(self) -> str:
+        """The expression that it was compiled from."""
+
+    @property
+    def instructions(self) -> list[tuple[int, int, int, int]]:
+        """The instructions of classic BPF: (code, jt, jf, k) of each."""
+
+    def socket_instructions(self) -> list[tuple[int, int, int, int]]:
+        """The instructions that a packet socket of the kernel gets, which sees VLAN tags elsewhere.
+
+        Raises ValueError if they are too many.
+        """
+
+    def mask(self, batch: Batch) -> npt.NDArray[np.bool_]:
+        """Which packets of a batch pass: `batch[filter.mask(batch)]` are those."""
+
+    def matches(self, frame: Buffer, length: int | None = None) -> bool:
+        """Whether a frame passes, of which `length` bytes were on the wire (None: as many as there
+        are).
         """
 
 @final

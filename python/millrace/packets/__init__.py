@@ -9,14 +9,25 @@
 
 A `Batch` is columns over one piece of memory: NumPy arrays of offsets, lengths and timestamps, the
 bytes as one buffer, each packet as a memoryview, and one structured array of all headers. Nothing
-is copied, and no view ever shows another packet's bytes. `open`, `Port` and `Batch` are in
-`millrace` too.
+is copied, and no view ever shows another packet's bytes. `open`, `Port`, `Batch` and
+`Filter` are in `millrace` too.
 """
 
 from __future__ import annotations
 
 from millrace._native.packets import HEADER_FIELDS, HEADER_SIZE, Batch, Flags, Port
+from millrace.packets.filter import Filter, FilterError
 from millrace.packets.open import open
 from millrace.packets.stats import PortStats
 
-__all__ = ["HEADER_FIELDS", "HEADER_SIZE", "Batch", "Flags", "Port", "PortStats", "open"]
+__all__ = [
+    "HEADER_FIELDS",
+    "HEADER_SIZE",
+    "Batch",
+    "Filter",
+    "FilterError",
+    "Flags",
+    "Port",
+    "PortStats",
+    "open",
+]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Literal
 
 from millrace._native.packets import Port
+from millrace.packets.filter import Filter
 
 #: The two ready ways to receive.
 Mode = Literal["throughput", "latency"]
@@ -13,6 +14,7 @@ Mode = Literal["throughput", "latency"]
 def open(
     name: str,
     *,
+    filter: str | Filter | None = None,
     mode: Mode = "throughput",
     batch: int | None = None,
     linger: float | None = None,
@@ -26,6 +28,9 @@ def open(
     "pcap:trace.pcapng" reads a capture file ("pcap:,new.pcapng" writes one), "memory:left" is one
     of the two ends of a wire in this process. "eth1" alone becomes AF_XDP where Linux has no
     address on the interface, else AF_PACKET; `Port.facts` says which and why.
+
+    `filter` is an expression of tcpdump's language: only such packets are given. It runs in the
+    kernel where it can, and decides the same everywhere.
 
     `mode` is "throughput" (batches of up to 64 packets; one that is not full waits `linger` for
     more, 50 µs; sleeps while there is nothing) or "latency" (each packet at once; spins, and polls
@@ -44,9 +49,14 @@ def open(
         busy_poll: microseconds that AF_XDP may poll the driver in one call.
         original_pace: whether a capture file is given at the pace at which it was captured.
 
-    Raises ValueError for what makes no sense, FileNotFoundError for an interface or a file that is
-    not there, PermissionError, or another OSError that says what is in the way.
+    Raises ValueError for what makes no sense (FilterError for an expression), FileNotFoundError for
+    an interface or a file that is not there, PermissionError, or another OSError that says what is
+    in the way.
     """
     if mode not in ("throughput", "latency"):
         raise ValueError(f"mode is 'throughput' or 'latency', not {mode!r}")
+    if isinstance(filter, str):
+        filter = Filter(filter)
+    if filter is not None:
+        options["filter"] = filter
     return Port(name, latency=mode == "latency", batch=batch, linger=linger, wait=wait, **options)

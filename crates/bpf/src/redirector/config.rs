@@ -4,11 +4,15 @@ use std::fmt;
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
 
+use crate::classic;
+
 /// What a [`crate::Redirector`] takes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RedirectConfig {
     /// Which frames; without a filter all of them, for an interface that Linux does not use.
     pub filter: Option<Filter>,
+    /// A packet filter that a frame must pass first; what it rejects goes to Linux.
+    pub expression: Option<classic::Program>,
     /// Load with `BPF_F_XDP_HAS_FRAGS`, for interfaces with frames that span several buffers. The
     /// sockets must be bound with `XDP_USE_SG` then, or the kernel drops such frames.
     pub frags: bool,
@@ -17,12 +21,17 @@ pub struct RedirectConfig {
 impl RedirectConfig {
     /// Takes every frame.
     pub fn everything() -> Self {
-        Self { filter: None, frags: false }
+        Self { filter: None, expression: None, frags: false }
+    }
+
+    /// Takes the frames that a packet filter accepts.
+    pub fn expression(program: classic::Program) -> Self {
+        Self { expression: Some(program), ..Self::everything() }
     }
 
     /// Takes ARP, ICMP, TCP and UDP of these addresses.
     pub fn addresses(addresses: impl IntoIterator<Item = IpAddr>) -> Self {
-        Self { filter: Some(Filter::new(addresses)), frags: false }
+        Self { filter: Some(Filter::new(addresses)), ..Self::everything() }
     }
 }
 

@@ -8,6 +8,7 @@ use std::os::fd::AsFd;
 use super::config::{Filter, Ports, RedirectConfig};
 use super::{Error, Maps, Result};
 use crate::asm::{Assembler, Label, Program};
+use crate::classic::xdp;
 use crate::insn::Reg::*;
 use crate::insn::{Alu, Cond, Helper, Reg, Size};
 use crate::program::action;
@@ -60,13 +61,17 @@ fn wire32(value: u32) -> i32 {
 pub(super) fn build(config: &RedirectConfig, maps: &Maps) -> Result<Program> {
     let mut builder = Builder::new(maps);
     builder.asm.mov(R6, R1);
-    match &config.filter {
-        Some(filter) => {
-            builder.filter(filter)?;
-            builder.redirect();
-            builder.pass();
-        }
-        None => builder.redirect(),
+    if let Some(expression) = &config.expression {
+        let chosen = builder.asm.label();
+        xdp::emit(&mut builder.asm, expression, R6, chosen, builder.pass);
+        builder.asm.bind(chosen);
+    }
+    if let Some(filter) = &config.filter {
+        builder.filter(filter)?;
+    }
+    builder.redirect();
+    if config.filter.is_some() || config.expression.is_some() {
+        builder.pass();
     }
     builder.count();
     Ok(builder.asm.finish()?)

@@ -5,6 +5,7 @@
 
 mod batch;
 mod buffers;
+mod filter;
 mod memory;
 mod numpy;
 mod options;
@@ -19,6 +20,8 @@ use pyo3::types::PyDict;
 pub(crate) mod packets {
     #[pymodule_export]
     use super::batch::Batch;
+    #[pymodule_export]
+    use super::filter::Filter;
     #[pymodule_export]
     use super::port::Port;
 

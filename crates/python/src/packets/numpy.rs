@@ -14,6 +14,7 @@ pub(super) enum Kind {
     UInt32,
     UInt16,
     UInt8,
+    Bool,
     Headers,
 }
 
@@ -22,7 +23,7 @@ struct Known {
     empty: Py<PyAny>,
     flat_nonzero: Py<PyAny>,
     as_array: Py<PyAny>,
-    kinds: [Py<PyAny>; 5],
+    kinds: [Py<PyAny>; 6],
 }
 
 static KNOWN: PyOnceLock<Known> = PyOnceLock::new();
@@ -36,7 +37,14 @@ fn known(py: Python<'_>) -> PyResult<&'static Known> {
             empty: numpy.getattr("empty")?.unbind(),
             flat_nonzero: numpy.getattr("flatnonzero")?.unbind(),
             as_array: numpy.getattr("asarray")?.unbind(),
-            kinds: [kind("i8")?, kind("u4")?, kind("u2")?, kind("u1")?, headers(&numpy)?.unbind()],
+            kinds: [
+                kind("i8")?,
+                kind("u4")?,
+                kind("u2")?,
+                kind("u1")?,
+                kind("b1")?,
+                headers(&numpy)?.unbind(),
+            ],
         })
     })
 }

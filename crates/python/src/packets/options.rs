@@ -7,6 +7,7 @@ use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
+use super::filter::Filter;
 use super::port::Port;
 
 /// Options of `Port(...)` by their names.
@@ -57,6 +58,10 @@ pub(super) fn read(given: Option<&Bound<'_, PyDict>>) -> PyResult<Options> {
             "busy_poll" => {
                 let microseconds = number()?;
                 options.busy_poll = Some(BusyPoll { microseconds, budget: 64 });
+            }
+            "filter" => {
+                let filter = value.cast::<Filter>().map_err(|_| wrong("a Filter"))?;
+                options.filter = Some(filter.get().inner().clone());
             }
             "original_pace" => options.original_pace = truth()?,
             _ => {
