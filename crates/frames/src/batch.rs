@@ -12,6 +12,8 @@ pub const BURST: usize = 64;
 pub struct Batch<T: Copy + Default> {
     items: [T; BURST],
     len: usize,
+    /// What [`Batch::room`] counts up to.
+    limit: usize,
 }
 
 /// Received packets: the first frame of each; the rest is in the frames' [`crate::Meta`].
@@ -22,7 +24,13 @@ pub type TxBatch = Batch<Transmit>;
 impl<T: Copy + Default> Batch<T> {
     /// An empty batch.
     pub fn new() -> Self {
-        Batch { items: [T::default(); BURST], len: 0 }
+        Batch::with_limit(BURST)
+    }
+
+    /// An empty batch whose [`Batch::room`] is that for `limit` items, 1 to [`BURST`]: a port puts
+    /// no more into it.
+    pub fn with_limit(limit: usize) -> Self {
+        Batch { items: [T::default(); BURST], len: 0, limit: limit.clamp(1, BURST) }
     }
 
     /// Adds an item. Gives it back when the batch is full.
@@ -41,13 +49,13 @@ impl<T: Copy + Default> Batch<T> {
     /// How many more there is room for.
     #[inline]
     pub fn room(&self) -> usize {
-        BURST - self.len
+        self.limit.saturating_sub(self.len)
     }
 
     /// Whether there is no room.
     #[inline]
     pub fn is_full(&self) -> bool {
-        self.len == BURST
+        self.len >= self.limit
     }
 
     /// Forgets all items. Frames they name are not released.
@@ -127,6 +135,17 @@ mod tests {
         }
         assert_eq!(batch.push(Frame::new(99)), Err(Frame::new(99)));
         assert_eq!(batch.len(), BURST);
+    }
+
+    #[test]
+    fn a_limited_batch_has_that_much_room() {
+        let mut batch = RxBatch::with_limit(2);
+        assert_eq!((batch.room(), batch.is_full()), (2, false));
+        batch.push(Frame::new(1)).unwrap();
+        batch.push(Frame::new(2)).unwrap();
+        assert_eq!((batch.room(), batch.is_full()), (0, true));
+        assert_eq!(RxBatch::with_limit(0).room(), 1);
+        assert_eq!(RxBatch::with_limit(1000).room(), BURST);
     }
 
     #[test]

@@ -16,6 +16,7 @@ mod checksum;
 pub mod filter;
 pub mod flags;
 pub mod headers;
+pub mod loops;
 mod open;
 mod raw_port;
 mod receive;

@@ -7,7 +7,7 @@ use std::io;
 
 use millrace_bpf::classic::{Instruction, socket};
 use millrace_frames::{Arena, ArenaConfig, Hugepages};
-use millrace_port::af_packet::{AfPacket, AfPacketConfig};
+use millrace_port::af_packet::{AfPacket, AfPacketConfig, Receive, Timestamping};
 use millrace_port::af_xdp::{self, AfXdp, BusyPoll, RedirectConfig, XdpMode, ZeroCopy};
 use millrace_port::interface::{self, Interface};
 use millrace_port::memory::{self, WireConfig};
@@ -36,12 +36,23 @@ pub struct Options {
     pub promiscuous: bool,
     /// Whether AF_PACKET shows what this host sends, too.
     pub outgoing: bool,
+    /// How AF_PACKET receives.
+    pub receive: Receive,
+    /// Bytes of AF_PACKET's receive ring. `None`: its own measure.
+    pub ring_bytes: Option<usize>,
+    /// Whose timestamps AF_PACKET gives.
+    pub timestamping: Timestamping,
+    /// Most bytes kept of a packet; the rest of it is cut off.
+    pub snap_length: Option<u32>,
     /// Where XDP runs.
     pub xdp: XdpMode,
     /// Whether the NIC reads and writes frames itself.
     pub zero_copy: ZeroCopy,
-    /// Busy polling, where there is such a thing.
-    pub busy_poll: Option<BusyPoll>,
+    /// Busy polling on AF_XDP, in microseconds a call. `None`: where it can save an interrupt, and
+    /// `latency` asks for that.
+    pub busy_poll: Option<u32>,
+    /// The port is for the lowest latency.
+    pub latency: bool,
     /// Which packets are given; all where there is none.
     pub filter: Option<Filter>,
     /// Whether a capture file is given at the pace at which it was captured.
@@ -58,26 +69,40 @@ impl Default for Options {
             mtu: None,
             promiscuous: true,
             outgoing: false,
+            receive: Receive::Auto,
+            ring_bytes: None,
+            timestamping: Timestamping::Auto,
+            snap_length: None,
             xdp: XdpMode::Auto,
             zero_copy: ZeroCopy::Auto,
             busy_poll: None,
+            latency: false,
             filter: None,
             original_pace: false,
         }
     }
 }
 
+/// How long one call of AF_XDP may poll the driver, in microseconds, and for how many packets.
+const BUSY_POLL: u32 = 20;
+const BUDGET: u16 = 64;
+/// Bytes of the largest frame.
+const LARGEST: usize = 32_768;
 const FRAMES: u32 = 16_384;
 /// Bytes of all frames, where nobody said how many.
 const ARENA_BYTES: u32 = 64 << 20;
 
 impl Options {
-    /// The arena of a port with this MTU.
-    fn arena(&self, mtu: u32) -> io::Result<SharedArena> {
+    fn finish(&self, port: RawPort) -> RawPort {
+        port.cut(self.snap_length)
+    }
+
+    /// The arena of a port with this MTU, whose frames have at most `largest` bytes.
+    fn arena(&self, mtu: u32, largest: usize) -> io::Result<SharedArena> {
         if let Some(arena) = &self.arena {
             return Ok(arena.clone());
         }
-        let least = (mtu as usize + 18).next_power_of_two().clamp(2048, 32_768) as u32;
+        let least = (mtu as usize + 18).next_power_of_two().clamp(2048, largest) as u32;
         let frame_size = self.frame_size.unwrap_or(least);
         let frames = self.frames.unwrap_or(FRAMES.min(ARENA_BYTES / frame_size.max(1)));
         Arena::new(ArenaConfig { frames, frame_size, hugepages: self.hugepages })
@@ -167,12 +192,12 @@ fn open_kind(kind: &str, name: &PortName, options: &Options, facts: Facts) -> io
     };
     // A file's packets are as a network's usually are; larger ones are chains.
     let mtu = if kind == "pcap" { 1500 } else { port.capabilities().mtu };
-    let arena = options.arena(mtu)?;
+    let arena = options.arena(mtu, LARGEST)?;
     let mut facts = facts;
     if options.filter.is_some() {
         facts.push(("filter", "in this process".to_owned()));
     }
-    Ok(RawPort::new(port, arena, facts).filtered(options.filter.clone()))
+    Ok(options.finish(RawPort::new(port, arena, facts).filtered(options.filter.clone())))
 }
 
 fn open_packet(name: &PortName, options: &Options, mut facts: Facts) -> io::Result<RawPort> {
@@ -188,16 +213,23 @@ fn open_packet(name: &PortName, options: &Options, mut facts: Facts) -> io::Resu
         }
         None => Vec::new(),
     };
+    if options.latency || options.busy_poll.is_some_and(|time| time > 0) {
+        facts.push(("busy-poll", "no, packet sockets have none".to_owned()));
+    }
+    let usual = AfPacketConfig::new(&name.name);
     let port = AfPacket::open(&AfPacketConfig {
         queue: name.queue.unwrap_or(0),
         queues: name.queues,
         promiscuous: options.promiscuous,
         outgoing: options.outgoing,
+        receive: options.receive,
+        ring_bytes: options.ring_bytes.unwrap_or(usual.ring_bytes),
+        timestamping: options.timestamping,
         filter,
-        ..AfPacketConfig::new(&name.name)
+        ..usual
     })?;
-    let arena = options.arena(port.capabilities().mtu)?;
-    Ok(RawPort::new(Box::new(port), arena, facts))
+    let arena = options.arena(port.capabilities().mtu, LARGEST)?;
+    Ok(options.finish(RawPort::new(Box::new(port), arena, facts)))
 }
 
 fn open_xdp(name: &PortName, options: &Options, mut facts: Facts) -> io::Result<RawPort> {
@@ -213,8 +245,9 @@ fn open_xdp(name: &PortName, options: &Options, mut facts: Facts) -> io::Result<
             ),
         ));
     }
-    // The kernel wants its head room in the frame, too.
-    let shared = options.arena(interface.mtu + 256)?;
+    // The kernel wants its head room in the frame, too. A frame is at most a page there; the port
+    // says so of an MTU that is larger.
+    let shared = options.arena(interface.mtu.saturating_add(256), 4096)?;
     let redirect = match &options.filter {
         Some(filter) => {
             facts.push((
@@ -225,16 +258,35 @@ fn open_xdp(name: &PortName, options: &Options, mut facts: Facts) -> io::Result<
         }
         None => RedirectConfig::everything(),
     };
+    let busy_poll = match options.busy_poll {
+        Some(0) => None,
+        Some(microseconds) => Some(BusyPoll { microseconds, budget: BUDGET }),
+        // A local virtual link has no interrupt that could be saved.
+        None if options.latency && !interface.is_local_virtual() => {
+            Some(BusyPoll { microseconds: BUSY_POLL, budget: BUDGET })
+        }
+        None => None,
+    };
     let config = af_xdp::Config {
         redirect,
         xdp: options.xdp,
         zero_copy: options.zero_copy,
-        busy_poll: options.busy_poll,
+        busy_poll,
         ..af_xdp::Config::default()
     };
+    let queue = name.queue.unwrap_or(0);
     let port = {
         let mut arena = shared.lock();
-        AfXdp::open(&name.name, name.queue.unwrap_or(0), &config, &mut arena)?
+        match AfXdp::open(&name.name, queue, &config, &mut arena) {
+            Err(refused) if busy_poll.is_some() && options.busy_poll.is_none() => {
+                // Nobody asked for it by name, so it may be missing if that is told.
+                let config = af_xdp::Config { busy_poll: None, ..config };
+                let port = AfXdp::open(&name.name, queue, &config, &mut arena)?;
+                facts.push(("busy-poll", format!("no, because: {refused}")));
+                port
+            }
+            opened => opened?,
+        }
     };
-    Ok(RawPort::new(Box::new(port), shared, facts))
+    Ok(options.finish(RawPort::new(Box::new(port), shared, facts)))
 }

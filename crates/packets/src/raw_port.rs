@@ -21,6 +21,11 @@ impl SharedArena {
         SharedArena(Arc::new(Mutex::new(arena)))
     }
 
+    /// Whether this is the same arena.
+    pub fn is(&self, other: &SharedArena) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
     /// The arena, for the length of one call. What a panic in another thread left is whole: the
     /// arena checks each ownership before it changes anything.
     #[inline]
@@ -70,6 +75,7 @@ pub struct RawPort {
     pub(crate) tx_failed: Option<io::Error>,
     pub(crate) stamp: Stamp,
     pub(crate) shortest: u32,
+    pub(crate) snap_length: u32,
     pub(crate) filter: Option<Filter>,
     /// For a packet of several frames that the filter wants to see in one piece.
     pub(crate) whole: Vec<u8>,
@@ -119,6 +125,7 @@ impl RawPort {
             tx_failed: None,
             stamp,
             shortest,
+            snap_length: u32::MAX,
             filter: None,
             whole: Vec::new(),
             facts,
@@ -128,6 +135,12 @@ impl RawPort {
     /// The same with a filter that runs in this process on what the port gives.
     pub fn filtered(mut self, filter: Option<Filter>) -> RawPort {
         self.filter = filter;
+        self
+    }
+
+    /// The same, of whose packets only the first bytes are given.
+    pub fn cut(mut self, snap_length: Option<u32>) -> RawPort {
+        self.snap_length = snap_length.unwrap_or(u32::MAX);
         self
     }
 

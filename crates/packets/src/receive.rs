@@ -141,12 +141,14 @@ impl RawPort {
 
     /// A batch of copies of the packets that start in `heads`.
     fn copy_heads(&mut self, arena: &Arena) -> Batch {
-        let total: usize = self.heads.iter().map(|&head| arena.meta(head).total as usize).sum();
-        let mut bytes = Vec::with_capacity(total);
+        let kept = |&head: &Frame| arena.meta(head).total.min(self.snap_length) as usize;
+        let mut bytes = Vec::with_capacity(self.heads.iter().map(kept).sum());
         let mut columns = Columns::with_capacity(self.heads.len());
         for &head in &self.heads {
-            columns.push(self.row(arena.meta(head), bytes.len() as i64, 0));
+            let start = bytes.len();
+            columns.push(self.row(arena.meta(head), start as i64, 0));
             append(arena, head, &mut bytes);
+            bytes.truncate(start.saturating_add(self.snap_length as usize));
         }
         self.counters.rx_copied += self.heads.len() as u64;
         Batch { columns, storage: Arc::new(Storage::Owned(bytes.into_boxed_slice())) }
@@ -160,15 +162,20 @@ impl RawPort {
 
     #[inline]
     fn row(&self, meta: &Meta, offset: i64, slot: u32) -> Row {
-        let flags = flags::of(meta);
+        let mut flags = flags::of(meta);
         let timestamp = match self.stamp {
             Stamp::Given | Stamp::Taken => meta.timestamp,
             Stamp::Since(epoch) => meta.timestamp.saturating_add(epoch),
         };
+        let original = if flags & flags::CUT == 0 { meta.total } else { meta.mark };
+        let length = meta.total.min(self.snap_length);
+        if length < original {
+            flags |= flags::CUT;
+        }
         Row {
             offset,
-            length: meta.total,
-            original: if flags & flags::CUT == 0 { meta.total } else { meta.mark },
+            length,
+            original,
             timestamp: i64::try_from(timestamp).unwrap_or(i64::MAX),
             queue: self.capabilities().queue as u16,
             flags,

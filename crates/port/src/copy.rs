@@ -78,7 +78,10 @@ pub(crate) fn checksum_place_is_inside(packet: &Transmit) -> bool {
 /// Finishes a transport checksum as a network card does: sums from `start`, where the field at
 /// `start + offset` holds the pseudo-header's sum. A result of zero is written as 0xffff, which
 /// UDP asks for (RFC 768) and which means the same to TCP.
-pub(crate) fn finish_checksum(packet: &mut [u8], start: usize, offset: usize) {
+///
+/// # Panics
+/// When the field does not lie within the packet.
+pub fn finish_checksum(packet: &mut [u8], start: usize, offset: usize) {
     let sum = match checksum::finish(checksum::sum(&packet[start..])) {
         0 => 0xffff,
         sum => sum,

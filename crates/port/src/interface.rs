@@ -286,6 +286,14 @@ impl Control {
         Ok(i32::from(unsafe { request.ifr_ifru.ifru_flags }) & libc::IFF_UP != 0)
     }
 
+    /// The interface's number now.
+    pub(crate) fn index(&self, name: &str) -> io::Result<u32> {
+        let mut request = request(name)?;
+        self.ioctl(libc::SIOCGIFINDEX, &mut request)?;
+        // SAFETY: the kernel has filled in the index.
+        Ok(unsafe { request.ifr_ifru.ifru_ifindex } as u32)
+    }
+
     /// Sets the interface up.
     pub(crate) fn set_up(&self, name: &str) -> io::Result<()> {
         let mut request = request(name)?;
@@ -340,6 +348,18 @@ impl Control {
         let mut request = request(name).ok()?;
         request.ifr_ifru.ifru_data = core::ptr::from_mut(data).cast();
         self.ioctl(libc::SIOCETHTOOL, &mut request).ok()
+    }
+
+    /// An ioctl(2) of the interface's driver whose argument is a structure.
+    pub(crate) fn device<T>(
+        &self,
+        code: libc::c_ulong,
+        name: &str,
+        data: &mut T,
+    ) -> io::Result<()> {
+        let mut request = request(name)?;
+        request.ifr_ifru.ifru_data = core::ptr::from_mut(data).cast();
+        self.ioctl(code, &mut request)
     }
 
     fn driver(&self, name: &str) -> Option<String> {

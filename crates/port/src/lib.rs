@@ -26,6 +26,7 @@ pub mod tap;
 mod vnet;
 pub mod wait;
 
+pub use copy::finish_checksum;
 pub use wait::{Wait, Wake};
 
 /// One receive and one transmit queue.

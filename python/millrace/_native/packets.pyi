@@ -11,9 +11,19 @@ import numpy as np
 import numpy.typing as npt
 from typing_extensions import Buffer, disjoint_base
 
-from millrace.packets.stats import PortStats
+from millrace.packets.stats import LoopStats, PortStats
 
-__all__ = ["HEADER_FIELDS", "HEADER_SIZE", "Batch", "Filter", "Flags", "Port"]
+__all__ = [
+    "HEADER_FIELDS",
+    "HEADER_SIZE",
+    "Batch",
+    "Filter",
+    "Flags",
+    "Port",
+    "l2fwd",
+    "rxdrop",
+    "txpush",
+]
 
 #: What can be sent: a batch, one frame, frames, or the rows of an array of uint8.
 _Frames: TypeAlias = Batch | Buffer | Iterable[Buffer]
@@ -245,3 +255,56 @@ class Port:
         value: BaseException | None,
         trace: TracebackType | None,
     ) -> None: ...
+
+def rxdrop(
+    port: Port,
+    *,
+    packets: int | None = None,
+    seconds: float | None = None,
+    batch: int = 64,
+    wait: Literal["sleep", "spin"] | float | None = None,
+    linger: float = 0.0,
+) -> LoopStats:
+    """Receive and drop, in bursts of up to `batch`, until so many `packets` or `seconds` are over.
+
+    A native loop, as are the two below: it runs without the interpreter, spins unless `wait` says
+    otherwise, and ends with Ctrl-C, when the port is closed, and where a file or a wire ends. With
+    `linger` (seconds) it waits so long after a burst that was not full. The port's filter applies.
+
+    Raises OSError as `Port.receive`.
+    """
+
+def txpush(
+    port: Port,
+    frames: Batch,
+    *,
+    packets: int | None = None,
+    seconds: float | None = None,
+    batch: int = 64,
+) -> LoopStats:
+    """Transmit frames of `port.keep` over and over, in bursts of up to `batch`.
+
+    A frame that is under way is not sent again before it has left: on AF_XDP keep some thousand.
+    Raises OSError as `Port.send`.
+    """
+
+def l2fwd(
+    first: Port,
+    second: Port,
+    *,
+    packets: int | None = None,
+    seconds: float | None = None,
+    batch: int = 64,
+    wait: Literal["sleep", "spin"] | float | None = None,
+    linger: float = 0.0,
+    both_ways: bool = False,
+    swap: bool = False,
+) -> LoopStats:
+    """Forward from one port to another that was opened with `arena=first`, without a copy.
+
+    `both_ways`: also from the second to the first. `swap`: exchange the hardware addresses. What
+    the other port has no room for waits. A checksum that a sender on this machine left unfinished
+    is finished. `first`'s filter says what is forwarded; the rest is dropped.
+
+    Raises ValueError for ports that do not share their frames, OSError as `Port.receive`.
+    """

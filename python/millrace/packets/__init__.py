@@ -15,10 +15,19 @@ is copied, and no view ever shows another packet's bytes. `open`, `Port`, `Batch
 
 from __future__ import annotations
 
-from millrace._native.packets import HEADER_FIELDS, HEADER_SIZE, Batch, Flags, Port
+from millrace._native.packets import (
+    HEADER_FIELDS,
+    HEADER_SIZE,
+    Batch,
+    Flags,
+    Port,
+    l2fwd,
+    rxdrop,
+    txpush,
+)
 from millrace.packets.filter import Filter, FilterError
 from millrace.packets.open import open
-from millrace.packets.stats import PortStats
+from millrace.packets.stats import LoopStats, PortStats
 
 __all__ = [
     "HEADER_FIELDS",
@@ -27,7 +36,11 @@ __all__ = [
     "Filter",
     "FilterError",
     "Flags",
+    "LoopStats",
     "Port",
     "PortStats",
+    "l2fwd",
     "open",
+    "rxdrop",
+    "txpush",
 ]

@@ -44,9 +44,15 @@ def open(
         mtu: bytes of the largest IP packet of a TAP interface or a wire in memory.
         promiscuous: whether AF_PACKET takes what is addressed to others, too (True).
         outgoing: whether AF_PACKET shows what this host sends, too (False).
+        snap_length: most bytes kept of a packet, 0 for all; the rest is cut off (`Flags.CUT`).
+        timestamps: of AF_PACKET: "auto" (the network card's where it stamps everything already),
+            "hardware" (it is made to, while the port is open, or an error), "software".
+        ring, ring_bytes: of AF_PACKET: "v2" (each packet at once) or "v3" (blocks, up to a
+            millisecond late, for capture), and its size.
         xdp: "auto", "native" or "generic".
         zero_copy: True for zero-copy or an error, False for copies; without it as the driver can.
-        busy_poll: microseconds that AF_XDP may poll the driver in one call.
+        busy_poll: microseconds that AF_XDP may poll the driver in one call, 0 for none; without
+            it 20 in the mode "latency" where there are interrupts to be saved.
         original_pace: whether a capture file is given at the pace at which it was captured.
 
     Raises ValueError for what makes no sense (FilterError for an expression), FileNotFoundError for

@@ -1,4 +1,4 @@
-"""What a raw port counts."""
+"""What a raw port and the native loops count."""
 
 from __future__ import annotations
 
@@ -29,3 +29,19 @@ class PortStats(TypedDict):
     drops: dict[str, int]
     #: What only this kind of port counts, under the kernel's names: rings and their like.
     details: dict[str, int]
+
+
+class LoopStats(TypedDict):
+    """What a native loop has done."""
+
+    #: Packets that were dropped on purpose, taken to be sent, or forwarded, and their bytes.
+    packets: int
+    bytes: int
+    #: Bursts that had a packet at least.
+    bursts: int
+    #: Packets that a filter let not through; not among the packets.
+    filtered: int
+    #: Turns that found nothing to do.
+    idle: int
+    #: How long the loop ran.
+    seconds: float

@@ -42,6 +42,7 @@ mod ring;
 mod ring_v2;
 mod ring_v3;
 mod socket;
+mod timestamps;
 mod transmit;
 
 use std::io;
@@ -53,6 +54,7 @@ use millrace_wire::mac::Mac;
 use self::ring_v2::RingV2;
 use self::ring_v3::RingV3;
 use self::socket::Socket;
+use self::timestamps::Stamping;
 use self::transmit::Sender;
 use crate::{Capabilities, Port, Statistics, Timestamps, interface, vnet};
 
@@ -79,6 +81,19 @@ pub enum Fanout {
     Cpu,
     /// By the hardware's receive queue.
     Queue,
+}
+
+/// Whose timestamps received packets have.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Timestamping {
+    /// The network card's where it stamps all that it receives already, else the kernel's.
+    #[default]
+    Auto,
+    /// The network card's, which is set to stamp everything for as long as the port is open, or an
+    /// error.
+    Hardware,
+    /// The kernel's.
+    Software,
 }
 
 /// What to open.
@@ -112,6 +127,8 @@ pub struct AfPacketConfig {
     /// of its send buffer. More than `net.core.rmem_max` and `wmem_max` takes CAP_NET_ADMIN;
     /// what was granted is among the facts.
     pub buffer_bytes: usize,
+    /// Whose timestamps received packets have.
+    pub timestamping: Timestamping,
     /// Whether packets go to the driver past the queueing discipline (`PACKET_QDISC_BYPASS`). That
     /// ends with the first super-segment that the driver does not cut: only on the ordinary way the
     /// kernel cuts it.
@@ -135,6 +152,7 @@ impl AfPacketConfig {
             receive: Receive::default(),
             ring_bytes: 8 << 20,
             buffer_bytes: 16 << 20,
+            timestamping: Timestamping::default(),
             qdisc_bypass: true,
             filter: Vec::new(),
         }
@@ -162,6 +180,7 @@ struct Live {
     ring: Ring,
     sender: Sender,
     socket: Socket,
+    _stamping: Option<Stamping>,
 }
 
 /// What was last seen of the interface.
@@ -265,6 +284,7 @@ impl AfPacket {
         if config.promiscuous {
             socket.join(link.index, None)?;
         }
+        let (hardware, stamping) = timestamps::enable(&socket, &link, config.timestamping)?;
         let mut facts = vec![(
             "receive",
             match ring {
@@ -298,12 +318,20 @@ impl AfPacket {
             tx_gso: vnet::MAX_SUPER_SEGMENT,
             rx_checksum: ChecksumState::Verified,
             tx_in_flight: false,
-            timestamps: Timestamps::Kernel,
+            timestamps: match hardware {
+                true => Timestamps::Hardware,
+                false => Timestamps::Kernel,
+            },
             facts,
         };
         Ok(AfPacket {
             capabilities,
-            live: Some(Live { ring, sender: Sender::new(config.qdisc_bypass), socket }),
+            live: Some(Live {
+                ring,
+                sender: Sender::new(config.qdisc_bypass),
+                socket,
+                _stamping: stamping,
+            }),
             counters: Counters::default(),
             link: Link::Up,
             next_check: Instant::ZERO,

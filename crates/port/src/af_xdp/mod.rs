@@ -29,7 +29,7 @@ pub use millrace_bpf::{Filter, Ports, Protocol, RedirectConfig};
 pub use open::probe;
 pub use steering::Steering;
 
-use crate::interface::{self, Interface};
+use crate::interface::{self, Control};
 use crate::{Capabilities, Port, Statistics};
 use socket::Socket;
 use sys::KernelStatistics;
@@ -37,6 +37,9 @@ use umem::Umem;
 
 const ETHERNET_LEN: u32 = 14;
 const VLAN_LEN: u32 = 4;
+/// Frames that the kernel is given at a time. With each single one the line of memory that both sides
+/// watch would go to and fro between two cores.
+const REFILL: u32 = 64;
 /// Fruitless looks at the receive ring between two questions whether the interface still exists.
 const LOOKS_PER_CHECK: u32 = 1 << 18;
 
@@ -61,6 +64,8 @@ pub struct AfXdp {
     gone: bool,
     /// The interface's number, by which one of the same name that came later is told apart.
     ifindex: u32,
+    /// Asks about the interface in its own network namespace, whatever the thread's is.
+    control: Control,
     /// What the kernel had counted when the port was closed.
     last: (KernelStatistics, Counters),
     // The kernel may write the memory for as long as the socket lives.
@@ -106,10 +111,10 @@ impl AfXdp {
     fn refill(&mut self, arena: &mut Arena) {
         let Some(Open { socket, .. }) = &mut self.open else { return };
         let wanted = self.fill_target.saturating_sub(self.umem.filled());
-        let wanted = wanted.min(arena.free() as u32);
-        if wanted == 0 {
+        if wanted < REFILL.min(self.fill_target / 4).max(1) {
             return;
         }
+        let wanted = wanted.min(arena.free() as u32);
         for _ in 0..wanted.min(socket.fill.free(wanted)) {
             let Some(address) = self.umem.fill(arena) else { break };
             socket.fill.push(address);
@@ -120,7 +125,7 @@ impl AfXdp {
     /// What an error of the socket means for the port's user.
     fn failure(&mut self, error: io::Error) -> io::Error {
         let name = &self.capabilities.name;
-        let exists = Interface::find(name).is_ok_and(|found| found.index == self.ifindex);
+        let exists = self.control.index(name).is_ok_and(|found| found == self.ifindex);
         match error.raw_os_error() {
             Some(libc::ENETDOWN) if exists && !self.gone => interface::down(name),
             Some(libc::ENETDOWN | libc::ENXIO | libc::EBADF | libc::ENODEV) => {

@@ -14,7 +14,7 @@ use super::steering::Steering;
 use super::sys::TX_BATCH_SIZE;
 use super::umem::Umem;
 use super::{AfXdp, Counts, ETHERNET_LEN, Open, VLAN_LEN};
-use crate::interface::Interface;
+use crate::interface::{Control, Interface};
 use crate::{Capabilities, Port, Timestamps};
 
 /// Tells whether this process can open AF_XDP ports, by making a socket and loading a program.
@@ -87,6 +87,7 @@ impl AfXdp {
         attempt: &Attempt,
         umem: Umem,
         open: Open,
+        control: Control,
         arena: &mut Arena,
     ) -> Self {
         let checksum = if interface.is_local_virtual() {
@@ -123,6 +124,7 @@ impl AfXdp {
             fruitless: 0,
             gone: false,
             ifindex: interface.index,
+            control,
             last: Default::default(),
             _memory: arena.keep_alive(),
         };
@@ -213,7 +215,8 @@ fn open_queue(
     let socket = Socket::open(interface, queue, config, attempt.zero_copy, arena)?;
     steering.join(queue, socket.as_fd())?;
     let open = Open { socket, steering: Arc::clone(steering), queue };
-    Ok(AfXdp::new(interface, config, attempt, umem, open, arena))
+    let control = Control::new()?;
+    Ok(AfXdp::new(interface, config, attempt, umem, open, control, arena))
 }
 
 fn check_queues(interface: &Interface, first: u32, count: usize) -> io::Result<()> {

@@ -6,6 +6,7 @@
 mod batch;
 mod buffers;
 mod filter;
+mod loops;
 mod memory;
 mod numpy;
 mod options;
@@ -22,6 +23,8 @@ pub(crate) mod packets {
     use super::batch::Batch;
     #[pymodule_export]
     use super::filter::Filter;
+    #[pymodule_export]
+    use super::loops::{l2fwd, rxdrop, txpush};
     #[pymodule_export]
     use super::port::Port;
 

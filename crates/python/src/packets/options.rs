@@ -2,7 +2,8 @@
 
 use millrace_frames::Hugepages;
 use millrace_packets::Options;
-use millrace_port::af_xdp::{BusyPoll, XdpMode, ZeroCopy};
+use millrace_port::af_packet::{Receive, Timestamping};
+use millrace_port::af_xdp::{XdpMode, ZeroCopy};
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
@@ -55,9 +56,17 @@ pub(super) fn read(given: Option<&Bound<'_, PyDict>>) -> PyResult<Options> {
                     false => ZeroCopy::Never,
                 };
             }
-            "busy_poll" => {
-                let microseconds = number()?;
-                options.busy_poll = Some(BusyPoll { microseconds, budget: 64 });
+            "busy_poll" => options.busy_poll = Some(number()?),
+            "snap_length" => options.snap_length = Some(number()?).filter(|&length| length > 0),
+            "ring_bytes" => options.ring_bytes = Some(number()? as usize),
+            "ring" => {
+                let rings = [Receive::RingV2, Receive::RingV3];
+                options.receive = rings[word(&["v2", "v3"], "'v2' or 'v3'")?];
+            }
+            "timestamps" => {
+                let kinds = [Timestamping::Auto, Timestamping::Hardware, Timestamping::Software];
+                let words = ["auto", "hardware", "software"];
+                options.timestamping = kinds[word(&words, "'auto', 'hardware' or 'software'")?];
             }
             "filter" => {
                 let filter = value.cast::<Filter>().map_err(|_| wrong("a Filter"))?;

@@ -41,7 +41,11 @@ impl Port {
         Ok(self.shared.raw().arena().clone())
     }
 
-    fn check_open(&self) -> PyResult<()> {
+    pub(super) fn shared(&self) -> &Shared {
+        &self.shared
+    }
+
+    pub(super) fn check_open(&self) -> PyResult<()> {
         match self.shared.is_closed() {
             true => Err(to_python(closed(&self.shared.raw()))),
             false => Ok(()),
@@ -102,7 +106,7 @@ impl Port {
         wait: Option<&Bound<'_, PyAny>>,
         options: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<Port> {
-        let options = options::read(options)?;
+        let options = millrace_packets::Options { latency, ..options::read(options)? };
         let name: PortName = name.parse().map_err(to_python)?;
         if let Some(batch) = batch.filter(|batch| !(1..=MOST).contains(batch)) {
             return Err(PyValueError::new_err(format!("batch is 1 to {MOST}, not {batch}")));

@@ -7,9 +7,13 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use millrace_frames::Instant;
+use millrace_packets::loops::Done;
 use millrace_packets::{Batch, RawPort};
 use millrace_port::wait::{self, Bell, Wake};
 use millrace_port::{Wait, clock};
+
+/// How long a sleep may be. An interface that vanishes does not wake who sleeps on AF_XDP.
+const LOOK: Duration = Duration::from_millis(200);
 
 pub(super) struct Shared {
     /// Held by a receiver for the whole of its wait, so that two of them do not share a sleep, and
@@ -111,18 +115,14 @@ impl Shared {
             if spins {
                 drop(raw);
                 core::hint::spin_loop();
-                while self.contenders.load(Ordering::Relaxed) > 0 {
-                    std::thread::yield_now();
-                }
+                self.let_others_in();
                 continue;
             }
             let Some(armed) = raw.arm(now) else { continue };
             drop(raw);
-            let deadline = match (end, armed.arrival) {
-                (Some(a), Some(b)) => Some(a.min(b)),
-                (a, b) => a.or(b),
-            };
-            match wait::poll(&[armed.fd], &self.bell, now, deadline)? {
+            let deadline =
+                [end, armed.arrival].into_iter().flatten().fold(now + LOOK, Instant::min);
+            match wait::poll(&[armed.fd], &self.bell, now, Some(deadline))? {
                 Wake::Arrival | Wake::Deadline | Wake::Bell => {}
                 Wake::Signal => return Ok(Received::Nothing),
             }
@@ -176,6 +176,50 @@ impl Shared {
                 },
                 None => std::thread::yield_now(),
             }
+        }
+    }
+
+    /// Runs a loop on the port that ends when the port is closed.
+    pub(super) fn drive(
+        &self,
+        work: impl FnOnce(&mut RawPort, &Bell, &AtomicBool) -> io::Result<Done>,
+    ) -> io::Result<Done> {
+        let _receiver = lock(&self.receiving);
+        let _sender = lock(&self.sending);
+        self.let_others_in();
+        work(&mut lock(&self.raw), &self.bell, &self.closed)
+    }
+
+    /// As [`Shared::drive`], on this port and another one.
+    pub(super) fn drive_both(
+        &self,
+        other: &Shared,
+        work: impl FnOnce(&mut RawPort, &mut RawPort, &Bell, &AtomicBool) -> io::Result<Done>,
+    ) -> io::Result<Done> {
+        // In one order for all, so that two loops over the same two ports wait for one another.
+        let (low, high) = match core::ptr::from_ref(self) < core::ptr::from_ref(other) {
+            true => (self, other),
+            false => (other, self),
+        };
+        let _receivers = (lock(&low.receiving), lock(&high.receiving));
+        let _senders = (lock(&low.sending), lock(&high.sending));
+        self.let_others_in();
+        other.let_others_in();
+        let (mut low_raw, mut high_raw) = (lock(&low.raw), lock(&high.raw));
+        if other.is_closed() {
+            return Err(closed(if core::ptr::eq(low, other) { &low_raw } else { &high_raw }));
+        }
+        let (first, second) = match core::ptr::eq(low, self) {
+            true => (&mut *low_raw, &mut *high_raw),
+            false => (&mut *high_raw, &mut *low_raw),
+        };
+        work(first, second, &self.bell, &self.closed)
+    }
+
+    /// Waits until nobody waits for the port for a short piece of work.
+    fn let_others_in(&self) {
+        while self.contenders.load(Ordering::Relaxed) > 0 {
+            std::thread::yield_now();
         }
     }
 
