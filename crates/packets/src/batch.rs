@@ -218,13 +218,38 @@ impl Batch {
         Batch { columns, storage: Arc::clone(&self.storage) }
     }
 
+    /// Calls `each` with the bytes of every packet, in order. What all have in common is looked
+    /// at once.
+    #[inline]
+    pub(crate) fn for_each<'a>(&'a self, mut each: impl FnMut(&'a [u8])) {
+        let places = self.columns.offset.iter().zip(&self.columns.length);
+        match &*self.storage {
+            Storage::Owned(bytes) => {
+                for (&start, &len) in places {
+                    let start = start as usize;
+                    each(&bytes[start..start + len as usize]);
+                }
+            }
+            Storage::Held(held) => {
+                let mask = held.frame_size() - 1;
+                let places = places.zip(&self.columns.slot);
+                for ((&start, &len), &slot) in places {
+                    each(held.bytes(slot as usize, start as usize & mask, len as usize));
+                }
+            }
+        }
+    }
+
     /// The table of headers.
     pub fn headers(&self) -> Vec<Header> {
-        let mut table = Vec::with_capacity(self.len());
-        for (index, packet) in self.packets().enumerate() {
-            let (length, timestamp) = (self.columns.original[index], self.columns.timestamp[index]);
-            table.push(headers::parse(packet, length, timestamp));
-        }
+        let mut table = vec![Header::default(); self.len()];
+        let (lengths, times) = (&self.columns.original[..], &self.columns.timestamp[..]);
+        let mut rows = table.iter_mut().zip(lengths.iter().zip(times));
+        self.for_each(|packet| {
+            if let Some((row, (&length, &time))) = rows.next() {
+                headers::parse_into(row, packet, length, time);
+            }
+        });
         table
     }
 }

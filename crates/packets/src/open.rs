@@ -83,6 +83,9 @@ impl Default for Options {
     }
 }
 
+/// Entries of AF_XDP's rings: at a million packets a second a reader may be away for two
+/// milliseconds.
+const RINGS: u32 = 2048;
 /// How long one call of AF_XDP may poll the driver, in microseconds, and for how many packets.
 const BUSY_POLL: u32 = 20;
 const BUDGET: u16 = 64;
@@ -272,7 +275,10 @@ fn open_xdp(name: &PortName, options: &Options, mut facts: Facts) -> io::Result<
         xdp: options.xdp,
         zero_copy: options.zero_copy,
         busy_poll,
-        ..af_xdp::Config::default()
+        rx_ring: RINGS,
+        tx_ring: RINGS,
+        fill_ring: RINGS,
+        completion_ring: RINGS,
     };
     let queue = name.queue.unwrap_or(0);
     let port = {

@@ -45,8 +45,12 @@ impl Filter {
 
     /// Which packets of a batch it accepts: 1 or 0 for each.
     pub fn accepted(&self, batch: &Batch) -> Vec<u8> {
-        let lengths = &batch.columns().original;
-        let answers = batch.packets().zip(lengths);
-        answers.map(|(packet, &length)| self.accepts(packet, length).into()).collect()
+        let mut answers = Vec::with_capacity(batch.len());
+        let mut lengths = batch.columns().original.iter();
+        batch.for_each(|packet| {
+            let length = lengths.next().copied().unwrap_or_default();
+            answers.push(self.accepts(packet, length).into());
+        });
+        answers
     }
 }

@@ -11,6 +11,7 @@ mod parse;
 mod tests;
 
 pub use parse::parse;
+pub(crate) use parse::parse_into;
 
 /// A field of [`Header`] as NumPy names it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -18,12 +18,19 @@ const FRAGMENT: u16 = 0x3fff;
 /// be read stays 0.
 #[inline]
 pub fn parse(frame: &[u8], length: u32, timestamp: i64) -> Header {
-    let mut header = Header { timestamp, length, ..Header::default() };
-    if !quick(frame, &mut header) {
-        header = Header { timestamp, length, ..Header::default() };
-        general::parse(frame, &mut header);
-    }
+    let mut header = Header::default();
+    parse_into(&mut header, frame, length, timestamp);
     header
+}
+
+/// As [`parse`], into a row of zeros.
+#[inline]
+pub(crate) fn parse_into(header: &mut Header, frame: &[u8], length: u32, timestamp: i64) {
+    (header.timestamp, header.length) = (timestamp, length);
+    if !quick(frame, header) {
+        *header = Header { timestamp, length, ..Header::default() };
+        general::parse(frame, header);
+    }
 }
 
 #[inline]
