@@ -223,15 +223,37 @@ def open_queue(end: Any, queue: int) -> millrace.Port:
         return millrace.open(f"af_xdp:{end.name}#{queue}")
 
 
-def test_several_queues_are_to_be_named(lab: Lab) -> None:
+def test_all_queues_of_an_interface_are_one_port(lab: Lab) -> None:
     wire = lab.wire(lab.host("a"), lab.host("b"), queues=2, addresses=(None, None))
-    with pytest.raises(ValueError, match=f"over 2 queues.*af_xdp:{wire.b.name}#0"):
-        open_at(wire.b, "af_xdp")
+    for end in (wire.a, wire.b):
+        end.host.sysctl(f"net/ipv6/conf/{end.name}/disable_ipv6", 1)
+    frames = [udp(number) for number in range(200)]
+    with open_at(wire.b, "") as right:
+        assert right.kind == "af_xdp"
+        assert right.facts["queues"] == "all 2"
+        # What leaves by one queue of a veth comes in by the same of its peer.
+        for queue in (0, 1):
+            with wire.a.host.enter():
+                left = millrace.open(f"af_xdp:{wire.a.name}#{queue}")
+            with left:
+                assert left.send(frames, timeout=10) == 200
+                got, queues = [], set()
+                while len(got) < 200 and (batch := right.receive(10)):
+                    got += batch.tolist()
+                    queues |= set(batch.queue.tolist())
+                assert got == frames
+                assert queues == {queue}
+                del batch
+        with open_at(wire.a, "af_packet") as left:
+            assert right.send(frames[:50], timeout=10) == 50
+            assert receive(left, 50) == frames[:50]
+        stats = right.stats()
+        assert (stats["rx_packets"], stats["tx_packets"]) == (400, 50)
+        assert stats["details"]["xdp_redirected"] == 400
+        assert not sum(stats["drops"].values())
+    assert right.frames[0] == right.frames[1]
     with open_queue(wire.b, 1) as port:
         assert port.facts["queues"].startswith("2;")
-    with open_at(wire.b, "") as port:
-        assert port.kind == "af_packet"
-        assert "over 2 queues" in port.facts["chosen"]
     with pytest.raises(ValueError, match="2 queues, numbered from 0"):
         open_queue(wire.b, 7)
 

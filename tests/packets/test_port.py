@@ -262,17 +262,28 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
         millrace.open(f"pcap:{tmp_path}/missing.pcap")
 
 
-def test_a_damaged_file_is_read_up_to_the_damage(tmp_path: Path) -> None:
-    path = tmp_path / "trace.pcap"
+@pytest.mark.parametrize(
+    ("name", "cut", "frames", "says"),
+    [
+        ("trace.pcap", 5, 2, r"expected a packet's bytes, 60 bytes, but the file ends after 55"),
+        # Behind the last packet there is a block of counters.
+        ("trace.pcapng", 5, 3, r"expected .*, but the file ends after"),
+        ("trace.pcapng", 100, 2, r"expected .*, but the file ends after"),
+    ],
+)
+def test_a_damaged_file_is_read_up_to_the_damage(
+    tmp_path: Path, name: str, cut: int, frames: int, says: str
+) -> None:
+    path = tmp_path / name
     with millrace.open(f"pcap:,{path}", hugepages=False) as port:
         port.send([udp(number) for number in range(3)])
-    path.write_bytes(path.read_bytes()[:-5])
+    path.write_bytes(path.read_bytes()[:-cut])
     with millrace.open(f"pcap:{path}", hugepages=False) as port:
         batch = port.receive()
         assert batch is not None
-        assert batch.tolist() == [udp(0), udp(1)]
+        assert batch.tolist() == [udp(number) for number in range(frames)]
         for _ in range(2):
-            with pytest.raises(OSError, match=r"trace\.pcap: byte \d+: expected a packet's bytes"):
+            with pytest.raises(OSError, match=rf"{name}: byte \d+: {says}"):
                 port.receive()
 
 

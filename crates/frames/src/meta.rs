@@ -192,7 +192,7 @@ pub struct Meta {
     /// Bytes in this frame.
     pub len: u16,
     /// Cached one's-complement sum of the bytes (big-endian words, folded, not inverted). A packet
-    /// that was received and that nobody sums has its [`RxFlags`] here.
+    /// that was received and that nobody sums has its [`RxFlags`] and its queue here.
     pub sum: u16,
     /// Payload bytes of each segment when the packet is a super-segment, else 0.
     pub gso_size: u16,
@@ -216,8 +216,38 @@ impl Meta {
     /// Says something else of a received packet.
     #[inline]
     pub const fn set_rx_flags(&mut self, flags: RxFlags) {
-        self.sum = flags.0 as u16;
+        self.sum = self.sum & 0xff00 | flags.0 as u16;
+    }
+
+    /// The receive queue that the port said a packet came from; 255 is any from there on.
+    #[inline]
+    pub const fn rx_queue(&self) -> u8 {
+        (self.sum >> 8) as u8
+    }
+
+    /// Says which receive queue a packet came from.
+    #[inline]
+    pub const fn set_rx_queue(&mut self, queue: u32) {
+        let queue = if queue > 255 { 255 } else { queue as u16 };
+        self.sum = self.sum & 0x00ff | queue << 8;
     }
 }
 
 const _: () = assert!(core::mem::size_of::<Meta>() == 32);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn flags_and_queue_of_a_received_packet_do_not_touch() {
+        let mut meta = Meta::default();
+        meta.set_rx_queue(7);
+        meta.set_rx_flags(RxFlags::CUT.with(RxFlags::OUTGOING, true));
+        assert!(meta.rx_flags().contains(RxFlags::OUTGOING));
+        assert!(!meta.rx_flags().contains(RxFlags::HARDWARE_TIME));
+        assert_eq!(meta.rx_queue(), 7);
+        meta.set_rx_queue(1000);
+        assert_eq!((meta.rx_queue(), meta.rx_flags().contains(RxFlags::CUT)), (255, true));
+    }
+}

@@ -8,7 +8,7 @@ use std::io;
 use millrace_bpf::classic::{Instruction, socket};
 use millrace_frames::{Arena, ArenaConfig, Hugepages};
 use millrace_port::af_packet::{AfPacket, AfPacketConfig, Receive, Timestamping};
-use millrace_port::af_xdp::{self, AfXdp, BusyPoll, RedirectConfig, XdpMode, ZeroCopy};
+use millrace_port::af_xdp::{self, AfXdp, AllQueues, BusyPoll, RedirectConfig, XdpMode, ZeroCopy};
 use millrace_port::interface::{self, Interface};
 use millrace_port::memory::{self, WireConfig};
 use millrace_port::name::PortName;
@@ -237,17 +237,6 @@ fn open_packet(name: &PortName, options: &Options, mut facts: Facts) -> io::Resu
 
 fn open_xdp(name: &PortName, options: &Options, mut facts: Facts) -> io::Result<RawPort> {
     let interface = Interface::find(&name.name)?;
-    if name.queue.is_none() && interface.rx_queues > 1 {
-        let Interface { name, rx_queues, .. } = &interface;
-        return Err(io::Error::new(
-            io::ErrorKind::InvalidInput,
-            format!(
-                "{name} spreads what comes in over {rx_queues} queues, and an AF_XDP port has one; \
-                 name the queue (af_xdp:{name}#0), give the interface one (ethtool -L {name} \
-                 combined 1), or use af_packet:{name}"
-            ),
-        ));
-    }
     // The kernel wants its head room in the frame, too. A frame is at most a page there; the port
     // says so of an MTU that is larger.
     let shared = options.arena(interface.mtu.saturating_add(256), 4096)?;
@@ -280,19 +269,23 @@ fn open_xdp(name: &PortName, options: &Options, mut facts: Facts) -> io::Result<
         fill_ring: RINGS,
         completion_ring: RINGS,
     };
-    let queue = name.queue.unwrap_or(0);
-    let port = {
+    let open = |config: &af_xdp::Config| -> io::Result<Box<dyn Port>> {
         let mut arena = shared.lock();
-        match AfXdp::open(&name.name, queue, &config, &mut arena) {
-            Err(refused) if busy_poll.is_some() && options.busy_poll.is_none() => {
-                // Nobody asked for it by name, so it may be missing if that is told.
-                let config = af_xdp::Config { busy_poll: None, ..config };
-                let port = AfXdp::open(&name.name, queue, &config, &mut arena)?;
-                facts.push(("busy-poll", format!("no, because: {refused}")));
-                port
+        Ok(match name.queue {
+            None if interface.rx_queues > 1 => {
+                Box::new(AllQueues::open(&name.name, config, &mut arena)?)
             }
-            opened => opened?,
-        }
+            queue => Box::new(AfXdp::open(&name.name, queue.unwrap_or(0), config, &mut arena)?),
+        })
     };
-    Ok(options.finish(RawPort::new(Box::new(port), shared, facts)))
+    let port = match open(&config) {
+        Err(refused) if busy_poll.is_some() && options.busy_poll.is_none() => {
+            // Nobody asked for it by name, so it may be missing if that is told.
+            let port = open(&af_xdp::Config { busy_poll: None, ..config })?;
+            facts.push(("busy-poll", format!("no, because: {refused}")));
+            port
+        }
+        opened => opened?,
+    };
+    Ok(options.finish(RawPort::new(port, shared, facts)))
 }

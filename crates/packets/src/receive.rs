@@ -95,7 +95,8 @@ impl RawPort {
         let mut kept = RxBatch::new();
         for &head in self.pending.iter() {
             let meta = arena.meta(head);
-            let length = if meta.rx_flags().contains(RxFlags::CUT) { meta.mark } else { meta.total };
+            let length =
+                if meta.rx_flags().contains(RxFlags::CUT) { meta.mark } else { meta.total };
             let accepted = if meta.next.is_none() {
                 filter.accepts(arena.bytes(head), length)
             } else {
@@ -167,6 +168,8 @@ impl RawPort {
             Stamp::Given | Stamp::Taken => meta.timestamp,
             Stamp::Since(epoch) => meta.timestamp.saturating_add(epoch),
         };
+        // A port of one queue says which it is; one of several says it of each packet.
+        let queue = self.capabilities().queue as u16;
         let original = if flags & flags::CUT == 0 { meta.total } else { meta.mark };
         let length = meta.total.min(self.snap_length);
         if length < original {
@@ -177,7 +180,7 @@ impl RawPort {
             length,
             original,
             timestamp: i64::try_from(timestamp).unwrap_or(i64::MAX),
-            queue: self.capabilities().queue as u16,
+            queue: queue.max(meta.rx_queue().into()),
             flags,
             slot,
             gso_size: meta.gso_size,

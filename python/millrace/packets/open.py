@@ -23,11 +23,12 @@ def open(
 ) -> Port:
     """Open a port by its name.
 
-    `KIND:NAME` with a kind of `PORT_KINDS`: "af_packet:eth1" sees what Linux sees, "af_xdp:eth1#0"
-    takes the packets of a queue away from Linux, "tap:mill0" makes an interface of that name,
-    "pcap:trace.pcapng" reads a capture file ("pcap:,new.pcapng" writes one), "memory:left" is one
-    of the two ends of a wire in this process. "eth1" alone becomes AF_XDP where Linux has no
-    address on the interface, else AF_PACKET; `Port.facts` says which and why.
+    `KIND:NAME` with a kind of `PORT_KINDS`: "af_packet:eth1" sees what Linux sees, "af_xdp:eth1"
+    takes the packets of all its queues away from Linux, "af_xdp:eth1#0" those of one, "tap:mill0"
+    makes an interface of that name, "pcap:trace.pcapng" reads a capture file ("pcap:,new.pcapng"
+    writes one), "memory:left" is one of the two ends of a wire in this process. "eth1" alone
+    becomes AF_XDP where Linux has no address on the interface, else AF_PACKET; `Port.facts` says
+    which and why.
 
     `filter` is an expression of tcpdump's language: only such packets are given. It runs in the
     kernel where it can, and decides the same everywhere.

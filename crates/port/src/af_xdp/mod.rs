@@ -8,6 +8,7 @@
 //! Frame buffers larger than a page do not exist here, and packets of several buffers
 //! (`XDP_USE_SG`) are not used: a packet fits a frame, or the interface's MTU is refused.
 
+mod all_queues;
 mod config;
 mod open;
 mod ring;
@@ -24,6 +25,7 @@ use std::sync::Arc;
 use millrace_bpf::Counters;
 use millrace_frames::{Arena, ChecksumState, Instant, Meta, RxBatch, TxBatch};
 
+pub use all_queues::AllQueues;
 pub use config::{BusyPoll, Config, XdpMode, ZeroCopy};
 pub use millrace_bpf::{Filter, Ports, Protocol, RedirectConfig};
 pub use open::probe;
@@ -51,6 +53,8 @@ pub struct AfXdp {
     open: Option<Open>,
     statistics: Counts,
     checksum: ChecksumState,
+    /// What the entries of all received frames have in common: the queue.
+    received: Meta,
     /// Bytes of the longest packet that may be sent, Ethernet header included.
     max_packet: u32,
     /// Frames that lie ready to be filled.
@@ -64,8 +68,6 @@ pub struct AfXdp {
     gone: bool,
     /// The interface's number, by which one of the same name that came later is told apart.
     ifindex: u32,
-    /// Asks about the interface in its own network namespace, whatever the thread's is.
-    control: Control,
     /// What the kernel had counted when the port was closed.
     last: (KernelStatistics, Counters),
     // The kernel may write the memory for as long as the socket lives.
@@ -77,6 +79,8 @@ struct Open {
     socket: Socket,
     steering: Arc<Steering>,
     queue: u32,
+    /// Asks about the interface in its own network namespace, whatever the thread's is.
+    control: Control,
 }
 
 impl Drop for Open {
@@ -125,7 +129,8 @@ impl AfXdp {
     /// What an error of the socket means for the port's user.
     fn failure(&mut self, error: io::Error) -> io::Error {
         let name = &self.capabilities.name;
-        let exists = self.control.index(name).is_ok_and(|found| found == self.ifindex);
+        let index = self.open.as_ref().and_then(|open| open.control.index(name).ok());
+        let exists = index == Some(self.ifindex);
         match error.raw_os_error() {
             Some(libc::ENETDOWN) if exists && !self.gone => interface::down(name),
             Some(libc::ENETDOWN | libc::ENXIO | libc::EBADF | libc::ENODEV) => {
@@ -212,7 +217,7 @@ impl Port for AfXdp {
                 len: descriptor.len as u16,
                 total: descriptor.len,
                 checksum: self.checksum,
-                ..Meta::default()
+                ..self.received
             };
             bytes += u64::from(descriptor.len);
             // There is room: `count` was bounded by it.

@@ -6,7 +6,7 @@ use std::os::fd::AsFd;
 use std::sync::Arc;
 
 use millrace_bpf::Mode;
-use millrace_frames::{Arena, ChecksumState};
+use millrace_frames::{Arena, ChecksumState, Meta};
 
 use super::config::{BusyPoll, Config, XdpMode, ZeroCopy};
 use super::socket::{self, Socket};
@@ -49,36 +49,8 @@ impl AfXdp {
         config: &Config,
         arenas: &mut [&mut Arena],
     ) -> io::Result<Vec<Self>> {
-        config.check()?;
-        probe().map_err(|error| {
-            let text = format!("AF_XDP on {name}: {error}");
-            let remedy = if text.contains("--port") { "" } else { ", or use --port af_packet" };
-            io::Error::new(error.kind(), format!("{text}{remedy}"))
-        })?;
-        let interface = Interface::find(name)?;
-        interface.require_up()?;
-        check_queues(&interface, first_queue, arenas.len())?;
-        for arena in &*arenas {
-            check_mtu(&interface, arena.frame_size())?;
-        }
-
-        let mut open = |attempt| open_attempt(&interface, first_queue, config, arenas, attempt);
-        let native = Attempt { mode: Mode::Native, zero_copy: config.zero_copy, refused: None };
-        let generic =
-            |refused| Attempt { mode: Mode::Generic, zero_copy: ZeroCopy::Never, refused };
-        let may_fall_back = config.xdp == XdpMode::Auto && config.zero_copy != ZeroCopy::Require;
-        let result = match config.xdp {
-            XdpMode::Generic => open(generic(None)),
-            XdpMode::Native | XdpMode::Auto => match open(native) {
-                Err(Failure::Attach(error @ millrace_bpf::Error::Attach { .. }))
-                    if may_fall_back =>
-                {
-                    open(generic(Some(error.to_string())))
-                }
-                result => result,
-            },
-        };
-        result.map_err(|failure| failure.into_io(name))
+        let interface = find(name, config)?;
+        open(&interface, first_queue, config, &mut Arenas::Each(arenas))
     }
 
     fn new(
@@ -87,15 +59,18 @@ impl AfXdp {
         attempt: &Attempt,
         umem: Umem,
         open: Open,
-        control: Control,
         arena: &mut Arena,
+        sharers: usize,
     ) -> Self {
         let checksum = if interface.is_local_virtual() {
             ChecksumState::MaybeUnfinished
         } else {
             ChecksumState::Unknown
         };
-        let fill_target = config.fill_ring.min(arena.frames() as u32 / 2).max(1);
+        let share = arena.frames() / 2 / sharers.max(1);
+        let fill_target = config.fill_ring.min(share as u32).max(1);
+        let mut received = Meta::default();
+        received.set_rx_queue(open.queue);
         let capabilities = Capabilities {
             kind: "af_xdp",
             name: interface.name.clone(),
@@ -116,6 +91,7 @@ impl AfXdp {
             open: Some(open),
             statistics: Counts::default(),
             checksum,
+            received,
             max_packet: interface.mtu + ETHERNET_LEN + VLAN_LEN,
             fill_target,
             kick_pending: false,
@@ -124,13 +100,90 @@ impl AfXdp {
             fruitless: 0,
             gone: false,
             ifindex: interface.index,
-            control,
             last: Default::default(),
             _memory: arena.keep_alive(),
         };
         port.refill(arena);
         port
     }
+}
+
+/// The arenas of the queues that are opened together.
+enum Arenas<'a, 'b> {
+    /// One for each.
+    Each(&'a mut [&'b mut Arena]),
+    /// One for so many queues.
+    One(&'b mut Arena, usize),
+}
+
+impl Arenas<'_, '_> {
+    fn len(&self) -> usize {
+        match self {
+            Arenas::Each(arenas) => arenas.len(),
+            Arenas::One(_, queues) => *queues,
+        }
+    }
+
+    fn get(&mut self, index: usize) -> &mut Arena {
+        match self {
+            Arenas::Each(arenas) => arenas[index],
+            Arenas::One(arena, _) => arena,
+        }
+    }
+
+    /// How many queues live on one arena.
+    fn sharers(&self) -> usize {
+        match self {
+            Arenas::Each(_) => 1,
+            Arenas::One(_, queues) => *queues,
+        }
+    }
+}
+
+/// The interface, if everything is there that it takes.
+fn find(name: &str, config: &Config) -> io::Result<Interface> {
+    config.check()?;
+    probe().map_err(|error| {
+        let text = format!("AF_XDP on {name}: {error}");
+        let remedy = if text.contains("--port") { "" } else { ", or use --port af_packet" };
+        io::Error::new(error.kind(), format!("{text}{remedy}"))
+    })?;
+    let interface = Interface::find(name)?;
+    interface.require_up()?;
+    Ok(interface)
+}
+
+/// Opens every receive queue of an interface on one arena.
+pub(super) fn open_all(name: &str, config: &Config, arena: &mut Arena) -> io::Result<Vec<AfXdp>> {
+    let interface = find(name, config)?;
+    let queues = interface.rx_queues as usize;
+    open(&interface, 0, config, &mut Arenas::One(arena, queues))
+}
+
+fn open(
+    interface: &Interface,
+    first_queue: u32,
+    config: &Config,
+    arenas: &mut Arenas<'_, '_>,
+) -> io::Result<Vec<AfXdp>> {
+    check_queues(interface, first_queue, arenas.len())?;
+    for index in 0..arenas.len() {
+        check_mtu(interface, arenas.get(index).frame_size())?;
+    }
+    let mut open = |attempt| open_attempt(interface, first_queue, config, arenas, attempt);
+    let native = Attempt { mode: Mode::Native, zero_copy: config.zero_copy, refused: None };
+    let generic = |refused| Attempt { mode: Mode::Generic, zero_copy: ZeroCopy::Never, refused };
+    let may_fall_back = config.xdp == XdpMode::Auto && config.zero_copy != ZeroCopy::Require;
+    let result = match config.xdp {
+        XdpMode::Generic => open(generic(None)),
+        XdpMode::Native | XdpMode::Auto => match open(native) {
+            Err(Failure::Attach(error @ millrace_bpf::Error::Attach { .. })) if may_fall_back => {
+                open(generic(Some(error.to_string())))
+            }
+            result => result,
+        },
+    };
+    result.map_err(|failure| failure.into_io(&interface.name))
 }
 
 /// One way to open an interface.
@@ -173,15 +226,17 @@ fn open_attempt(
     interface: &Interface,
     first_queue: u32,
     config: &Config,
-    arenas: &mut [&mut Arena],
+    arenas: &mut Arenas<'_, '_>,
     attempt: Attempt,
 ) -> Result<Vec<AfXdp>, Failure> {
     let slots = interface.rx_queues.max(first_queue + arenas.len() as u32);
     let steering = Arc::new(Steering::load(&config.redirect, slots)?);
     let mut ports: Vec<AfXdp> = Vec::new();
     let mut failure = None;
-    for (queue, arena) in (first_queue..).zip(&mut *arenas) {
-        match open_queue(interface, queue, config, &attempt, &steering, arena) {
+    for (queue, index) in (first_queue..).zip(0..arenas.len()) {
+        let sharers = arenas.sharers();
+        let arena = arenas.get(index);
+        match open_queue(interface, queue, config, &attempt, &steering, arena, sharers) {
             Ok(port) => ports.push(port),
             Err(error) => {
                 failure = Some(Failure::Other(error));
@@ -195,8 +250,8 @@ fn open_attempt(
     match failure {
         None => Ok(ports),
         Some(failure) => {
-            for (port, arena) in ports.iter_mut().zip(&mut *arenas) {
-                port.close(arena);
+            for (index, port) in ports.iter_mut().enumerate() {
+                port.close(arenas.get(index));
             }
             Err(failure)
         }
@@ -210,13 +265,14 @@ fn open_queue(
     attempt: &Attempt,
     steering: &Arc<Steering>,
     arena: &mut Arena,
+    sharers: usize,
 ) -> io::Result<AfXdp> {
     let umem = Umem::new(arena)?;
     let socket = Socket::open(interface, queue, config, attempt.zero_copy, arena)?;
     steering.join(queue, socket.as_fd())?;
-    let open = Open { socket, steering: Arc::clone(steering), queue };
     let control = Control::new()?;
-    Ok(AfXdp::new(interface, config, attempt, umem, open, control, arena))
+    let open = Open { socket, steering: Arc::clone(steering), queue, control };
+    Ok(AfXdp::new(interface, config, attempt, umem, open, arena, sharers))
 }
 
 fn check_queues(interface: &Interface, first: u32, count: usize) -> io::Result<()> {

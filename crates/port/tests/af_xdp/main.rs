@@ -15,7 +15,7 @@ mod traffic;
 
 use millrace_frames::Arena;
 use millrace_port::Port;
-use millrace_port::af_xdp::{AfXdp, Config, XdpMode};
+use millrace_port::af_xdp::{AfXdp, AllQueues, Config, XdpMode};
 
 use common::{Fixture, Peer};
 use kernel_peer::KernelPeer;
@@ -50,6 +50,22 @@ impl Fixture for Veth {
         let port = AfXdp::open(PORT, 0, &self.config, arena).unwrap();
         (Box::new(port), Box::new(KernelPeer::new(PEER)))
     }
+}
+
+/// A veth pair with two queues, all of them in one port.
+struct AllOfThem(Veth);
+
+impl Fixture for AllOfThem {
+    fn open(&mut self, arena: &mut Arena) -> (Box<dyn Port>, Box<dyn Peer>) {
+        namespace::veth_pair(2);
+        let port = AllQueues::open(PORT, &self.0.config, arena).unwrap();
+        (Box::new(port), Box::new(KernelPeer::new(PEER)))
+    }
+}
+
+mod all_queues {
+    use super::*;
+    conformance!(Veth::new(XdpMode::Native).map(AllOfThem));
 }
 
 mod native {
