@@ -254,7 +254,10 @@ impl Port {
     fn facts<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         let facts = PyDict::new(py);
         for (name, text) in self.shared.raw().facts() {
-            facts.set_item(name, text)?;
+            // What was decided when it was opened comes first, and says more than the port knows.
+            if !facts.contains(name)? {
+                facts.set_item(name, text)?;
+            }
         }
         Ok(facts)
     }
