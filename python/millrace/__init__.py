@@ -14,8 +14,8 @@
             print(batch.headers()["length"].sum())
 
 The names of `millrace.net` are here as well, and of `millrace.packets` those that open a port and
-name what it gives. The native module is loaded when the first of them is
-used, so `millrace.lab` and the command line start without it.
+name what it gives; `millrace.xdp` makes XDP programs of functions. The native module is loaded when
+the first of them is used, so `millrace.lab` and the command line start without it.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    # The module is a decorator too, which a type checker does not see.
     from millrace.net import (
         ACCEPTED,
         CLOSED,
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
         Kind,
     )
     from millrace.packets import Batch, Filter, Port, open
+    from millrace.xdp import xdp as xdp
 
 try:
     __version__ = version("millrace")
@@ -69,6 +71,10 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
+    if name == "xdp":
+        from importlib import import_module
+
+        return import_module("millrace.xdp")
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from millrace import net, packets
@@ -81,4 +87,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted({*globals(), *__all__, "xdp"})

@@ -241,6 +241,18 @@ pub struct Program {
 }
 
 impl Program {
+    /// A program from slots that another assembler has made, jumps resolved.
+    ///
+    /// # Errors
+    /// [`AssembleError::Empty`] or [`AssembleError::TooLong`]; all else is the verifier's business.
+    pub fn from_slots(slots: Vec<Insn>) -> Result<Self, AssembleError> {
+        match slots.len() {
+            0 => Err(AssembleError::Empty),
+            slots if slots > MAX_SLOTS => Err(AssembleError::TooLong { slots }),
+            _ => Ok(Self { slots }),
+        }
+    }
+
     /// The instruction slots, as the kernel takes them.
     pub fn slots(&self) -> &[Insn] {
         &self.slots
@@ -335,6 +347,18 @@ mod tests {
         }
         asm.bind(far).exit();
         assert_eq!(asm.finish(), Err(AssembleError::TooFar { at: 0, to: 40_001 }));
+    }
+
+    #[test]
+    fn slots_of_another_assembler_are_taken() {
+        let slots = vec![Insn::alu(Width::W64, Alu::Mov, R0, 2), Insn::exit()];
+        assert_eq!(Program::from_slots(slots.clone()).unwrap().slots(), slots);
+        assert_eq!(Program::from_slots(Vec::new()), Err(AssembleError::Empty));
+        let slots = vec![Insn::exit(); MAX_SLOTS + 1];
+        assert_eq!(
+            Program::from_slots(slots),
+            Err(AssembleError::TooLong { slots: MAX_SLOTS + 1 })
+        );
     }
 
     #[test]

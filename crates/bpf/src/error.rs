@@ -1,6 +1,7 @@
 //! What can go wrong, in words that say what to do about it.
 
 use std::fmt;
+use std::path::PathBuf;
 
 use crate::asm::AssembleError;
 use crate::link::Mode;
@@ -38,6 +39,8 @@ pub enum Error {
         program_id: Option<u32>,
         /// Its name, where it has one.
         program_name: Option<String>,
+        /// Where it runs, where that could be found.
+        mode: Option<Mode>,
         /// The `errno` of the attach.
         errno: i32,
     },
@@ -48,6 +51,15 @@ pub enum Error {
         /// The mode that was asked for.
         mode: Mode,
         /// The `errno` of the attach.
+        errno: i32,
+    },
+    /// A name in a BPF file system could not be made or opened.
+    Pin {
+        /// What was tried, with which kind of object.
+        action: String,
+        /// The name.
+        path: PathBuf,
+        /// The `errno` of the call.
         errno: i32,
     },
     /// An argument is outside what the call accepts.
@@ -65,7 +77,8 @@ impl Error {
             Self::System { errno, .. }
             | Self::Verifier { errno, .. }
             | Self::Occupied { errno, .. }
-            | Self::Attach { errno, .. } => Some(*errno),
+            | Self::Attach { errno, .. }
+            | Self::Pin { errno, .. } => Some(*errno),
             Self::Assemble(_) | Self::Argument(_) => None,
         }
     }
@@ -97,7 +110,7 @@ impl fmt::Display for Error {
                 log.trim_end()
             ),
             Self::Assemble(error) => error.fmt(f),
-            Self::Occupied { interface, program_id, program_name, .. } => {
+            Self::Occupied { interface, program_id, program_name, mode, .. } => {
                 write!(f, "{interface} has an XDP program already")?;
                 if let Some(id) = program_id {
                     write!(f, ": id {id}")?;
@@ -107,6 +120,9 @@ impl fmt::Display for Error {
                     if name.starts_with("xdp_dispatcher") {
                         f.write_str(" (libxdp's dispatcher)")?;
                     }
+                }
+                if let Some(mode) = mode {
+                    write!(f, ", in {mode} mode")?;
                 }
                 f.write_str(
                     "; stop the program that attached it, or detach it with `ip link set ",
@@ -134,6 +150,18 @@ impl fmt::Display for Error {
                     (libc::ENOTCONN, _) => f.write_str("; this veth has no peer"),
                     (libc::ENODEV, _) => f.write_str("; there is no such interface"),
                     (libc::EPERM, _) => f.write_str("; it needs CAP_NET_ADMIN"),
+                    _ => Ok(()),
+                }
+            }
+            Self::Pin { action, path, errno } => {
+                write!(f, "{action} {}: {}", path.display(), errno_text(*errno))?;
+                match *errno {
+                    libc::EPERM | libc::EACCES | libc::EINVAL => f.write_str(
+                        "; the path must lie in a BPF file system \
+                         (mount -t bpf bpf /sys/fs/bpf), and it needs CAP_BPF",
+                    ),
+                    libc::EEXIST => f.write_str("; remove the file, or take another name"),
+                    libc::ENOENT => f.write_str("; there is no such file or directory"),
                     _ => Ok(()),
                 }
             }
@@ -170,11 +198,13 @@ mod tests {
             interface: "mill0".into(),
             program_id: Some(17),
             program_name: Some("xdp_dispatcher".into()),
+            mode: Some(Mode::Native),
             errno: libc::EBUSY,
         };
         let text = error.to_string();
         assert!(text.contains("mill0") && text.contains("id 17"), "{text}");
         assert!(text.contains("xdp_dispatcher") && text.contains("libxdp"), "{text}");
+        assert!(text.contains("native mode"), "{text}");
     }
 
     #[test]

@@ -1,8 +1,9 @@
 //! eBPF for Millrace, straight on bpf(2): instructions, maps, loading, XDP links, and the
 //! redirector that steers chosen frames to AF_XDP sockets.
 //!
-//! Everything lives by file descriptor. Nothing is pinned and nothing is attached by netlink, so
-//! when the process ends, however it ends, the kernel takes programs, maps and links away.
+//! Everything lives by file descriptor. Nothing is attached by netlink, and nothing is pinned unless
+//! that is asked for, so when the process ends, however it ends, the kernel takes programs, maps
+//! and links away.
 //! This crate may not read or write frames, and it knows nothing of sockets but their descriptor.
 //!
 //! ```no_run
@@ -23,6 +24,7 @@ pub mod link;
 pub mod map;
 pub mod napi_monitor;
 pub mod netlink;
+mod pin;
 pub mod probe;
 pub mod program;
 pub mod redirector;
@@ -38,5 +40,5 @@ pub use link::{Link, LinkInfo, Mode};
 pub use map::{Map, MapKind, MapSpec, PerCpuMap, Plain, TypedMap, Update};
 pub use netlink::{Attached, attached};
 pub use probe::{Refusal, may_bpf};
-pub use program::{LoadOptions, ProgramInfo, TestRun, XdpProgram};
+pub use program::{Ingress, LoadOptions, ProgramInfo, RunStatistics, TestRun, XdpProgram};
 pub use redirector::{Counters, Filter, Ports, Protocol, RedirectConfig, Redirector};

@@ -2,9 +2,11 @@
 
 use std::fmt;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::path::Path;
 
 use crate::error::{Error, Result};
 use crate::netlink;
+use crate::pin;
 use crate::program::XdpProgram;
 use crate::sys;
 
@@ -38,12 +40,12 @@ impl fmt::Display for Mode {
     }
 }
 
-/// An attached program. Dropping it detaches, unless its descriptor was copied elsewhere.
+/// An attached program. Dropping it detaches, unless it is pinned or its descriptor was copied
+/// elsewhere.
 #[derive(Debug)]
 pub struct Link {
     fd: OwnedFd,
     ifindex: u32,
-    mode: Mode,
 }
 
 impl Link {
@@ -56,7 +58,7 @@ impl Link {
         };
         // SAFETY: the attribute holds no address.
         match unsafe { sys::bpf_fd(sys::LINK_CREATE, &mut attr) } {
-            Ok(fd) => Ok(Self { fd, ifindex, mode }),
+            Ok(fd) => Ok(Self { fd, ifindex }),
             Err(errno) => Err(attach_error(ifindex, mode, errno)),
         }
     }
@@ -95,9 +97,31 @@ impl Link {
         Ok(())
     }
 
-    /// The mode it was attached in.
-    pub fn mode(&self) -> Mode {
-        self.mode
+    /// Gives the link a name in a BPF file system: the program then stays attached when this
+    /// process ends, until the name is removed or the link is detached.
+    ///
+    /// # Errors
+    /// [`Error::Pin`].
+    pub fn pin(&self, path: &Path) -> Result<()> {
+        pin::pin(self.fd.as_fd(), path, "link")
+    }
+
+    /// Opens a link that was pinned, by this process or another.
+    ///
+    /// # Errors
+    /// [`Error::Pin`]; [`Error::Argument`] if the name belongs to something else.
+    pub fn open(path: &Path) -> Result<Self> {
+        let fd = pin::open(path, "link")?;
+        // Any other BPF object has another layout of information, if it answers at all.
+        let kind = std::fs::read_link(format!("/proc/self/fd/{}", fd.as_raw_fd()));
+        let is_link = kind.is_ok_and(|kind| kind.to_string_lossy().contains("bpf_link"));
+        let raw = if is_link { Some(raw_info(fd.as_fd())?) } else { None };
+        match raw {
+            Some(raw) if raw.link_type == sys::LINK_TYPE_XDP => {
+                Ok(Self { fd, ifindex: raw.ifindex })
+            }
+            _ => Err(Error::Argument(format!("{} is no XDP link", path.display()))),
+        }
     }
 
     /// What the kernel knows of the link.
@@ -105,14 +129,12 @@ impl Link {
     /// # Errors
     /// What the kernel says.
     pub fn info(&self) -> Result<LinkInfo> {
-        let raw: sys::RawLinkInfo = sys::object_info(self.fd.as_fd())
-            .map_err(|errno| Error::system("asking about an XDP link", errno))?;
-        Ok(LinkInfo {
-            id: raw.id,
-            program_id: raw.prog_id,
-            ifindex: (raw.ifindex != 0).then_some(raw.ifindex),
-        })
+        Ok(LinkInfo::from(&raw_info(self.fd.as_fd())?))
     }
+}
+
+fn raw_info(fd: BorrowedFd<'_>) -> Result<sys::RawLinkInfo> {
+    sys::object_info(fd).map_err(|errno| Error::system("asking about an XDP link", errno))
 }
 
 impl AsFd for Link {
@@ -132,6 +154,48 @@ pub struct LinkInfo {
     pub ifindex: Option<u32>,
 }
 
+impl LinkInfo {
+    fn from(raw: &sys::RawLinkInfo) -> Self {
+        Self {
+            id: raw.id,
+            program_id: raw.prog_id,
+            ifindex: (raw.ifindex != 0).then_some(raw.ifindex),
+        }
+    }
+
+    /// The XDP links of this machine, those of other network namespaces included, where an
+    /// interface may have the same index.
+    ///
+    /// # Errors
+    /// `EPERM` without `CAP_SYS_ADMIN`, which the kernel asks for here.
+    pub fn all() -> Result<Vec<Self>> {
+        let mut links = Vec::new();
+        let mut last = 0;
+        loop {
+            let mut attr = sys::GetById { id: last, ..Default::default() };
+            // SAFETY: the attribute holds no address.
+            match unsafe { sys::bpf(sys::LINK_GET_NEXT_ID, &mut attr) } {
+                Ok(_) => last = attr.next_id,
+                Err(libc::ENOENT) => return Ok(links),
+                Err(errno) => return Err(Error::system("walking the BPF links", errno)),
+            }
+            let mut attr = sys::GetById { id: last, ..Default::default() };
+            // SAFETY: as above.
+            let fd = match unsafe { sys::bpf_fd(sys::LINK_GET_FD_BY_ID, &mut attr) } {
+                Ok(fd) => fd,
+                Err(libc::ENOENT) => continue, // it has just gone
+                Err(errno) => {
+                    return Err(Error::system(format!("opening BPF link {last}"), errno));
+                }
+            };
+            let raw = raw_info(fd.as_fd())?;
+            if raw.link_type == sys::LINK_TYPE_XDP {
+                links.push(Self::from(&raw));
+            }
+        }
+    }
+}
+
 fn attach_error(ifindex: u32, mode: Mode, errno: i32) -> Error {
     let Some(interface) = sys::existing_interface(ifindex) else {
         // The kernel says EINVAL here, as it does for much else.
@@ -143,7 +207,7 @@ fn attach_error(ifindex: u32, mode: Mode, errno: i32) -> Error {
     }
     // The reason is known already; that its details cannot be read must not hide it.
     let occupant = netlink::attached(ifindex).unwrap_or_default().into_iter().next();
-    let (program_id, program_name) =
-        occupant.map_or((None, None), |program| (Some(program.id), program.name));
-    Error::Occupied { interface, program_id, program_name, errno }
+    let (program_id, program_name, mode) = occupant
+        .map_or((None, None, None), |program| (Some(program.id), program.name, program.mode));
+    Error::Occupied { interface, program_id, program_name, mode, errno }
 }

@@ -3,9 +3,11 @@
 
 use std::marker::PhantomData;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::path::Path;
 use std::sync::OnceLock;
 
 use crate::error::{Error, Result};
+use crate::pin;
 use crate::sys;
 
 /// The kind of a map (`enum bpf_map_type`).
@@ -47,6 +49,27 @@ impl MapKind {
     /// Whether a value is one value for each possible CPU.
     pub const fn is_per_cpu(self) -> bool {
         matches!(self, Self::PerCpuHash | Self::PerCpuArray | Self::LruPerCpuHash)
+    }
+
+    /// The kind that has this number, if this crate knows it.
+    pub const fn from_number(number: u32) -> Option<Self> {
+        Some(match number {
+            1 => Self::Hash,
+            2 => Self::Array,
+            5 => Self::PerCpuHash,
+            6 => Self::PerCpuArray,
+            9 => Self::LruHash,
+            10 => Self::LruPerCpuHash,
+            11 => Self::LpmTrie,
+            14 => Self::DevMap,
+            16 => Self::CpuMap,
+            17 => Self::XskMap,
+            22 => Self::Queue,
+            23 => Self::Stack,
+            25 => Self::DevMapHash,
+            27 => Self::RingBuffer,
+            _ => return None,
+        })
     }
 }
 
@@ -115,6 +138,10 @@ impl Map {
             let what = format!("creating the {:?} map {}", spec.kind, spec.name);
             Error::system(what, errno)
         })?;
+        Self::of(fd, spec)
+    }
+
+    fn of(fd: OwnedFd, spec: &MapSpec<'_>) -> Result<Self> {
         let value_size = spec.value_size as usize;
         let value_len = if spec.kind.is_per_cpu() {
             value_size.next_multiple_of(8) * possible_cpus()?
@@ -131,6 +158,60 @@ impl Map {
         })
     }
 
+    /// Opens a map that was pinned and checks that it is what `spec` says; flags and name may
+    /// differ.
+    ///
+    /// # Errors
+    /// [`Error::Pin`]; [`Error::Argument`] if it is another kind of object or of another shape.
+    pub fn open(path: &Path, spec: &MapSpec<'_>) -> Result<Self> {
+        let fd = pin::open(path, "map")?;
+        // Any other BPF object has another layout of information, if it answers at all.
+        let target = std::fs::read_link(format!("/proc/self/fd/{}", fd.as_raw_fd()));
+        if !target.is_ok_and(|target| target.to_string_lossy().contains("bpf-map")) {
+            return Err(Error::Argument(format!("{} is no BPF map", path.display())));
+        }
+        let raw: sys::RawMapInfo = sys::object_info(fd.as_fd())
+            .map_err(|errno| Error::system(format!("asking about {}", path.display()), errno))?;
+        let found = (raw.map_type, raw.key_size, raw.value_size, raw.max_entries);
+        let wanted = (spec.kind as u32, spec.key_size, spec.value_size, spec.max_entries);
+        if found != wanted {
+            let kind = MapKind::from_number(raw.map_type);
+            let kind = kind.map_or_else(|| raw.map_type.to_string(), |kind| format!("{kind:?}"));
+            return Err(Error::Argument(format!(
+                "the map at {} is {kind}, key {} bytes, value {} bytes, {} entries; {} was declared \
+                 {:?}, key {} bytes, value {} bytes, {} entries",
+                path.display(),
+                raw.key_size,
+                raw.value_size,
+                raw.max_entries,
+                spec.name,
+                spec.kind,
+                spec.key_size,
+                spec.value_size,
+                spec.max_entries,
+            )));
+        }
+        Self::of(fd, spec)
+    }
+
+    /// Gives the map a name in a BPF file system, which keeps it.
+    ///
+    /// # Errors
+    /// [`Error::Pin`].
+    pub fn pin(&self, path: &Path) -> Result<()> {
+        pin::pin(self.fd.as_fd(), path, "map")
+    }
+
+    /// The kernel's id of the map.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn id(&self) -> Result<u32> {
+        let raw: sys::RawMapInfo = sys::object_info(self.fd.as_fd())
+            .map_err(|errno| Error::system(format!("asking about map {}", self.name), errno))?;
+        Ok(raw.id)
+    }
+
     /// The name it was created with.
     pub fn name(&self) -> &str {
         &self.name
@@ -144,6 +225,11 @@ impl Map {
     /// The most entries it takes.
     pub fn max_entries(&self) -> u32 {
         self.max_entries
+    }
+
+    /// Bytes of a key.
+    pub fn key_size(&self) -> usize {
+        self.key_size
     }
 
     /// Bytes that a value takes in user space: for per-CPU kinds one value, rounded up to eight

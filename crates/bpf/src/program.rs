@@ -2,15 +2,17 @@
 
 use std::ffi::CString;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::path::Path;
 
 use crate::asm::Program;
 use crate::error::{Error, Result};
 use crate::link::{Link, Mode};
+use crate::pin;
 use crate::sys;
 
-const FIRST_LOG_LEN: usize = 64 << 10;
-/// The kernel takes no larger buffer (`UINT_MAX >> 2`); a log of that size is of no use either.
-const LAST_LOG_LEN: usize = 64 << 20;
+/// Each length costs one more look at the whole program. Since Linux 6.4 a log that does not fit
+/// keeps its end, which tells why.
+const LOG_LENGTHS: [usize; 2] = [256 << 10, 16 << 20];
 
 /// What a program returns (`enum xdp_action`).
 pub mod action {
@@ -81,19 +83,20 @@ impl XdpProgram {
 
     /// Loads once more, with a log that grows until it fits.
     fn verifier_log(attr: &mut sys::ProgLoad) -> String {
-        let mut log = vec![0u8; FIRST_LOG_LEN];
-        loop {
-            log.fill(0);
+        let mut log = Vec::new();
+        for len in LOG_LENGTHS {
+            log.clear();
+            log.resize(len, 0u8);
             attr.log_level = 1;
-            attr.log_size = log.len() as u32;
+            attr.log_size = len as u32;
             attr.log_buf = log.as_mut_ptr() as u64;
             // SAFETY: as in `load`, and the log is `log_size` writable bytes.
             let result = unsafe { sys::bpf_fd(sys::PROG_LOAD, attr) };
-            if !matches!(result, Err(libc::ENOSPC)) || log.len() >= LAST_LOG_LEN {
-                return sys::name_text(&log);
+            if !matches!(result, Err(libc::ENOSPC)) {
+                break;
             }
-            log.resize(log.len() * 4, 0);
         }
+        sys::name_text(&log)
     }
 
     /// The name it was loaded with.
@@ -119,16 +122,46 @@ impl XdpProgram {
         Link::create(self, ifindex, mode)
     }
 
+    /// Gives the program a name in a BPF file system, which keeps it loaded.
+    ///
+    /// # Errors
+    /// [`Error::Pin`].
+    pub fn pin(&self, path: &Path) -> Result<()> {
+        pin::pin(self.fd.as_fd(), path, "program")
+    }
+
     /// Runs the program `repeat` times on a copy of `frame` and reports the last run.
     ///
-    /// The kernel takes frames from 14 bytes up to a page without its head room and tail room.
+    /// The kernel takes frames from 14 bytes up to a page without its head room and tail room;
+    /// longer ones, of several buffers, only for programs loaded with [`LoadOptions::frags`].
     /// The context says receive queue 0 of the loopback interface.
     ///
     /// # Errors
     /// `EINVAL` for a frame of a length outside that range.
     pub fn test_run(&self, frame: &[u8], repeat: u32) -> Result<TestRun> {
+        let mut out = Vec::new();
+        let (action, nanoseconds) = self.test_run_into(frame, &mut out, repeat, None)?;
+        Ok(TestRun { action, frame: out, nanoseconds })
+    }
+
+    /// As [`XdpProgram::test_run`], for many frames in turn: `out` receives the frame as the
+    /// program left it, the action and the mean time in nanoseconds are returned, and `from` says
+    /// where the frame came in.
+    ///
+    /// # Errors
+    /// As [`XdpProgram::test_run`]; `EINVAL` too if there is no such interface or queue, and
+    /// `EINTR` if a signal came first.
+    pub fn test_run_into(
+        &self,
+        frame: &[u8],
+        out: &mut Vec<u8>,
+        repeat: u32,
+        from: Option<Ingress>,
+    ) -> Result<(u32, u32)> {
         // A program may grow the frame into its head room and tail room.
-        let mut out = vec![0u8; frame.len() + 4096];
+        out.clear();
+        out.resize(frame.len() + 4096, 0);
+        let mut context = sys::XdpContext { data_end: frame.len() as u32, ..Default::default() };
         let mut attr = sys::TestRunAttr {
             prog_fd: self.fd.as_raw_fd() as u32,
             data_size_in: frame.len() as u32,
@@ -138,13 +171,19 @@ impl XdpProgram {
             repeat,
             ..Default::default()
         };
-        // SAFETY: both buffers have the stated lengths and outlive the call.
+        if let Some(from) = from {
+            context.ingress_ifindex = from.ifindex;
+            context.rx_queue_index = from.queue;
+            attr.ctx_in = (&raw const context) as u64;
+            attr.ctx_size_in = size_of::<sys::XdpContext>() as u32;
+        }
+        // SAFETY: both buffers and the context have the stated lengths and outlive the call.
         unsafe { sys::bpf(sys::PROG_TEST_RUN, &mut attr) }.map_err(|errno| {
             let what = format!("test run of {} on {} bytes", self.name, frame.len());
             Error::system(what, errno)
         })?;
         out.truncate(attr.data_size_out as usize);
-        Ok(TestRun { action: attr.retval, frame: out, nanoseconds: attr.duration })
+        Ok((attr.retval, attr.duration))
     }
 }
 
@@ -165,6 +204,36 @@ pub struct TestRun {
     pub nanoseconds: u32,
 }
 
+/// Where a frame of a test run comes in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ingress {
+    /// The interface.
+    pub ifindex: u32,
+    /// Its receive queue.
+    pub queue: u32,
+}
+
+/// While this lives, the kernel counts the runs and the time of all BPF programs, which costs each
+/// run some tens of nanoseconds.
+#[derive(Debug)]
+pub struct RunStatistics {
+    _fd: OwnedFd,
+}
+
+impl RunStatistics {
+    /// Has the kernel count (Linux 5.8).
+    ///
+    /// # Errors
+    /// `EPERM` without `CAP_SYS_ADMIN`.
+    pub fn enable() -> Result<Self> {
+        let mut attr = sys::EnableStats { kind: 0 };
+        // SAFETY: the attribute holds no address.
+        let fd = unsafe { sys::bpf_fd(sys::ENABLE_STATS, &mut attr) }
+            .map_err(|errno| Error::system("having the kernel time BPF programs", errno))?;
+        Ok(Self { _fd: fd })
+    }
+}
+
 /// A program in the kernel.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ProgramInfo {
@@ -174,13 +243,35 @@ pub struct ProgramInfo {
     pub name: String,
     /// The user who loaded it.
     pub uid: u32,
+    /// When it was loaded, in nanoseconds since the machine started.
+    pub loaded_at: u64,
+    /// Bytes of its instructions, after the verifier has rewritten them.
+    pub translated_len: u32,
+    /// Bytes of its machine code; 0 if it is interpreted.
+    pub compiled_len: u32,
+    /// Instructions the verifier looked at, each as often as it did (Linux 5.16).
+    pub verified: u32,
+    /// How often it ran while a [`RunStatistics`] lived.
+    pub run_count: u64,
+    /// How long these runs took, in nanoseconds.
+    pub run_nanoseconds: u64,
 }
 
 impl ProgramInfo {
     fn of(fd: BorrowedFd<'_>, what: &str) -> Result<Self> {
         let raw: sys::RawProgramInfo = sys::object_info(fd)
             .map_err(|errno| Error::system(format!("asking about program {what}"), errno))?;
-        Ok(Self { id: raw.id, name: sys::name_text(&raw.name), uid: raw.created_by_uid })
+        Ok(Self {
+            id: raw.id,
+            name: sys::name_text(&raw.name),
+            uid: raw.created_by_uid,
+            loaded_at: raw.load_time,
+            translated_len: raw.xlated_len,
+            compiled_len: raw.jited_len,
+            verified: raw.verified_insns,
+            run_count: raw.run_cnt,
+            run_nanoseconds: raw.run_time_ns,
+        })
     }
 
     /// The program with this id, or nothing if it is gone.

@@ -12,12 +12,20 @@ pub(crate) const MAP_UPDATE_ELEM: u32 = 2;
 pub(crate) const MAP_DELETE_ELEM: u32 = 3;
 pub(crate) const MAP_GET_NEXT_KEY: u32 = 4;
 pub(crate) const PROG_LOAD: u32 = 5;
+pub(crate) const OBJ_PIN: u32 = 6;
+pub(crate) const OBJ_GET: u32 = 7;
 pub(crate) const PROG_TEST_RUN: u32 = 10;
 pub(crate) const PROG_GET_FD_BY_ID: u32 = 13;
 pub(crate) const OBJ_GET_INFO_BY_FD: u32 = 15;
 pub(crate) const LINK_CREATE: u32 = 28;
 pub(crate) const LINK_UPDATE: u32 = 29;
+pub(crate) const LINK_GET_FD_BY_ID: u32 = 30;
+pub(crate) const LINK_GET_NEXT_ID: u32 = 31;
+pub(crate) const ENABLE_STATS: u32 = 32;
 pub(crate) const LINK_DETACH: u32 = 34;
+
+/// `BPF_LINK_TYPE_XDP`.
+pub(crate) const LINK_TYPE_XDP: u32 = 6;
 
 pub(crate) const PROG_TYPE_XDP: u32 = 6;
 pub(crate) const ATTACH_TYPE_XDP: u32 = 37;
@@ -107,6 +115,22 @@ pub(crate) struct GetInfo {
     pub info: u64,
 }
 
+/// For `OBJ_PIN` and `OBJ_GET`; the descriptor is 0 for the latter.
+#[repr(C)]
+#[derive(Default)]
+pub(crate) struct ObjectPath {
+    pub path: u64,
+    pub bpf_fd: u32,
+    pub file_flags: u32,
+}
+
+/// `kind` 0 is `BPF_STATS_RUN_TIME`.
+#[repr(C)]
+#[derive(Default)]
+pub(crate) struct EnableStats {
+    pub kind: u32,
+}
+
 #[repr(C)]
 #[derive(Default)]
 pub(crate) struct LinkCreate {
@@ -131,7 +155,7 @@ pub(crate) struct LinkDetach {
     pub link_fd: u32,
 }
 
-/// The head of `struct bpf_prog_info`; the kernel fills as much as it is given room for.
+/// `struct bpf_prog_info` up to what is read here; the kernel fills as much as it is given room for.
 #[repr(C)]
 #[derive(Default)]
 pub(crate) struct RawProgramInfo {
@@ -147,6 +171,56 @@ pub(crate) struct RawProgramInfo {
     pub nr_map_ids: u32,
     pub map_ids: u64,
     pub name: [u8; NAME_LEN],
+    pub ifindex: u32,
+    pub gpl_compatible: u32,
+    pub netns_dev: u64,
+    pub netns_ino: u64,
+    pub nr_jited_ksyms: u32,
+    pub nr_jited_func_lens: u32,
+    pub jited_ksyms: u64,
+    pub jited_func_lens: u64,
+    pub btf_id: u32,
+    pub func_info_rec_size: u32,
+    pub func_info: u64,
+    pub nr_func_info: u32,
+    pub nr_line_info: u32,
+    pub line_info: u64,
+    pub jited_line_info: u64,
+    pub nr_jited_line_info: u32,
+    pub line_info_rec_size: u32,
+    pub jited_line_info_rec_size: u32,
+    pub nr_prog_tags: u32,
+    pub prog_tags: u64,
+    pub run_time_ns: u64,
+    pub run_cnt: u64,
+    pub recursion_misses: u64,
+    pub verified_insns: u32,
+    pub attach_btf_obj_id: u32,
+}
+
+/// `struct bpf_map_info`, as far as it is read here.
+#[repr(C)]
+#[derive(Default)]
+pub(crate) struct RawMapInfo {
+    pub map_type: u32,
+    pub id: u32,
+    pub key_size: u32,
+    pub value_size: u32,
+    pub max_entries: u32,
+    pub map_flags: u32,
+    pub name: [u8; NAME_LEN],
+}
+
+/// `struct xdp_md`, which a test run takes and gives back.
+#[repr(C)]
+#[derive(Default)]
+pub(crate) struct XdpContext {
+    pub data: u32,
+    pub data_end: u32,
+    pub data_meta: u32,
+    pub ingress_ifindex: u32,
+    pub rx_queue_index: u32,
+    pub egress_ifindex: u32,
 }
 
 /// `struct bpf_link_info` as it stands for an XDP link.
@@ -186,8 +260,12 @@ attrs! {
     LinkCreate: 16,
     LinkUpdate: 16,
     LinkDetach: 4,
-    RawProgramInfo: 80,
+    ObjectPath: 16,
+    EnableStats: 4,
+    RawProgramInfo: 224,
     RawLinkInfo: 24,
+    RawMapInfo: 40,
+    XdpContext: 24,
 }
 
 /// Calls bpf(2).

@@ -20,6 +20,7 @@ mod packets;
 mod shared;
 mod simulation;
 mod write;
+mod xdp;
 
 /// Channels over Millrace's own TCP/IP stack. Use `millrace`, which has the same names.
 #[pymodule]
@@ -40,6 +41,11 @@ mod _native {
     use crate::packets::packets;
     #[pymodule_export]
     use crate::simulation::{Simulation, random_world};
+    #[pymodule_export]
+    use crate::xdp::{
+        XdpLink, XdpMap, XdpProgram, XdpRunStatistics, xdp_attached, xdp_disassemble,
+        xdp_possible_cpus,
+    };
 
     use pyo3::prelude::*;
 

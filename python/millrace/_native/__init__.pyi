@@ -32,9 +32,16 @@ __all__ = [
     "Kind",
     "NapiMonitor",
     "Simulation",
+    "XdpLink",
+    "XdpMap",
+    "XdpProgram",
+    "XdpRunStatistics",
     "drop_reasons",
     "packets",
     "random_world",
+    "xdp_attached",
+    "xdp_disassemble",
+    "xdp_possible_cpus",
 ]
 
 _Address: TypeAlias = tuple[str, int]
@@ -845,3 +852,123 @@ def random_world(seed: int, *, trace: Path | None = None) -> dict[str, Any]:
     """Make the random world of a seed, run it and judge it: returns what is random about it
     (`description`), what it did that it must not do (`wrong`), and figures.
     """
+
+@final
+class XdpProgram:
+    """A program in the kernel, for as long as this object or a link to it lives."""
+
+    def __new__(
+        cls,
+        instructions: bytes,
+        name: str,
+        *,
+        license: str = "Apache-2.0",
+        frags: bool = False,
+    ) -> Self:
+        """Gives instructions (`struct bpf_insn` one after the other) to the verifier."""
+
+    def info(self) -> dict[str, Any]:
+        """What the kernel knows of it."""
+
+    def attach(self, ifindex: int, mode: str) -> XdpLink:
+        """Attach it to an interface of this network namespace."""
+
+    def pin(self, path: str) -> None:
+        """Name it in a BPF file system."""
+
+    def run(
+        self, frames: list[bytes], repeat: int = 1, ingress: tuple[int, int] | None = None
+    ) -> list[tuple[int, bytes, int]]:
+        """Run it on each frame, `repeat` times: (action, frame as the program left it, mean
+        nanoseconds) of each.
+        """
+
+@final
+class XdpLink:
+    """An attached program: detached when this object is gone, unless it was pinned."""
+
+    @staticmethod
+    def open(path: str) -> XdpLink:
+        """Opens a link that was pinned."""
+
+    def replace(self, program: XdpProgram, expected: XdpProgram | None = None) -> None:
+        """Put another program in the place of the attached one, without a gap. With `expected`, only
+        if that is the one attached.
+        """
+
+    def detach(self) -> None:
+        """Detach it now, whoever else holds it. A second call does nothing."""
+
+    def close(self) -> None:
+        """Let go of it; a pinned program stays attached."""
+
+    def pin(self, path: str) -> None:
+        """Name it in a BPF file system, so that it stays when this process ends."""
+
+    def info(self) -> dict[str, Any]:
+        """The link's `id`, its interface's `ifindex` (None once that is gone), and what the kernel
+        knows of its `program`.
+        """
+
+@final
+class XdpMap:
+    """A map in the kernel, for as long as this object or a program that uses it lives. A value of a
+    per-CPU kind is one value, rounded up to eight bytes, for each possible CPU.
+    """
+
+    def __new__(
+        cls,
+        kind: int,
+        name: str,
+        key_size: int,
+        value_size: int,
+        entries: int,
+        flags: int = 0,
+        open: str | Path | None = None,
+    ) -> Self:
+        """`kind` is a number of `enum bpf_map_type`; with `open`, the map that was pinned there is
+        opened, and must be of the shape given.
+        """
+
+    def fileno(self) -> int:
+        """The descriptor, which belongs to this object."""
+
+    def id(self) -> int:
+        """The kernel's id of the map."""
+
+    def get(self, key: bytes) -> bytes | None:
+        """The value of a key, or None."""
+
+    def set(self, key: bytes, value: bytes, mode: int = 0) -> None:
+        """Write a value: `mode` 0 in any case, 1 only if the key is new, 2 only if it is there."""
+
+    def delete(self, key: bytes) -> bool:
+        """Remove a key; False if it was not there."""
+
+    def keys(self) -> list[bytes]:
+        """All keys. Some that come or go meanwhile may be missed."""
+
+    def items(self) -> list[tuple[bytes, bytes]]:
+        """All keys and values. Some that come or go meanwhile may be missed."""
+
+    def pin(self, path: str) -> None:
+        """Name it in a BPF file system, so that it stays when this process ends."""
+
+@final
+class XdpRunStatistics:
+    """Have the kernel count runs and time of all BPF programs until the object is closed or gone."""
+
+    def __new__(cls) -> Self: ...
+    def close(self) -> None:
+        """Stop counting, unless somebody else has it counted too."""
+
+def xdp_attached(ifindex: int) -> list[dict[str, Any]]:
+    """The XDP programs of an interface of this network namespace: what the kernel knows of each
+    (`id`, `name`, run counts and more), its `mode`, and the `link` that holds it, where there is one.
+    """
+
+def xdp_disassemble(instructions: bytes) -> list[tuple[int, str]]:
+    """The text of instructions in the kernel's notation: (slot, text) of each."""
+
+def xdp_possible_cpus() -> int:
+    """How many CPUs the kernel counts as possible."""

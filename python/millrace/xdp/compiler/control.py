@@ -1,0 +1,230 @@
+"""Makes the flow of control simpler: blocks that are one, ways that lead to the same, ends that are
+the same.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from millrace.xdp.compiler.ssa import EFFECTS, Block, Finish, Function, Node
+
+
+def tidy(function: Function) -> bool:
+    """Change a function in place; whether anything was changed."""
+    changed = False
+    while (
+        _remove_unreached(function)
+        | _same_ways(function)
+        | _skip_empty(function)
+        | _join(function)
+        | _merge_equal(function)
+    ):
+        changed = True
+    return changed
+
+
+def _remove_unreached(function: Function) -> bool:
+    blocks = set(function.blocks())
+    changed = False
+    for block in blocks:
+        for source in [source for source in block.before if source not in blocks]:
+            block.cut_from(source)
+            changed = True
+    return changed
+
+
+def _same_ways(function: Function) -> bool:
+    """A branch whose ways both lead to the same block, with nothing to tell them apart."""
+    changed = False
+    for block in function.blocks():
+        targets = block.finish.targets
+        if len(targets) == 2 and targets[0] is targets[1]:
+            block.finish = Finish("jump", targets[:1])
+            changed = True
+    return changed
+
+
+def _skip_empty(function: Function) -> bool:
+    """Let ways to a block that only jumps lead to where it jumps to."""
+    changed = False
+    for block in function.blocks():
+        if block.nodes or block.finish.kind != "jump" or block is function.entry:
+            continue
+        target = block.finish.targets[0]
+        if target is block:
+            continue
+        for source in list(block.before):
+            if _redirect(source, block, target):
+                changed = True
+    return changed
+
+
+def _redirect(source: Block, block: Block, target: Block) -> bool:
+    """Lead the way from `source` through the empty `block` straight to `target`."""
+    if block.phis and not _phis_only_for(block, target):
+        return False
+    values: dict[Node, Node] = {}
+    for phi in target.phis:
+        value = phi.of(block)
+        if value in block.phis:
+            value = value.of(source)
+        values[phi] = value
+    if source in target.before:
+        # There is another way already; it must bring the same.
+        if any(phi.of(source) is not value for phi, value in values.items()):
+            return False
+        if target in source.finish.targets and len(source.finish.targets) == 2:
+            source.finish = Finish("jump", [target])
+            block.cut_from(source)
+            return True
+        return False
+    source.finish.targets = [target if t is block else t for t in source.finish.targets]
+    block.cut_from(source)
+    target.before.append(source)
+    for phi, value in values.items():
+        phi.arguments.append(value)
+        phi.sources.append(source)
+    if not block.before:
+        target.cut_from(block)
+    return True
+
+
+def _phis_only_for(block: Block, target: Block) -> bool:
+    """Whether a block's phis are used by nothing but the phis of the block it jumps to, for the way
+    from it.
+    """
+    phis = set(block.phis)
+    waiting, seen = [block], {block}
+    while waiting:
+        current = waiting.pop()
+        for node in current.nodes:
+            if phis.intersection(node.arguments):
+                return False
+        if phis.intersection(current.finish.arguments):
+            return False
+        for phi in current.phis:
+            for argument, source in zip(phi.arguments, phi.sources, strict=True):
+                if argument in phis and not (current is target and source is block):
+                    return False
+        for following in current.finish.targets:
+            if following not in seen:
+                seen.add(following)
+                waiting.append(following)
+    return True
+
+
+def _join(function: Function) -> bool:
+    """Make one of a block and the only one it leads to, which nothing else leads to."""
+    changed = False
+    for block in function.blocks():
+        while block.finish.kind == "jump":
+            target = block.finish.targets[0]
+            if len(target.before) != 1 or target is function.entry or target is block:
+                break
+            _replace_phis(function, target)
+            for node in target.nodes:
+                node.block = block
+            block.nodes += target.nodes
+            block.finish = target.finish
+            for following in block.finish.targets:
+                following.before = [block if b is target else b for b in following.before]
+                for phi in following.phis:
+                    phi.sources = [block if b is target else b for b in phi.sources]
+            target.before = []
+            changed = True
+    return changed
+
+
+def _replace_phis(function: Function, block: Block) -> None:
+    """Replace the phis of a block that is reached by one way."""
+    replaced: dict[Node, Node] = {}
+    for phi in block.phis:
+        value = phi.arguments[0]
+        replaced[phi] = replaced.get(value, value)
+    block.phis = []
+    if replaced:
+        _substitute(function, replaced)
+
+
+def _substitute(function: Function, replaced: dict[Node, Node]) -> None:
+    for block in function.blocks():
+        for node in (*block.phis, *block.nodes):
+            if any(argument in replaced for argument in node.arguments):
+                node.arguments = [replaced.get(a, a) for a in node.arguments]
+        block.finish.arguments = [replaced.get(a, a) for a in block.finish.arguments]
+
+
+def _merge_equal(function: Function) -> bool:
+    """Make one of blocks that do the same and go on the same."""
+    used_outside = _used_outside(function)
+    found: dict[Any, Block] = {}
+    changed = False
+    for block in reversed(function.blocks()):
+        if block is function.entry or block.phis or block in used_outside:
+            continue
+        key = _signature(block)
+        kept = found.setdefault(key, block)
+        if kept is block:
+            continue
+        if set(kept.before) & set(block.before):
+            # One branch leads to both: it then leads to one.
+            if not _collapse(kept, block):
+                continue
+        for source in list(block.before):
+            source.finish.targets = [kept if t is block else t for t in source.finish.targets]
+            kept.before.append(source)
+        block.before = []
+        for target in block.finish.targets:
+            target.cut_from(block)
+        changed = True
+    return changed
+
+
+def _collapse(kept: Block, block: Block) -> bool:
+    for source in set(kept.before) & set(block.before):
+        source.finish = Finish("jump", [kept])
+        block.before.remove(source)
+    return True
+
+
+def _used_outside(function: Function) -> set[Block]:
+    """Blocks with results that others use."""
+    blocks = function.blocks()
+    found: set[Block] = set()
+    for block in blocks:
+        for node in block.nodes:
+            for argument in node.arguments:
+                if argument.block is not None and argument.block is not block:
+                    found.add(argument.block)
+        for argument in block.finish.arguments:
+            if argument.block is not None and argument.block is not block:
+                found.add(argument.block)
+        for phi in block.phis:
+            for argument in phi.arguments:
+                if argument.block is not None:
+                    found.add(argument.block)
+    return found
+
+
+def _signature(block: Block) -> Any:
+    """What a block does, so that equal ones are equal."""
+    local = {node: index for index, node in enumerate(block.nodes)}
+
+    def name(node: Node) -> Any:
+        return ("local", local[node]) if node in local else ("node", node.number)
+
+    nodes = tuple(
+        (
+            node.op,
+            tuple(name(a) for a in node.arguments),
+            id(node.imm) if node.op in EFFECTS and node.op != "store" else node.imm,
+        )
+        for node in block.nodes
+    )
+    finish = block.finish
+    ways = tuple(
+        (target.number, tuple(name(phi.of(block)) for phi in target.phis))
+        for target in finish.targets
+    )
+    arguments = tuple(name(argument) for argument in finish.arguments)
+    return nodes, finish.kind, finish.condition, finish.size, arguments, ways

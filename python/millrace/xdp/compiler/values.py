@@ -1,0 +1,628 @@
+"""From the typed tree to the graph: expressions and conditions.
+
+A number is one register. An address is its bytes as the machine loads them: IPv4 one register of 32
+bits, MAC one of 32 and one of 16, IPv6 two of 64. A tuple is its parts in a row.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from typing import Any, TypeAlias, Union
+
+from millrace.xdp import headers
+from millrace.xdp.compiler import graph, tree
+from millrace.xdp.compiler.expressions import MOST_OFFSET
+from millrace.xdp.compiler.graph import Block, Branch, Check, Jump, Operation, Query
+from millrace.xdp.compiler.kinds import (
+    ADDRESSES,
+    BOOL,
+    IPV4,
+    IPV6,
+    MAC,
+    NOTHING,
+    PACKET,
+    U64,
+    Kind,
+    RegionKind,
+    TupleKind,
+)
+from millrace.xdp.compiler.session import Options
+from millrace.xdp.compiler.source import Place
+
+LITTLE = sys.byteorder == "little"
+MOST = (1 << 64) - 1
+
+Value: TypeAlias = Union[int, "tuple[Value, ...]"]
+
+HEADER_REGISTERS = {
+    "eth": graph.DATA,
+    "arp": graph.NETWORK,
+    "ip": graph.NETWORK,
+    "ipv6": graph.NETWORK,
+    "icmp": graph.TRANSPORT,
+    "icmpv6": graph.TRANSPORT,
+    "udp": graph.TRANSPORT,
+    "tcp": graph.TRANSPORT,
+}
+HEADER_TAGS = {
+    "eth": "eth",
+    "vlan": "eth",
+    "vlan2": "eth",
+    "arp": "net",
+    "ip": "net",
+    "ipv6": "net",
+    "icmp": "transport",
+    "icmpv6": "transport",
+    "udp": "transport",
+    "tcp": "transport",
+}
+#: Offsets and sizes of what the machine loads of an address, within the address.
+ADDRESS_PIECES: dict[Kind, tuple[tuple[int, int], ...]] = {
+    IPV4: ((0, 4),),
+    MAC: ((0, 4), (4, 2)),
+    IPV6: ((0, 8), (8, 8)),
+}
+_ADDRESS_SIZES: dict[Kind, int] = {IPV4: 4, MAC: 6, IPV6: 16}
+#: Words of struct xdp_md.
+CONTEXT_WORDS = {"data": 0, "end": 4, "ifindex": 12, "queue": 16}
+
+_OPERATIONS = {"+": "add", "-": "sub", "*": "mul", "&": "and", "|": "or", "^": "xor"}
+_CONDITIONS = {"<": "lt", "<=": "le"}
+_MIRRORED = {">": "<", ">=": "<="}
+
+
+def flatten(value: Value) -> list[int]:
+    """The registers of a value, in their order."""
+    return [value] if isinstance(value, int) else [r for part in value for r in flatten(part)]
+
+
+class Values:
+    """Expressions. `current` is the block that operations go to."""
+
+    def __init__(self, options: Options) -> None:
+        self.options = options
+        self.entry = Block()
+        self.current = self.entry
+        self.registers = graph.FIRST_FREE
+        self.emitted = 0
+        self.interfaces: list[str] = []
+        self.at = Place("", 0)
+        self.fault_block = Block()
+        self._variables: dict[tree.Variable, Value] = {}
+        for register, word in ((graph.DATA, "data"), (graph.END, "end")):
+            self.emit_to(register, "context", graph.CONTEXT, imm=CONTEXT_WORDS[word])
+        for memory in (graph.PACKET_MEMORY, graph.MAP_MEMORY):
+            self.emit_to(memory, "fence")
+
+    # Operations
+
+    def register(self) -> int:
+        self.registers += 1
+        return self.registers - 1
+
+    def emit_to(self, target: int, op: str, *arguments: int, imm: Any = None) -> int:
+        """An operation whose result goes to a register that is given."""
+        self.emitted += 1
+        self.current.operations.append(Operation(op, target, arguments, imm, self.at.line))
+        return target
+
+    def emit(self, op: str, *arguments: int, imm: Any = None) -> int:
+        """An operation whose result goes to a new register."""
+        return self.emit_to(self.register(), op, *arguments, imm=imm)
+
+    def constant(self, value: int) -> int:
+        return self.emit("const", imm=value & MOST)
+
+    def swap(self, value: int, bits: int) -> int:
+        """Between a number and its bytes in network order, as the machine loads them."""
+        if not LITTLE:
+            return self.emit("and", value, self.constant((1 << bits) - 1)) if bits < 64 else value
+        return self.emit("swap", value, imm=bits)
+
+    def jump(self, target: Block) -> None:
+        """Go on in a block, unless the way has ended already."""
+        if self.current.end is None:
+            self.current.end = Jump(target)
+
+    def branch(self, condition: str, left: int, right: int, yes: Block, no: Block) -> None:
+        self.current.end = Branch(condition, left, right, yes, no, self.at.line)
+
+    def query(self, header: str, yes: Block, no: Block) -> None:
+        self.current.end = Query(header, yes, no, self.at.line)
+
+    def require(self, header: str) -> None:
+        """Go on where a header is present; elsewhere it is a fault."""
+        yes = Block()
+        self.query(header, yes, self.fault_block)
+        self.current = yes
+
+    def check(self, pointer: int, size: int, no: Block) -> None:
+        """Go on where so many bytes are in the frame."""
+        yes = Block()
+        self.current.end = Check(pointer, size, yes, no, self.at.line)
+        self.current = yes
+
+    def go_on_if(self, condition: str, left: int, right: int, no: Block) -> None:
+        yes = Block()
+        self.branch(condition, left, right, yes, no)
+        self.current = yes
+
+    # Variables
+
+    def fresh(self, kind: Kind) -> Value:
+        """New registers for a value of this kind."""
+        if kind == NOTHING:
+            return ()
+        if isinstance(kind, TupleKind):
+            return tuple(self.fresh(part) for part in kind.parts)
+        if kind in ADDRESSES:
+            pieces = ADDRESS_PIECES[kind]
+            return tuple(self.register() for _ in pieces)
+        return self.register()
+
+    def set_variable(self, variable: tree.Variable, value: Value) -> None:
+        if variable not in self._variables:
+            self._variables[variable] = self.fresh(variable.kind)
+        for target, source in zip(flatten(self._variables[variable]), flatten(value), strict=True):
+            self.emit_to(target, "copy", source)
+
+    # Values
+
+    def number(self, expression: tree.Expression) -> int:
+        """A value that is one register."""
+        (register,) = flatten(self.value(expression))
+        return register
+
+    def value(self, expression: tree.Expression) -> Value:
+        """Any value."""
+        at, self.at = self.at, expression.at
+        value = self._value(expression)
+        self.at = at
+        return value
+
+    def call(self, call: tree.Call) -> Value:
+        raise NotImplementedError
+
+    def map_get(self, expression: tree.MapGet) -> Value:
+        raise NotImplementedError
+
+    def map_has(self, expression: tree.MapHas, yes: Block, no: Block) -> None:
+        raise NotImplementedError
+
+    def _value(self, expression: tree.Expression) -> Value:
+        match expression:
+            case tree.Constant(value=number, kind=kind):
+                if kind in ADDRESSES:
+                    return self.address_constant(kind, number)
+                return self.constant(number)
+            case tree.Local(variable=variable):
+                return self._variables[variable]
+            case tree.FieldOf():
+                return self._field(expression)
+            case tree.RawLoad():
+                return self._raw_load(expression)
+            case tree.LengthOf(base=base):
+                return self._length(base)
+            case tree.ContextOf(name=name):
+                return self.emit("context", graph.CONTEXT, imm=CONTEXT_WORDS[name])
+            case tree.Binary():
+                return self._binary(expression)
+            case tree.Unary(operator=operator, operand=operand):
+                value = self.number(operand)
+                if operator == "-":
+                    return self.emit("sub", self.constant(0), value)
+                return self.emit("xor", value, self.constant(-1))
+            case tree.Convert():
+                return self._convert(expression)
+            case tree.ToNumber(operand=operand):
+                return self._to_number(operand)
+            case tree.ToAddress(operand=operand):
+                return (self.swap(self.number(operand), 32),)
+            case tree.Extreme():
+                return self._extreme(expression)
+            case tree.TupleOf(parts=parts):
+                return tuple(self.value(part) for part in parts)
+            case tree.PartOf(operand=operand, index=index):
+                whole = self.value(operand)
+                assert isinstance(whole, tuple)
+                return whole[index]
+            case tree.Conditional():
+                return self._conditional(expression)
+            case tree.MapGet():
+                return self.map_get(expression)
+            case tree.MapRedirect(map=used, key=key, default=default):
+                return self.emit("redirect_map", self.number(key), imm=(used, default))
+            case tree.Redirect(ifindex=ifindex, name=name):
+                if ifindex is not None:
+                    return self.emit("redirect", self.number(ifindex))
+                if name not in self.interfaces:
+                    self.interfaces.append(name)
+                index = self.emit("interface", imm=self.interfaces.index(name))
+                return self.emit("redirect", index)
+            case tree.Helper(name=name):
+                return self.emit("helper", imm=name)
+            case tree.Call():
+                return self.call(expression)
+        if expression.kind == BOOL:
+            return self._flag(expression)
+        raise AssertionError(expression)
+
+    def _flag(self, expression: tree.Expression) -> int:
+        """A condition as 0 or 1."""
+        result = self.register()
+        yes, no, after = Block(), Block(), Block()
+        self.condition(expression, yes, no)
+        for block, value in ((yes, 1), (no, 0)):
+            self.current = block
+            self.emit_to(result, "const", imm=value)
+            self.jump(after)
+        self.current = after
+        return result
+
+    def _conditional(self, expression: tree.Conditional) -> Value:
+        result = self.fresh(expression.kind)
+        yes, no, after = Block(), Block(), Block()
+        self.condition(expression.condition, yes, no)
+        for block, way in ((yes, expression.then), (no, expression.otherwise)):
+            self.current = block
+            for target, source in zip(flatten(result), flatten(self.value(way)), strict=True):
+                self.emit_to(target, "copy", source)
+            self.jump(after)
+        self.current = after
+        return result
+
+    def address_constant(self, kind: Kind, number: int) -> Value:
+        """An address that is known."""
+        data = number.to_bytes(_ADDRESS_SIZES[kind], "big")
+        return tuple(
+            self.constant(int.from_bytes(data[offset : offset + size], sys.byteorder))
+            for offset, size in ADDRESS_PIECES[kind]
+        )
+
+    def _to_number(self, operand: tree.Expression) -> Value:
+        value = self.value(operand)
+        if operand.kind == IPV4:
+            return self.swap(flatten(value)[0], 32)
+        if operand.kind == MAC:
+            high, low = (
+                self.swap(register, bits)
+                for register, bits in zip(flatten(value), (32, 16), strict=True)
+            )
+            return self.emit("or", self.emit("shl", high, self.constant(16)), low)
+        return value
+
+    def _convert(self, expression: tree.Convert) -> Value:
+        value = self.number(expression.operand)
+        if expression.bits == 64:
+            return value
+        if expression.signed:
+            return self.emit("sext", value, imm=expression.bits)
+        return self.emit("and", value, self.constant((1 << expression.bits) - 1))
+
+    def _extreme(self, expression: tree.Extreme) -> Value:
+        result = self.register()
+        self.emit_to(result, "copy", self.number(expression.operands[0]))
+        condition = "ult" if expression.unsigned else "slt"
+        for operand in expression.operands[1:]:
+            other = self.number(operand)
+            better, after = Block(), Block()
+            sides = (other, result) if expression.operator == "min" else (result, other)
+            self.branch(condition, *sides, better, after)
+            self.current = better
+            self.emit_to(result, "copy", other)
+            self.jump(after)
+            self.current = after
+        return result
+
+    # Arithmetic
+
+    def _binary(self, expression: tree.Binary) -> Value:
+        left, right = self.number(expression.left), self.number(expression.right)
+        operator = expression.operator
+        if operator in _OPERATIONS:
+            return self.emit(_OPERATIONS[operator], left, right)
+        if operator in ("<<", ">>"):
+            return self._shift(expression, left, right)
+        if not isinstance(expression.right, tree.Constant):
+            self.go_on_if("ne", right, self.constant(0), self.fault_block)
+        if expression.kind == U64:
+            return self.emit("div" if operator == "//" else "mod", left, right)
+        quotient = self._floor(expression, left, right)
+        if operator == "//":
+            return quotient
+        return self.emit("sub", left, self.emit("mul", quotient, right))
+
+    def _floor(self, expression: tree.Binary, left: int, right: int) -> int:
+        """Signed division towards minus infinity, by what is not 0."""
+        if expression.right.low > 0:
+            return self.emit("floor", left, right)
+        result, zero = self.register(), self.constant(0)
+        positive, negative, after = Block(), Block(), Block()
+        self.branch("slt", right, zero, negative, positive)
+        self.current = positive
+        self.emit_to(result, "floor", left, right)
+        self.jump(after)
+        self.current = negative
+        # Both signs turned; the least number, which has no positive one, divides as unsigned.
+        divisor = self.emit("sub", zero, right)
+        above, below = Block(), Block()
+        self.branch("slt", zero, left, above, below)
+        self.current = above
+        quotient = self.emit("div", self.emit("sub", left, self.constant(1)), divisor)
+        self.emit_to(result, "xor", quotient, self.constant(-1))
+        self.jump(after)
+        self.current = below
+        self.emit_to(result, "div", self.emit("sub", zero, left), divisor)
+        self.jump(after)
+        self.current = after
+        return result
+
+    def _shift(self, expression: tree.Binary, left: int, right: int) -> Value:
+        count = expression.right
+        op = "shl" if expression.operator == "<<" else "shr" if expression.kind == U64 else "sar"
+        if count.low < 0:
+            self.go_on_if("sle", self.constant(0), right, self.fault_block)
+        if 0 <= count.low and count.high < 64:
+            return self.emit(op, left, right)
+        result = self.register()
+        fits, beyond, after = Block(), Block(), Block()
+        self.branch("ult", right, self.constant(64), fits, beyond)
+        self.current = fits
+        self.emit_to(result, op, left, right)
+        self.jump(after)
+        self.current = beyond
+        if op == "sar":
+            self.emit_to(result, op, left, self.constant(63))
+        else:
+            self.emit_to(result, "const", imm=0)
+        self.jump(after)
+        self.current = after
+        return result
+
+    # Conditions
+
+    def condition(self, expression: tree.Expression, yes: Block, no: Block) -> None:
+        """Go to one block or the other."""
+        at, self.at = self.at, expression.at
+        self._condition(expression, yes, no)
+        self.at = at
+
+    def _condition(self, expression: tree.Expression, yes: Block, no: Block) -> None:
+        match expression:
+            case tree.Constant(value=value):
+                self.jump(yes if value else no)
+            case tree.Not(operand=operand):
+                self.condition(operand, no, yes)
+            case tree.Logical(operator=operator, operands=operands):
+                for operand in operands[:-1]:
+                    more = Block()
+                    ways = (more, no) if operator == "and" else (yes, more)
+                    self.condition(operand, *ways)
+                    self.current = more
+                self.condition(operands[-1], yes, no)
+            case tree.Present(header=header):
+                self.query(header, yes, no)
+            case tree.Compare():
+                self._compare(expression, yes, no)
+            case tree.Member():
+                self._member(expression, yes, no)
+            case tree.MapHas():
+                self.map_has(expression, yes, no)
+            case tree.FieldOf(header=header, name=name):
+                # A flag: one bit of one byte.
+                found = headers.HEADERS[header].fields[name]
+                self.require(header)
+                tag = HEADER_TAGS[header]
+                pointer = self.header_pointer(header)
+                imm = (found.offset, found.size, tag)
+                byte = self.emit("load", pointer, graph.PACKET_MEMORY, imm=imm)
+                mask = self.constant(found.mask << found.shift)
+                self.branch("test", byte, mask, yes, no)
+            case tree.Conditional(condition=condition, then=then, otherwise=otherwise):
+                first, second = Block(), Block()
+                self.condition(condition, first, second)
+                self.current = first
+                self.condition(then, yes, no)
+                self.current = second
+                self.condition(otherwise, yes, no)
+            case _:
+                self.branch("ne", self.number(expression), self.constant(0), yes, no)
+
+    def _compare(self, expression: tree.Compare, yes: Block, no: Block) -> None:
+        operator, left, right = expression.operator, expression.left, expression.right
+        if operator in ("==", "!="):
+            if operator == "!=":
+                yes, no = no, yes
+            pairs = list(zip(flatten(self.value(left)), flatten(self.value(right)), strict=True))
+            for a, b in pairs[:-1]:
+                self.go_on_if("eq", a, b, no)
+            self.branch("eq", *pairs[-1], yes, no)
+            return
+        first, second = self.number(left), self.number(right)
+        if operator in _MIRRORED:
+            operator, first, second = _MIRRORED[operator], second, first
+        sign = "u" if expression.unsigned else "s"
+        self.branch(sign + _CONDITIONS[operator], first, second, yes, no)
+
+    def _member(self, expression: tree.Member, yes: Block, no: Block) -> None:
+        value = flatten(self.value(expression.operand))
+        kind = expression.operand.kind
+        for number in dict.fromkeys(expression.values):
+            wanted = (
+                flatten(self.address_constant(kind, number))
+                if kind in ADDRESSES
+                else [self.constant(number)]
+            )
+            self._equal(value, wanted, yes)
+        for network, prefix in expression.networks:
+            size = _ADDRESS_SIZES[kind]
+            mask = ((1 << prefix) - 1) << (8 * size - prefix)
+            masks = self._raw_words(kind, mask)
+            wanted_words = self._raw_words(kind, network & mask)
+            masked, wanted = [], []
+            for register, word, bits in zip(value, wanted_words, masks, strict=True):
+                if bits:
+                    full = bits == (1 << (8 * min(size, 8))) - 1
+                    masked.append(
+                        register if full else self.emit("and", register, self.constant(bits))
+                    )
+                    wanted.append(self.constant(word))
+            self._equal(masked, wanted, yes)
+        sign = "u" if kind == U64 else "s"
+        for first, last in expression.ranges:
+            more, next_one = Block(), Block()
+            self.branch(sign + "lt", value[0], self.constant(first), next_one, more)
+            self.current = more
+            self.branch(sign + "le", value[0], self.constant(last), yes, next_one)
+            self.current = next_one
+        self.jump(no)
+
+    @staticmethod
+    def _raw_words(kind: Kind, number: int) -> list[int]:
+        data = number.to_bytes(_ADDRESS_SIZES[kind], "big")
+        return [
+            int.from_bytes(data[offset : offset + size], sys.byteorder)
+            for offset, size in ADDRESS_PIECES[kind]
+        ]
+
+    def _equal(self, value: Sequence[int], wanted: Sequence[int], yes: Block) -> None:
+        """Go to `yes` if all are equal, else go on."""
+        no = Block()
+        for a, b in list(zip(value, wanted, strict=True))[:-1]:
+            self.go_on_if("eq", a, b, no)
+        if value:
+            self.branch("eq", value[-1], wanted[-1], yes, no)
+        else:
+            self.jump(yes)
+        self.current = no
+
+    # The packet
+
+    def header_pointer(self, header: str) -> int:
+        """The register of a header that is known to be present."""
+        if header in ("vlan", "vlan2"):
+            return self.emit("pconst", graph.DATA, imm=14 if header == "vlan" else 18)
+        return HEADER_REGISTERS[header]
+
+    @staticmethod
+    def byte_weight(offset: int) -> int:
+        """What a byte counts for in its word of 16 bits, as the machine loads that."""
+        return 1 if (offset % 2 == 0) == LITTLE else 256
+
+    def _field(self, expression: tree.FieldOf) -> Value:
+        found = headers.HEADERS[expression.header].fields[expression.name]
+        self.require(expression.header)
+        tag = "sum" if expression.name == "checksum" else HEADER_TAGS[expression.header]
+        pointer = self.header_pointer(expression.header)
+
+        def load(offset: int, size: int) -> int:
+            return self.emit(
+                "load", pointer, graph.PACKET_MEMORY, imm=(found.offset + offset, size, tag)
+            )
+
+        if expression.kind in ADDRESSES:
+            return tuple(load(*piece) for piece in ADDRESS_PIECES[expression.kind])
+        value = load(0, found.size)
+        if found.size > 1:
+            value = self.swap(value, 8 * found.size)
+        if found.shift:
+            value = self.emit("shr", value, self.constant(found.shift))
+        if found.mask:
+            value = self.emit("and", value, self.constant(found.mask))
+        return value
+
+    def field_pieces(
+        self, found: headers.Field, pointer: int, value: Value, tag: str
+    ) -> Iterator[tuple[int, int, int]]:
+        """What is to be written into a field: offsets, sizes and bytes as the machine has them."""
+        if not isinstance(value, int):
+            kind = {4: IPV4, 6: MAC, 16: IPV6}[found.size]
+            for (offset, size), register in zip(ADDRESS_PIECES[kind], flatten(value), strict=True):
+                yield found.offset + offset, size, register
+            return
+        if found.mask:
+            kept = ((1 << (8 * found.size)) - 1) & ~(found.mask << found.shift)
+            imm = (found.offset, found.size, tag)
+            old = self.emit("load", pointer, graph.PACKET_MEMORY, imm=imm)
+            if found.size > 1:
+                old = self.swap(old, 8 * found.size)
+            value = self.emit("and", value, self.constant(found.mask))
+            value = self.emit("shl", value, self.constant(found.shift))
+            value = self.emit("or", value, self.emit("and", old, self.constant(kept)))
+        if found.size > 1:
+            value = self.swap(value, 8 * found.size)
+        elif not found.mask:
+            value = self.emit("and", value, self.constant(0xFF))
+        yield found.offset, found.size, value
+
+    def raw_place(
+        self, base: tree.Expression, offset: tree.Expression, size: int
+    ) -> tuple[int, int]:
+        """A pointer and a constant offset from it, where so many bytes can be read and written."""
+        fixed = offset.value if isinstance(offset, tree.Constant) else None
+        moved = None if fixed is not None else self.number(offset)
+        pointer, start, length = self._region(base)
+        if moved is not None and not 0 <= offset.low <= offset.high <= MOST_OFFSET:
+            self.go_on_if("ule", moved, self.constant(MOST_OFFSET), self.fault_block)
+        if length is not None:
+            end = self.constant(fixed + size) if fixed is not None else None
+            if end is None:
+                assert moved is not None
+                end = self.emit("add", moved, self.constant(size))
+            self.go_on_if("sle", end, length, self.fault_block)
+        if moved is not None:
+            pointer = self.emit("padd", pointer, moved)
+        place = start + (fixed or 0)
+        self.check(pointer, place + size, self.fault_block)
+        return pointer, place
+
+    def _region(self, base: tree.Expression) -> tuple[int, int, int | None]:
+        """A pointer, a constant offset from it, and the length of a region where that is known."""
+        if base.kind == PACKET:
+            return graph.DATA, 0, None
+        assert isinstance(base.kind, RegionKind)
+        header, name = base.kind.header, base.kind.name
+        self.require(header)
+        pointer, fixed = self.header_pointer(header), headers.HEADERS[header].size
+        if header not in ("ip", "tcp"):
+            return pointer, fixed, None
+        length = self._header_length(header, pointer)
+        if name == "payload":
+            return self.emit("padd", pointer, length), 0, None
+        return pointer, fixed, self.emit("sub", length, self.constant(fixed))
+
+    def _header_length(self, header: str, pointer: int) -> int:
+        """Bytes of an IPv4 or a TCP header with its options."""
+        if header == "ip":
+            byte = self.emit("load", pointer, graph.PACKET_MEMORY, imm=(0, 1, "net"))
+            words = self.emit("and", byte, self.constant(0xF))
+            return self.emit("shl", words, self.constant(2))
+        byte = self.emit("load", pointer, graph.PACKET_MEMORY, imm=(12, 1, "transport"))
+        words = self.emit("and", byte, self.constant(0xF0))
+        return self.emit("shr", words, self.constant(2))
+
+    def _raw_load(self, expression: tree.RawLoad) -> Value:
+        pointer, offset = self.raw_place(expression.base, expression.offset, expression.size)
+        imm = (offset, expression.size, "raw")
+        value = self.emit("load", pointer, graph.PACKET_MEMORY, imm=imm)
+        return value if expression.size == 1 else self.swap(value, 8 * expression.size)
+
+    def _length(self, base: tree.Expression) -> Value:
+        if base.kind == PACKET:
+            return self.emit("span", graph.END, graph.DATA)
+        pointer, start, length = self._region(base)
+        zero = self.constant(0)
+        if length is None:
+            length = self.emit("span", graph.END, pointer)
+            if start:
+                length = self.emit("sub", length, self.constant(start))
+        result = self.register()
+        self.emit_to(result, "copy", length)
+        negative, after = Block(), Block()
+        self.branch("slt", length, zero, negative, after)
+        self.current = negative
+        self.emit_to(result, "copy", zero)
+        self.jump(after)
+        self.current = after
+        return result
