@@ -176,7 +176,9 @@ class Generator:
         if roll < 0.96:
             return str(self.one(f"int({self.ipv4(scope)})", f"int({self.mac(scope)})"))
         if roll < 0.98:
-            return str(self.one("pkt.len", f"len({self.region(scope)})", "pkt.queue", "pkt.ifindex"))
+            return str(
+                self.one("pkt.len", f"len({self.region(scope)})", "pkt.queue", "pkt.ifindex")
+            )
         return f"bool({self.condition(scope, inner)})"
 
     def leaf(self, scope: Scope) -> str:
@@ -212,9 +214,7 @@ class Generator:
         return self.random.choice(found)
 
     def binary(self, scope: Scope, depth: int) -> str:
-        operator = str(
-            self.one("+", "+", "-", "-", "*", "//", "%", "&", "&", "|", "^", "<<", ">>")
-        )
+        operator = str(self.one("+", "+", "-", "-", "*", "//", "%", "&", "&", "|", "^", "<<", ">>"))
         left = self.number(scope, depth - 1)
         if operator in ("<<", ">>") and self.chance(0.8):
             right = str(self.random.choice([0, 1, 2, 3, 4, 8, 16, 31, 32, 63, 64]))
@@ -228,6 +228,10 @@ class Generator:
         if left.lstrip("(-~").rstrip(")").isdigit():
             left = self.field_value(scope)
         if operator in ("//", "%") and right == "0":
+            right = "3"
+        if operator in ("<<", ">>") and not right.isdigit() and self.chance(0.9):
+            right = f"({right} & 71)"
+        if operator in ("<<", ">>") and right.startswith("(~"):
             right = "3"
         return f"({left} {operator} {right})"
 
@@ -494,7 +498,7 @@ class Generator:
             text = f"pkt.{header}.{name} = {self.condition(scope, 2)}"
         elif roll < 0.65 and addresses:
             source = self.one(
-                self.ipv4(scope), '"192.0.2.77"', self.number(scope, 1), self.ipv4(scope)
+                self.ipv4(scope), '"192.0.2.77"', f"u32({self.number(scope, 1)})", self.ipv4(scope)
             )
             text = f"{self.random.choice(addresses)} = {source}"
         elif roll < 0.72:

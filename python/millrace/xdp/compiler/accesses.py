@@ -183,36 +183,23 @@ class Accesses(Values):
         if used.is_array:
             change(self._find(used, key, self.fault_block))
             return
-        # Where another CPU inserts the key at the same time, nothing that was counted is lost.
-        missing, raced, found, after = Block(), Block(), Block(), Block()
+        # A new entry starts from zeros, so that what another CPU counts in it meanwhile is not lost.
+        missing, found, after = Block(), Block(), Block()
         address, zero = self.register(), self.constant(0)
         self.emit_to(address, "copy", self.lookup(used, key))
         self.branch("eq", address, zero, missing, found)
         self.current = missing
-        value = self._initial(used, part, result(zero))
-        if used.per_cpu:
-            self._update(used, key, value, ANY)
-            self.jump(after)
-        else:
-            self.branch("eq", self._update(used, key, value, INSERT), zero, after, raced)
-            self.current = raced
-            self.emit_to(address, "copy", self.lookup(used, key))
-            self.branch("eq", address, zero, after, found)
+        self._update(used, key, self._zero(used.value_type), INSERT)
+        self.emit_to(address, "copy", self.lookup(used, key))
+        self.branch("eq", address, zero, after, found)
         self.current = found
         change(address)
         self.jump(after)
         self.current = after
-
-    def _initial(self, used: Map, part: int | None, value: int) -> Value:
-        """A new entry's value: this one, or zeros with this one as a part."""
-        declared = used.value_type
-        if part is None:
-            return value
-        assert isinstance(declared, Tuple)
-        return tuple(
-            value if index == part else self._zero(inner)
-            for index, inner in enumerate(declared.parts)
-        )
+        pieces, registers = self._key(used, key)
+        access = Access(used, pieces, used.key_size)
+        memory = graph.MAP_MEMORY
+        self.emit_to(memory, "entered", address, *registers, memory, imm=access)
 
     def _change(
         self,

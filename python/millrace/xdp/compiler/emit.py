@@ -62,19 +62,32 @@ class Assembled:
 
 def emit(code: Code) -> Assembled:
     """The bytes of a program."""
-    return _Emitter(_order(code.sections[0])).run()
+    orders = [_traced(code.sections[0]), *(_sorted(code.sections[0], way) for way in range(4))]
+    return _Emitter(min(orders, key=_jumps)).run()
+
+
+def _jumps(order: list[Section]) -> int:
+    """Jumps that sections in this order need beside those that decide something."""
+    count = 0
+    for section, following in zip(order, [*order[1:], None], strict=True):
+        last = section.instructions[-1]
+        if last.op == "jump":
+            count += last.to is not following
+        elif last.op == "branch":
+            ways = (section.other,) if last.name not in OPPOSITE else (section.other, last.to)
+            count += following not in ways
+    return count
 
 
 def _is_end(section: Section) -> bool:
     return section.instructions[-1].op == "exit" and len(section.instructions) <= 3
 
 
-def _order(entry: Section) -> list[Section]:
+def _traced(entry: Section) -> list[Section]:
     """Sections in an order in which most go on with the next one."""
     order: list[Section] = []
     placed: set[Section] = set()
     waiting = [entry]
-    ends: list[Section] = []
     while waiting:
         section: Section | None = waiting.pop()
         while section is not None and section not in placed:
@@ -82,13 +95,46 @@ def _order(entry: Section) -> list[Section]:
             order.append(section)
             targets = [target for target in section.targets() if target not in placed]
             # What ends soon goes to the end, unless nothing else follows here.
-            going_on = [target for target in targets if not _is_end(target)]
-            chosen = going_on or targets
+            chosen = [target for target in targets if not _is_end(target)] or targets
             waiting += [target for target in targets if target not in chosen[-1:]]
             section = chosen[-1] if chosen else None
-            if section is not None and _is_end(section) and not going_on and len(targets) > 1:
-                ends.append(section)
     return order
+
+
+def _sorted(entry: Section, way: int) -> list[Section]:
+    """Sections each after those that lead to it, but for loops (reverse postorder). `way` is which of
+    two targets comes first: the first, the second, the one with more or with less behind it.
+    """
+    behind = _sizes(entry) if way > 1 else {}
+    order: list[Section] = []
+    seen = {entry}
+
+    def ways(section: Section) -> list[Section]:
+        targets = section.targets()
+        if way > 1:
+            targets.sort(key=lambda target: behind[target], reverse=way == 3)
+        return targets[::-1] if way == 1 else targets
+
+    stack = [(entry, iter(ways(entry)))]
+    while stack:
+        section, targets = stack[-1]
+        for target in targets:
+            if target not in seen:
+                seen.add(target)
+                stack.append((target, iter(ways(target))))
+                break
+        else:
+            order.append(section)
+            stack.pop()
+    return order[::-1]
+
+
+def _sizes(entry: Section) -> dict[Section, int]:
+    """How many sections the longest way from each to an end has, loops aside."""
+    sizes: dict[Section, int] = {}
+    for section in reversed(_sorted(entry, 0)):
+        sizes[section] = 1 + max((sizes.get(target, 0) for target in section.targets()), default=0)
+    return sizes
 
 
 class _Emitter:

@@ -244,13 +244,26 @@ class Expressions:
         if operator is None:
             hint = "; write // for whole numbers" if isinstance(node.op, ast.Div) else ""
             at.refuse(f"this operator has no meaning in a program{hint}")
-        return self.arithmetic(operator, self.number(node.left), self.number(node.right), at)
+        # What a call gives a parameter is computed as in the kernel; what stands in the source must
+        # make sense there.
+        literal = not any(
+            isinstance(inner, ast.Name) and inner.id in self.scope.constants
+            for inner in ast.walk(node)
+        )
+        left, right = self.number(node.left), self.number(node.right)
+        return self.arithmetic(operator, left, right, at, literal=literal)
 
     def arithmetic(
-        self, operator: str, left: tree.Expression, right: tree.Expression, at: Place
+        self,
+        operator: str,
+        left: tree.Expression,
+        right: tree.Expression,
+        at: Place,
+        *,
+        literal: bool = True,
     ) -> tree.Expression:
         """An operation on two numbers."""
-        if isinstance(left, tree.Constant) and isinstance(right, tree.Constant):
+        if literal and isinstance(left, tree.Constant) and isinstance(right, tree.Constant):
             return self._folded(operator, left, right, at)
         if operator == "**":
             at.refuse("** takes two constants; write the multiplication out")
@@ -261,18 +274,25 @@ class Expressions:
             right = self.coerce(right, kind)
         elif right.kind == BOOL:
             right = self.coerce(right, INT)
-        if isinstance(right, tree.Constant):
+        if literal and isinstance(right, tree.Constant):
             if operator in ("//", "%") and right.value == 0:
                 right.at.refuse("this divides by zero")
             if shift and right.value < 0:
                 right.at.refuse("a shift count must not be negative")
         low, high = numbers.bounds(operator, (left.low, left.high), (right.low, right.high), kind)
+        certain = isinstance(left, tree.Constant) and isinstance(right, tree.Constant)
+        if certain and low == high:
+            return tree.Constant(at, kind, value=low, low=low, high=high)
         return tree.Binary(at, kind, operator=operator, left=left, right=right, low=low, high=high)
 
     def _folded(
         self, operator: str, left: tree.Constant, right: tree.Constant, at: Place
     ) -> tree.Expression:
         result = numbers.fold(operator, left.value, right.value)
+        if result is None and operator in ("//", "%") and right.value == 0:
+            right.at.refuse("this divides by zero")
+        if result is None and operator in ("<<", ">>") and right.value < 0:
+            right.at.refuse("a shift count must not be negative")
         if result is None:
             at.refuse(f"Python cannot compute {left.value} {operator} {right.value} in 64 bits")
         if U64 in (left.kind, right.kind):

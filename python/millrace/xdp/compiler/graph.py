@@ -21,6 +21,7 @@ bits. Operations are written the same in both forms; what they mean:
     value; imm map                  address of the only value of an array
     atomic p a memory; imm (operation, offset, size)
     fence a...                      memory after something that may have changed it
+    entered p key... memory; imm Access     the same memory, in which a look-up finds p
     checksum p memory old new ...; imm Sum          keeps a checksum right
     helper; imm name                a number from the kernel
     redirect a                      the verdict of bpf_redirect

@@ -3,7 +3,15 @@
 from __future__ import annotations
 
 from millrace.xdp.compiler.control import tidy
-from millrace.xdp.compiler.ssa import EFFECTS, Block, Function, Node, dominators, remove_unused
+from millrace.xdp.compiler.ssa import (
+    EFFECTS,
+    Block,
+    Finish,
+    Function,
+    Node,
+    dominators,
+    remove_unused,
+)
 
 _MEMORY_LAST = frozenset(("load", "store", "lookup", "update", "delete", "atomic"))
 _FIXED = EFFECTS | {"argument", "helper", "lookup", "phi"}
@@ -17,6 +25,8 @@ def finish(function: Function) -> None:
     remove_unused(function)
     tidy(function)
     remove_unused(function)
+    _share_limits(function)
+    _share_returns(function)
 
 
 def _sink(function: Function) -> bool:
@@ -86,4 +96,54 @@ def _forget_memory(function: Function) -> None:
         for node in block.nodes:
             if node.op in _MEMORY_LAST:
                 node.arguments.pop()
-        block.nodes = [node for node in block.nodes if node.op != "fence"]
+        block.nodes = [node for node in block.nodes if node.op not in ("fence", "entered")]
+
+
+def _share_limits(function: Function) -> None:
+    """Where a check computes the address behind some bytes, let who needs that address take it."""
+    blocks = function.blocks()
+    parent = dominators(blocks)
+    moved: dict[tuple[Node, int], list[tuple[Node, Block]]] = {}
+    for block in blocks:
+        for node in block.nodes:
+            if node.op == "pconst":
+                moved.setdefault((node.arguments[0], node.imm), []).append((node, block))
+    replaced: dict[Node, Node] = {}
+    for block in blocks:
+        finish = block.finish
+        if finish.kind != "check":
+            continue
+        pointer = replaced.get(finish.arguments[0], finish.arguments[0])
+        for node, place in moved.get((pointer, finish.size), []):
+            if node in replaced or place is block or not _dominates(block, place, parent):
+                continue
+            if finish.size:
+                limit = Node("pconst", [pointer], finish.size, finish.line)
+                limit.block = block
+                block.nodes.append(limit)
+                finish.arguments[0], finish.size = limit, 0
+            replaced[node] = finish.arguments[0]
+            place.nodes.remove(node)
+    for block in blocks:
+        for node in (*block.phis, *block.nodes):
+            node.arguments = [replaced.get(a, a) for a in node.arguments]
+        block.finish.arguments = [replaced.get(a, a) for a in block.finish.arguments]
+
+
+def _share_returns(function: Function) -> None:
+    """Let blocks that end with the same verdict end in the same place."""
+    ends: dict[Node, list[Block]] = {}
+    for block in function.blocks():
+        if block.finish.kind == "return" and block.finish.arguments[0].op == "const":
+            ends.setdefault(block.finish.arguments[0], []).append(block)
+    for blocks in ends.values():
+        if len(blocks) < 2:
+            continue
+        alone = next((b for b in blocks if not b.nodes and not b.phis), None)
+        shared = alone or Block()
+        if alone is None:
+            shared.finish = blocks[0].finish
+        for block in blocks:
+            if block is not shared:
+                block.finish = Finish("jump", [shared])
+                shared.before.append(block)

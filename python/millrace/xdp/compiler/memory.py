@@ -36,6 +36,8 @@ def last_write(load: Node) -> Node:
             apart = _other_map(pointer, memory.arguments[0])
         elif memory.op == "fence" and memory.arguments:
             apart = _other_map_of(map_of(pointer), memory)
+        elif memory.op == "entered":
+            apart = True
         else:
             return memory
         if not apart:
@@ -44,11 +46,15 @@ def last_write(load: Node) -> Node:
 
 
 def last_change(lookup: Node) -> Node:
-    """The last memory that may matter to a look-up: where a key came or went."""
+    """The last memory that may matter to a look-up: where a key came or went, or where it is known
+    what the look-up finds.
+    """
     memory = lookup.arguments[-1]
     used = lookup.imm.map
     while True:
         if memory.op in ("store", "atomic"):
+            memory = before(memory)
+        elif memory.op == "entered" and not finds(memory, lookup):
             memory = before(memory)
         elif (
             memory.op == "fence"
@@ -58,6 +64,11 @@ def last_change(lookup: Node) -> Node:
             memory = before(memory)
         else:
             return memory
+
+
+def finds(entered: Node, lookup: Node) -> bool:
+    """Whether an entry that was made is the one that a look-up asks for."""
+    return entered.imm.same(lookup.imm) and entered.arguments[1:-1] == lookup.arguments[:-1]
 
 
 def before(memory: Node) -> Node:

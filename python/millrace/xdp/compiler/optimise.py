@@ -186,7 +186,10 @@ class _Walk:
         block.phis = kept
 
     def _forward(self, node: Node) -> Node | None:
-        """What a load reads, where that has just been written."""
+        """What a load or a look-up finds, where that has just been written."""
+        if node.op == "lookup":
+            last = memory.last_change(node)
+            return last.arguments[0] if last.op == "entered" else None
         if node.op != "load":
             return None
         self._address(node)

@@ -97,11 +97,18 @@ class Ranges:
             other = right if left is node else left
             if left is right:
                 continue
-            told = implied(condition, holds, self._plain(other), left=left is node)
-            if told is not None:
-                found = meet(found, told)
-            found = self._trim(found, condition, holds, other)
+            found = self._told(found, condition, holds, other, left=left is node)
         return found
+
+    def _told(self, found: Range, condition: str, holds: bool, other: Node, *, left: bool) -> Range:
+        """A range with what a branch says of it."""
+        against = self._plain(other)
+        if condition in ("ult", "ule") and found[0] >= 0 and against[0] >= 0:
+            condition = "s" + condition[1:]
+        told = implied(condition, holds, against, left=left)
+        if told is not None:
+            found = meet(found, told)
+        return self._trim(found, condition, holds, other)
 
     def excludes(self, node: Node, block: Block, value: int) -> bool:
         """Whether a number is known not to be `value` in a block, though its range has it."""
@@ -154,10 +161,7 @@ class Ranges:
             left, right = finish.arguments
             other = right if left is node else left
             holds = finish.targets[0] is target
-            told = implied(finish.condition, holds, self._plain(other), left=left is node)
-            if told is not None:
-                found = meet(found, told)
-            found = self._trim(found, finish.condition, holds, other)
+            found = self._told(found, finish.condition, holds, other, left=left is node)
         return found
 
     def _note(self, node: Node, now: Range, bottom: set[Node]) -> bool:

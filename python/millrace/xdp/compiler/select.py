@@ -53,6 +53,9 @@ class _Selection:
         self.uses = self._count_uses()
         self.stack = 0
         self.slots: dict[Any, int] = {}
+        #: What is on the stack: the value at each place, by place and size.
+        self.filled: dict[tuple[int, int], Node] = {}
+        self.filled_after: dict[Block, dict[tuple[int, int], Node]] = {}
         self.now = Section()
         self.line = 0
         self.block = function.entry
@@ -73,6 +76,7 @@ class _Selection:
         for block in self.blocks:
             self.block = block
             self.now = self.sections[block]
+            self.filled = self._filled_before(block)
             for phi in block.phis:
                 self._register(phi)
             for node in block.nodes:
@@ -80,6 +84,7 @@ class _Selection:
                 self._node(node)
             self.line = block.finish.line
             self._finish(block)
+            self.filled_after[block] = self.filled
         order = [self.sections[block] for block in self.blocks]
         order += self._phis()
         return Code(order, self.next, self.stack)
@@ -263,10 +268,31 @@ class _Selection:
             self.slots[key] = phase - end
         return self.slots[key]
 
+    def _filled_before(self, block: Block) -> dict[tuple[int, int], Node]:
+        """What is on the stack whichever way a block is reached."""
+        before = [self.filled_after.get(source) for source in block.before]
+        known = [filled for filled in before if filled is not None]
+        if not known or len(known) < len(before):
+            return {}
+        return {
+            place: node
+            for place, node in known[0].items()
+            if all(other.get(place) is node for other in known[1:])
+        }
+
     def _fill(self, slot: int, pieces: tuple[Piece, ...], values: list[Node]) -> None:
         """Put the pieces of a key or a value on the stack."""
         for piece, value in zip(pieces, values, strict=True):
-            self._fill_piece(slot + piece.offset, piece.size, value)
+            place = (slot + piece.offset, piece.size)
+            if self.filled.get(place) is value:
+                continue
+            self.filled = {
+                (at, size): node
+                for (at, size), node in self.filled.items()
+                if at + size <= place[0] or place[0] + place[1] <= at
+            }
+            self.filled[place] = value
+            self._fill_piece(*place, value)
 
     def _fill_piece(self, at: int, size: int, value: Node) -> None:
         if at % size == 0:
@@ -336,9 +362,11 @@ class _Selection:
             case "jump":
                 self._put(Instruction("jump", to=self.sections[finish.targets[0]]))
             case "check":
-                limit = self._fresh()
-                self._move(limit, finish.arguments[0])
-                self._alu("add", limit, imm=finish.size)
+                limit = self._register(finish.arguments[0])
+                if finish.size:
+                    limit = self._fresh()
+                    self._move(limit, finish.arguments[0])
+                    self._alu("add", limit, imm=finish.size)
                 end = self._register(finish.arguments[1])
                 self._branch(finish, "ugt", limit, end, turned=True)
             case "branch":

@@ -81,14 +81,51 @@ def _beyond(block: Block, target: Block, before: dict[Block, list[Block]]) -> Bl
         return None
     if any(operation.op not in _COPIED for operation in target.operations):
         return None
-    sides = [_known(register, block, target, before) for register in (end.left, end.right)]
-    if sides[0] is None or sides[1] is None:
+    left, right = (_known(side, block, target, before) for side in (end.left, end.right))
+    if left is not None and right is not None:
+        outcome: bool | None = decide(end.condition, left, right)
+    elif right is not None and not target.operations:
+        outcome = _decided_before(end, right, block, target, before)
+    else:
         return None
-    way = end.yes if decide(end.condition, sides[0], sides[1]) else end.no
+    if outcome is None:
+        return None
+    way = end.yes if outcome else end.no
     if way is target:
         return None
     # What it did on the way it must still do.
     return Block(list(target.operations), Jump(way)) if target.operations else way
+
+
+#: How far back a way is followed to a branch that decided the same.
+_MOST_STEPS = 4
+
+
+def _decided_before(
+    asked: Branch,
+    constant: int,
+    block: Block,
+    target: Block,
+    before: dict[Block, list[Block]],
+    steps: int = _MOST_STEPS,
+) -> bool | None:
+    """The outcome of a branch on a register and a constant, where every way to it has come through a
+    branch on the same.
+    """
+    end = block.end
+    if isinstance(end, Branch) and (end.condition, end.left) == (asked.condition, asked.left):
+        other = _known(end.right, block, target, before)
+        if other == constant and end.yes is not end.no and target in (end.yes, end.no):
+            return end.yes is target
+    sources = before.get(block, [])
+    if steps == 0 or not sources:
+        return None
+    if any(operation.target == asked.left for operation in block.operations):
+        return None
+    found = {
+        _decided_before(asked, constant, source, block, before, steps - 1) for source in sources
+    }
+    return found.pop() if len(found) == 1 else None
 
 
 def decide(condition: str, left: int, right: int) -> bool:

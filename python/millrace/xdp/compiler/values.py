@@ -324,7 +324,7 @@ class Values:
             return self.emit(_OPERATIONS[operator], left, right)
         if operator in ("<<", ">>"):
             return self._shift(expression, left, right)
-        if not isinstance(expression.right, tree.Constant):
+        if expression.right.low <= 0 <= expression.right.high:
             self.go_on_if("ne", right, self.constant(0), self.fault_block)
         if expression.kind == U64:
             return self.emit("div" if operator == "//" else "mod", left, right)
