@@ -6,7 +6,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from millrace.xdp.compiler.ssa import EFFECTS, Block, Finish, Function, Node
+from millrace.xdp.compiler.graph import Access
+from millrace.xdp.compiler.ssa import Block, Finish, Function, Node
+from millrace.xdp.maps import Map
 
 
 def tidy(function: Function) -> bool:
@@ -217,7 +219,7 @@ def _signature(block: Block) -> Any:
         (
             node.op,
             tuple(name(a) for a in node.arguments),
-            id(node.imm) if node.op in EFFECTS and node.op != "store" else node.imm,
+            _imm_key(node),
         )
         for node in block.nodes
     )
@@ -228,3 +230,101 @@ def _signature(block: Block) -> Any:
     )
     arguments = tuple(name(argument) for argument in finish.arguments)
     return nodes, finish.kind, finish.condition, finish.size, arguments, ways
+
+
+def merge_regions(function: Function) -> bool:
+    """Make one of parts of several blocks that do the same and come to the same end."""
+    groups: dict[Any, list[Block]] = {}
+    for block in reversed(function.blocks()):
+        if block is not function.entry and not block.phis and block.nodes:
+            shape = tuple((node.op, _imm_key(node)) for node in block.nodes)
+            finish = block.finish
+            groups.setdefault((shape, finish.kind, finish.condition, finish.size), []).append(block)
+    for blocks in groups.values():
+        for index, kept in enumerate(blocks):
+            for other in blocks[index + 1 :]:
+                if _merge_region(function, kept, other):
+                    return True
+    return False
+
+
+def _imm_key(node: Node) -> Any:
+    """What an operation is told beside its arguments, so that equal ones are equal."""
+    imm = node.imm
+    if isinstance(imm, Access):
+        return id(imm.map), imm.key, imm.value, imm.flags
+    return id(imm) if isinstance(imm, Map) else imm
+
+
+def _merge_region(function: Function, kept: Block, other: Block) -> bool:
+    """Lead what leads to `other` to `kept`, if both parts are the same throughout."""
+    if set(kept.before) & set(other.before):
+        return False
+    match = _Match()
+    if not match.blocks(kept, other) or not match.closed(function):
+        return False
+    for source in list(other.before):
+        source.finish.targets = [kept if t is other else t for t in source.finish.targets]
+        kept.before.append(source)
+    other.before = []
+    for gone in match.gone:
+        for target in gone.finish.targets:
+            if target not in match.gone and gone in target.before:
+                target.cut_from(gone)
+    return True
+
+
+class _Match:
+    """Which nodes and blocks of one part are those of another."""
+
+    def __init__(self) -> None:
+        self.nodes: dict[Node, Node] = {}
+        self.gone: dict[Block, Block] = {}
+
+    def same(self, first: Node, second: Node) -> bool:
+        """Whether two nodes mean the same, each in its part."""
+        return self.nodes.get(second, second) is first
+
+    def blocks(self, first: Block, second: Block) -> bool:
+        """Whether two blocks, and what only they lead to, do the same."""
+        if len(first.nodes) != len(second.nodes) or first.phis or second.phis:
+            return False
+        self.gone[second] = first
+        for a, b in zip(first.nodes, second.nodes, strict=True):
+            if a.op != b.op or _imm_key(a) != _imm_key(b) or len(a.arguments) != len(b.arguments):
+                return False
+            if not all(map(self.same, a.arguments, b.arguments)):
+                return False
+            self.nodes[b] = a
+        one, two = first.finish, second.finish
+        if (one.kind, one.condition, one.size) != (two.kind, two.condition, two.size):
+            return False
+        if len(one.arguments) != len(two.arguments):
+            return False
+        if not all(map(self.same, one.arguments, two.arguments)):
+            return False
+        return all(
+            self._targets(a, b, first, second)
+            for a, b in zip(one.targets, two.targets, strict=True)
+        )
+
+    def _targets(self, a: Block, b: Block, first: Block, second: Block) -> bool:
+        if a is b:
+            return all(self.same(phi.of(first), phi.of(second)) for phi in a.phis)
+        if b in self.gone or len(a.before) != 1 or len(b.before) != 1:
+            return False
+        return self.blocks(a, b)
+
+    def closed(self, function: Function) -> bool:
+        """Whether what the second part computes is used nowhere else."""
+        for block in function.blocks():
+            if block in self.gone:
+                continue
+            used = [argument for node in block.nodes for argument in node.arguments]
+            if any(argument in self.nodes for argument in (*used, *block.finish.arguments)):
+                return False
+            for phi in block.phis:
+                for argument, source in zip(phi.arguments, phi.sources, strict=True):
+                    if argument in self.nodes and source not in self.gone:
+                        return False
+        return True

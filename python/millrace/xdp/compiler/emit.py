@@ -62,7 +62,7 @@ class Assembled:
 
 def emit(code: Code) -> Assembled:
     """The bytes of a program."""
-    orders = [_traced(code.sections[0]), *(_sorted(code.sections[0], way) for way in range(4))]
+    orders = [_matched(code.sections[0]), _traced(code.sections[0])]
     return _Emitter(min(orders, key=_jumps)).run()
 
 
@@ -101,40 +101,66 @@ def _traced(entry: Section) -> list[Section]:
     return order
 
 
-def _sorted(entry: Section, way: int) -> list[Section]:
-    """Sections each after those that lead to it, but for loops (reverse postorder). `way` is which of
-    two targets comes first: the first, the second, the one with more or with less behind it.
+def _matched(entry: Section) -> list[Section]:
+    """Sections in an order in which as many as can be go on with the next one: each has at most one
+    to go on with, and is that of at most one (a matching that grows along alternating paths).
     """
-    behind = _sizes(entry) if way > 1 else {}
-    order: list[Section] = []
-    seen = {entry}
+    order = _traced(entry)
+    after: dict[Section, Section] = {}
+    before: dict[Section, Section] = {}
+    for section in order:
+        _grow(section, entry, after, before)
+    placed: set[Section] = set()
+    result: list[Section] = []
+    for first in order:
+        if first in placed:
+            continue
+        # The chain that it is in, from its beginning; one that bites its tail begins here.
+        start = first
+        while start in before and before[start] is not first:
+            start = before[start]
+        if start in before:
+            start = first
+        following: Section | None = start
+        while following is not None and following not in placed:
+            placed.add(following)
+            result.append(following)
+            following = after.get(following)
+    return result
 
-    def ways(section: Section) -> list[Section]:
-        targets = section.targets()
-        if way > 1:
-            targets.sort(key=lambda target: behind[target], reverse=way == 3)
-        return targets[::-1] if way == 1 else targets
 
-    stack = [(entry, iter(ways(entry)))]
-    while stack:
-        section, targets = stack[-1]
-        for target in targets:
-            if target not in seen:
-                seen.add(target)
-                stack.append((target, iter(ways(target))))
-                break
-        else:
-            order.append(section)
-            stack.pop()
-    return order[::-1]
+def _followers(section: Section) -> list[Section]:
+    """The sections that may come next without a jump."""
+    last = section.instructions[-1]
+    if last.op == "branch" and last.name not in OPPOSITE:
+        return [section.other] if section.other is not None else []
+    return section.targets()[::-1]
 
 
-def _sizes(entry: Section) -> dict[Section, int]:
-    """How many sections the longest way from each to an end has, loops aside."""
-    sizes: dict[Section, int] = {}
-    for section in reversed(_sorted(entry, 0)):
-        sizes[section] = 1 + max((sizes.get(target, 0) for target in section.targets()), default=0)
-    return sizes
+def _grow(
+    source: Section,
+    entry: Section,
+    after: dict[Section, Section],
+    before: dict[Section, Section],
+) -> None:
+    """Find a section to follow, if others can be rearranged so that there is one."""
+    reached: dict[Section, Section] = {}
+    waiting = [source]
+    for current in waiting:
+        for target in _followers(current):
+            if target is entry or target in reached or target is current:
+                continue
+            reached[target] = current
+            if target in before:
+                waiting.append(before[target])
+                continue
+            step: Section | None = target
+            while step is not None:
+                giver = reached[step]
+                previous = after.get(giver)
+                after[giver], before[step] = step, giver
+                step = previous
+            return
 
 
 class _Emitter:

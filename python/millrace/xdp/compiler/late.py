@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from millrace.xdp.compiler.control import tidy
+from millrace.xdp.compiler.control import merge_regions, tidy
 from millrace.xdp.compiler.ssa import (
     EFFECTS,
     Block,
@@ -24,6 +24,8 @@ def finish(function: Function) -> None:
     _forget_memory(function)
     remove_unused(function)
     tidy(function)
+    while merge_regions(function):
+        tidy(function)
     remove_unused(function)
     _share_limits(function)
     _share_returns(function)
