@@ -7,7 +7,7 @@ from __future__ import annotations
 from typing import Any
 
 from millrace.xdp.compiler.graph import Access
-from millrace.xdp.compiler.ssa import Block, Finish, Function, Node
+from millrace.xdp.compiler.ssa import EFFECTS, Block, Finish, Function, Node
 from millrace.xdp.maps import Map
 
 
@@ -230,6 +230,40 @@ def _signature(block: Block) -> Any:
     )
     arguments = tuple(name(argument) for argument in finish.arguments)
     return nodes, finish.kind, finish.condition, finish.size, arguments, ways
+
+
+def widen_checks(function: Function) -> bool:
+    """Check for all bytes at once where too few of them lead to the same place anyway."""
+    changed = False
+    for block in function.blocks():
+        while block.finish.kind == "check" and _widen(block):
+            changed = True
+    return changed
+
+
+def _widen(block: Block) -> bool:
+    """Let a check take over a later one on the same pointer."""
+    inside, short = block.finish.targets
+    pointer = block.finish.arguments[0]
+    here = block
+    while len(inside.before) == 1 and not any(node.op in EFFECTS for node in inside.nodes):
+        finish = inside.finish
+        if finish.kind not in ("check", "branch") or short not in finish.targets:
+            return False
+        if any(phi.of(inside) is not phi.of(block) for phi in short.phis):
+            return False
+        if finish.kind == "check" and finish.arguments[0] is pointer:
+            if finish.targets[1] is not short:
+                return False
+            block.finish.size = max(block.finish.size, finish.size)
+            short.cut_from(inside)
+            inside.finish = Finish("jump", finish.targets[:1])
+            return True
+        here = inside
+        inside = next(target for target in finish.targets if target is not short)
+        if inside is here:
+            return False
+    return False
 
 
 def merge_regions(function: Function) -> bool:

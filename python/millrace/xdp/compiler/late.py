@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from millrace.xdp.compiler.control import merge_regions, tidy
+from millrace.xdp.compiler.control import merge_regions, tidy, widen_checks
 from millrace.xdp.compiler.ssa import (
     EFFECTS,
     Block,
@@ -19,6 +19,8 @@ _FIXED = EFFECTS | {"argument", "helper", "lookup", "phi"}
 
 def finish(function: Function) -> None:
     """Change a function in place."""
+    if widen_checks(function):
+        tidy(function)
     while _sink(function):
         pass
     _forget_memory(function)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from millrace.xdp.compiler.expressions import MOST_OFFSET
 from millrace.xdp.compiler.graph import Access, Piece
 from millrace.xdp.compiler.machine import (
     FIRST_VIRTUAL,
@@ -198,10 +199,9 @@ class _Selection:
         """The register of a number that moves a pointer, so that the verifier knows its bounds too."""
         if _followed(node, set()):
             return self._register(node)
-        high = self.ranges.of(node, self.block)[1]
         by = self._fresh()
         self._move(by, node)
-        self._alu("and", by, imm=(1 << high.bit_length()) - 1)
+        self._alu("and", by, imm=MOST_OFFSET)
         return by
 
     def _load(self, target: int, source: int, offset: int, size: int) -> None:
