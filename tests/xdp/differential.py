@@ -42,10 +42,10 @@ class Outcome:
     verdicts: set[str] = field(default_factory=set)
 
 
-def load(source: str, name: str) -> dict[str, Any]:
-    """Run a module's source, so that the lines of its functions can be read."""
+def load(source: str, name: str, **more: Any) -> dict[str, Any]:
+    """Run a module's source with these names in it, so that its functions' lines can be read."""
     linecache.cache[name] = (len(source), None, source.splitlines(keepends=True), name)
-    names: dict[str, Any] = {"__name__": name}
+    names: dict[str, Any] = {"__name__": name, **more}
     exec(compile(source, name, "exec"), names)
     return names
 

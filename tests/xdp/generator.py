@@ -11,6 +11,8 @@ import random
 import struct
 from dataclasses import dataclass, field
 
+from frames import checksum
+
 #: Maps that each program may use. What is declared here is source text.
 MAPS = {
     "by_number": "Hash(u32, u64, entries=64)",
@@ -578,16 +580,6 @@ def program(seed: int) -> str:
 
 
 # Frames
-
-
-def checksum(data: bytes) -> int:
-    """RFC 1071."""
-    if len(data) % 2:
-        data += b"\0"
-    total = sum(struct.unpack(f"!{len(data) // 2}H", data))
-    while total > 0xFFFF:
-        total = (total & 0xFFFF) + (total >> 16)
-    return ~total & 0xFFFF
 
 
 _ADDRESSES4 = ["192.0.2.1", "192.0.2.9", "192.0.2.200", "10.0.0.1", "10.9.9.9", "203.0.113.7"]

@@ -49,6 +49,8 @@ class Program:
 
     def __init__(self, function: Callable[..., Any], options: Options, license: str) -> None:
         functools.update_wrapper(self, function)
+        # Other programs may call it, though it has a decorator.
+        function.__xdp_program__ = True  # type: ignore[attr-defined]
         self.name = options.name
         self.options = options
         self._license = license

@@ -216,6 +216,26 @@ def _rewrite(code: Code, graph: _Interference, colours: dict[int, int]) -> None:
             if not (instruction.is_move and instruction.target == instruction.source):
                 kept.append(instruction)
         section.instructions = kept
+    _skip_jumps(code)
+
+
+def _skip_jumps(code: Code) -> None:
+    """Lead past sections that do nothing but jump."""
+
+    def end_of(section: Section) -> Section:
+        for _ in range(len(code.sections)):
+            only = section.instructions[0]
+            if only.op != "jump" or only.to is None:
+                break
+            section = only.to
+        return section
+
+    for section in code.sections:
+        last = section.instructions[-1]
+        if last.to is not None:
+            last.to = end_of(last.to)
+        if section.other is not None:
+            section.other = end_of(section.other)
 
 
 def _spill(code: Code, graph: _Interference, spilled: list[int], unspillable: set[int]) -> None:

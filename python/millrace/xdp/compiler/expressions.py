@@ -544,7 +544,8 @@ class Expressions:
             if any(isinstance(part, tree.Static) for part in parts):
                 return tree.Static(at, StaticKind(value), value=value)
         for part in parts:
-            if not (part.kind in (*NUMBERS, *ADDRESSES, VERDICT)):
+            text = isinstance(part, tree.Static) and isinstance(part.value, str)
+            if not text and part.kind not in (*NUMBERS, *ADDRESSES, VERDICT):
                 part.at.refuse(f"{part.kind} cannot be part of a tuple")
         return tree.TupleOf(at, TupleKind(tuple(part.kind for part in parts)), parts=parts)
 

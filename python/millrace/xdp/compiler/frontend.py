@@ -356,6 +356,9 @@ class Statements:
         held: list[tree.Expression] = []
         for index in range(len(target.elts)):
             part = part_of(value, index)
+            if isinstance(part, tree.Static):
+                held.append(part)
+                continue
             if isinstance(part, tree.PartOf) and not isinstance(value, tree.Local):
                 whole = self.scope.temporary(value)
                 statements.append(tree.Assign(at, [whole], value))
@@ -380,8 +383,11 @@ class Statements:
         self.place(target).refuse("only names, fields of headers and elements can be assigned to")
 
     def _store_name(self, name: str, value: tree.Expression, at: Place) -> tree.Statement:
-        if value.kind in (PACKET, NOTHING):
-            value.at.refuse(f"a variable cannot hold {value.kind}")
+        texts = isinstance(value.kind, TupleKind) and any(
+            isinstance(part, StaticKind) for part in value.kind.parts
+        )
+        if value.kind in (PACKET, NOTHING) or texts:
+            value.at.refuse(f"a variable cannot hold {value.kind}{' with text' * texts}")
         if name in self.scope.constants:
             at.refuse(f"{name} is a parameter that is the packet; use another name")
         variable = self.scope.assign(name, value)

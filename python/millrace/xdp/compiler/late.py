@@ -30,6 +30,7 @@ def finish(function: Function) -> None:
         tidy(function)
     remove_unused(function)
     _share_limits(function)
+    _return_at_once(function)
     _share_returns(function)
 
 
@@ -132,6 +133,28 @@ def _share_limits(function: Function) -> None:
         for node in (*block.phis, *block.nodes):
             node.arguments = [replaced.get(a, a) for a in node.arguments]
         block.finish.arguments = [replaced.get(a, a) for a in block.finish.arguments]
+
+
+def _return_at_once(function: Function) -> None:
+    """Let each way to a block that returns what was chosen before return that itself."""
+    ends: dict[Node, Block] = {}
+    for block in function.blocks():
+        finish = block.finish
+        if finish.kind != "return" or block.nodes or finish.arguments[0] not in block.phis:
+            continue
+        verdict = finish.arguments[0]
+        for source in list(block.before):
+            value = verdict.of(source)
+            if value.op != "const" or source.finish.targets.count(block) != 1:
+                continue
+            end = ends.setdefault(value, Block())
+            end.finish = Finish("return", [], [value], line=finish.line)
+            source.finish.targets = [end if t is block else t for t in source.finish.targets]
+            block.cut_from(source)
+            if source in end.before:
+                source.finish = Finish("jump", [end])
+            else:
+                end.before.append(source)
 
 
 def _share_returns(function: Function) -> None:
