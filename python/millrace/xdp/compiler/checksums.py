@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from millrace.xdp.compiler.control import substitute
 from millrace.xdp.compiler.graph import Sum
 from millrace.xdp.compiler.ssa import Block, Finish, Function, Node
 from millrace.xdp.compiler.thread import signed
@@ -35,52 +36,46 @@ def combine(function: Function) -> None:
             elif node.op in ("load", "store") and node.imm[2] in ("sum", "raw"):
                 last.clear()
         block.nodes = [node for node in block.nodes if node not in gone]
-    _substitute(function, replaced)
-
-
-def _substitute(function: Function, replaced: dict[Node, Node]) -> None:
-    def now(node: Node) -> Node:
-        while node in replaced:
-            node = replaced[node]
-        return node
-
-    if replaced:
-        for block in function.blocks():
-            for node in (*block.phis, *block.nodes):
-                node.arguments = [now(argument) for argument in node.arguments]
+    substitute(function, replaced)
 
 
 def expand(function: Function) -> None:
     """Make code of all changes."""
+    replaced: dict[Node, Node] = {}
     for block in function.blocks():
         here: Block | None = block
         while here is not None:
-            here = _expand_first(function, here)
+            here = _expand_first(function, here, replaced)
+    substitute(function, replaced)
 
 
-def _expand_first(function: Function, block: Block) -> Block | None:
-    """Expand the first change of a block; returns the block where there may be more."""
+def _expand_first(function: Function, block: Block, replaced: dict[Node, Node]) -> Block | None:
+    """Expand the first change of a block; returns the block where there may be more, and notes what
+    memory its result has become.
+    """
     for index, node in enumerate(block.nodes):
         if node.op != "checksum":
             continue
         change = _Change.of(node)
         if not change.terms and change.constant % _RING == 0:
             block.nodes.remove(node)
-            _substitute(function, {node: node.arguments[1]})
+            replaced[node] = node.arguments[1]
             return block
         if node.imm.zero_is_none:
-            return _expand_optional(function, block, index, change)
+            return _expand_optional(function, block, index, change, replaced)
         writer = _Writer(function, block.nodes[:index], block, node.line)
         old = writer.load(node)
         store = writer.store(node, writer.changed(old, change, canonical=True))
         rest = block.nodes[index + 1 :]
         block.nodes = [*writer.nodes, *rest]
-        _substitute(function, {node: store})
+        replaced[node] = store
         return block
     return None
 
 
-def _expand_optional(function: Function, block: Block, index: int, change: _Change) -> Block:
+def _expand_optional(
+    function: Function, block: Block, index: int, change: _Change, replaced: dict[Node, Node]
+) -> Block:
     """A checksum that is 0 where there is none, which then stays so."""
     node = block.nodes[index]
     update, after = Block(), Block()
@@ -105,8 +100,7 @@ def _expand_optional(function: Function, block: Block, index: int, change: _Chan
     phi = Node("phi", [node.arguments[1], store])
     phi.block, phi.sources = after, [block, update]
     after.phis = [phi]
-    _substitute(function, {node: phi})
-    phi.arguments = [node.arguments[1], store]
+    replaced[node] = phi
     return after
 
 

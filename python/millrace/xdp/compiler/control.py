@@ -10,6 +10,9 @@ from millrace.xdp.compiler.graph import Access
 from millrace.xdp.compiler.ssa import EFFECTS, Block, Finish, Function, Node
 from millrace.xdp.maps import Map
 
+#: Blocks of the same shape that each is compared with.
+_MOST_COMPARED = 16
+
 
 def tidy(function: Function) -> bool:
     """Change a function in place; whether anything was changed."""
@@ -49,22 +52,43 @@ def _same_ways(function: Function) -> bool:
 def _skip_empty(function: Function) -> bool:
     """Let ways to a block that only jumps lead to where it jumps to."""
     changed = False
+    users: dict[Node, set[tuple[Block, Block | None]]] | None = None
     for block in function.blocks():
         if block.nodes or block.finish.kind != "jump" or block is function.entry:
             continue
         target = block.finish.targets[0]
         if target is block:
             continue
+        if block.phis:
+            users = _phi_users(function) if users is None else users
+            if any(users.get(phi, set()) - {(target, block)} for phi in block.phis):
+                continue
         for source in list(block.before):
             if _redirect(source, block, target):
                 changed = True
+                for phi in target.phis:
+                    if users is not None and source in phi.sources:
+                        users.setdefault(phi.of(source), set()).add((target, source))
     return changed
+
+
+def _phi_users(function: Function) -> dict[Node, set[tuple[Block, Block | None]]]:
+    """Where results are used: in which block, and for a phi there, for which way to it."""
+    users: dict[Node, set[tuple[Block, Block | None]]] = {}
+    for block in function.blocks():
+        for node in block.nodes:
+            for argument in node.arguments:
+                users.setdefault(argument, set()).add((block, None))
+        for argument in block.finish.arguments:
+            users.setdefault(argument, set()).add((block, None))
+        for phi in block.phis:
+            for argument, source in zip(phi.arguments, phi.sources, strict=True):
+                users.setdefault(argument, set()).add((block, source))
+    return users
 
 
 def _redirect(source: Block, block: Block, target: Block) -> bool:
     """Lead the way from `source` through the empty `block` straight to `target`."""
-    if block.phis and not _phis_only_for(block, target):
-        return False
     values: dict[Node, Node] = {}
     for phi in target.phis:
         value = phi.of(block)
@@ -91,39 +115,18 @@ def _redirect(source: Block, block: Block, target: Block) -> bool:
     return True
 
 
-def _phis_only_for(block: Block, target: Block) -> bool:
-    """Whether a block's phis are used by nothing but the phis of the block it jumps to, for the way
-    from it.
-    """
-    phis = set(block.phis)
-    waiting, seen = [block], {block}
-    while waiting:
-        current = waiting.pop()
-        for node in current.nodes:
-            if phis.intersection(node.arguments):
-                return False
-        if phis.intersection(current.finish.arguments):
-            return False
-        for phi in current.phis:
-            for argument, source in zip(phi.arguments, phi.sources, strict=True):
-                if argument in phis and not (current is target and source is block):
-                    return False
-        for following in current.finish.targets:
-            if following not in seen:
-                seen.add(following)
-                waiting.append(following)
-    return True
-
-
 def _join(function: Function) -> bool:
     """Make one of a block and the only one it leads to, which nothing else leads to."""
     changed = False
+    replaced: dict[Node, Node] = {}
     for block in function.blocks():
         while block.finish.kind == "jump":
             target = block.finish.targets[0]
             if len(target.before) != 1 or target is function.entry or target is block:
                 break
-            _replace_phis(function, target)
+            for phi in target.phis:
+                replaced[phi] = phi.arguments[0]
+            target.phis = []
             for node in target.nodes:
                 node.block = block
             block.nodes += target.nodes
@@ -134,26 +137,24 @@ def _join(function: Function) -> bool:
                     phi.sources = [block if b is target else b for b in phi.sources]
             target.before = []
             changed = True
+    if replaced:
+        substitute(function, replaced)
     return changed
 
 
-def _replace_phis(function: Function, block: Block) -> None:
-    """Replace the phis of a block that is reached by one way."""
-    replaced: dict[Node, Node] = {}
-    for phi in block.phis:
-        value = phi.arguments[0]
-        replaced[phi] = replaced.get(value, value)
-    block.phis = []
-    if replaced:
-        _substitute(function, replaced)
+def substitute(function: Function, replaced: dict[Node, Node]) -> None:
+    """Put nodes in the place of others, and theirs where those are replaced too."""
 
+    def now(node: Node) -> Node:
+        while node in replaced:
+            node = replaced[node]
+        return node
 
-def _substitute(function: Function, replaced: dict[Node, Node]) -> None:
     for block in function.blocks():
         for node in (*block.phis, *block.nodes):
             if any(argument in replaced for argument in node.arguments):
-                node.arguments = [replaced.get(a, a) for a in node.arguments]
-        block.finish.arguments = [replaced.get(a, a) for a in block.finish.arguments]
+                node.arguments = [now(argument) for argument in node.arguments]
+        block.finish.arguments = [now(argument) for argument in block.finish.arguments]
 
 
 def _merge_equal(function: Function) -> bool:
@@ -274,12 +275,13 @@ def merge_regions(function: Function) -> bool:
             shape = tuple((node.op, _imm_key(node)) for node in block.nodes)
             finish = block.finish
             groups.setdefault((shape, finish.kind, finish.condition, finish.size), []).append(block)
+    changed = False
     for blocks in groups.values():
         for index, kept in enumerate(blocks):
-            for other in blocks[index + 1 :]:
-                if _merge_region(function, kept, other):
-                    return True
-    return False
+            for other in blocks[index + 1 : index + 1 + _MOST_COMPARED]:
+                if kept.before and other.before and _merge_region(function, kept, other):
+                    changed = True
+    return changed
 
 
 def _imm_key(node: Node) -> Any:

@@ -244,13 +244,18 @@ class Expressions:
         if operator is None:
             hint = "; write // for whole numbers" if isinstance(node.op, ast.Div) else ""
             at.refuse(f"this operator has no meaning in a program{hint}")
+        left, right = self.number(node.left), self.number(node.right)
+        if not isinstance(right, tree.Constant):
+            return self.arithmetic(operator, left, right, at)
         # What a call gives a parameter is computed as in the kernel; what stands in the source must
         # make sense there.
         literal = not any(
-            isinstance(inner, ast.Name) and inner.id in self.scope.constants
-            for inner in ast.walk(node)
+            isinstance(inner, ast.Name)
+            and isinstance(self.scope.constants.get(inner.id), tree.Constant)
+            for side in (node.left, node.right)
+            if isinstance(side, ast.Name | ast.BinOp | ast.UnaryOp | ast.Call)
+            for inner in ast.walk(side)
         )
-        left, right = self.number(node.left), self.number(node.right)
         return self.arithmetic(operator, left, right, at, literal=literal)
 
     def arithmetic(
@@ -417,7 +422,9 @@ class Expressions:
                 key = self.map_key(right.value, left)
                 return _flag(tree.MapHas(at, BOOL, map=right.value, key=key))
             if not isinstance(right, tree.Static):
-                at.refuse(f"`in` takes constants, networks, ranges and maps, not {right.kind}")
+                right.at.refuse(
+                    f"`in` takes constants, networks, ranges and maps, not {right.kind}"
+                )
             value = right.value
             many = isinstance(value, (tuple, list, set, frozenset))
             elements = [

@@ -65,7 +65,7 @@ def check(function: Callable[..., Any], options: Options) -> tuple[tree.Function
     Raises CompileError where the function is not in the subset.
     """
     session = Session(options)
-    read = source.read(function)
+    read = session.source(function)
     at = read.place(read.tree)
     arguments = read.tree.args
     if _names(arguments) is None or len(arguments.args) != 1 or arguments.defaults:
@@ -145,8 +145,6 @@ class Statements:
         for name, argument in zip(names, arguments, strict=True):
             fixed = isinstance(argument, (tree.Constant, tree.Static)) and name not in written
             if fixed or argument.kind == PACKET:
-                if name in written:
-                    argument.at.refuse(f"{name} is the packet; give other values other names")
                 scope.constants[name] = argument
                 parameters.append(tree.Variable(name, argument.kind))
             else:
@@ -185,7 +183,7 @@ class Statements:
             )
         if len(session.calls) >= MOST_DEPTH:
             at.refuse(f"calls are nested more than {MOST_DEPTH} deep; call fewer functions")
-        read = source.read(function)
+        read = session.source(function)
         defaults = function.__defaults__ or ()
         names = _names(read.tree.args) or []
         missing = len(names) - len(arguments)
@@ -389,7 +387,7 @@ class Statements:
         if value.kind in (PACKET, NOTHING) or texts:
             value.at.refuse(f"a variable cannot hold {value.kind}{' with text' * texts}")
         if name in self.scope.constants:
-            at.refuse(f"{name} is a parameter that is the packet; use another name")
+            at.refuse(f"{name} is the packet; give other values other names")
         variable = self.scope.assign(name, value)
         if isinstance(variable.kind, (HeaderKind, RegionKind, StaticKind)):
             return tree.Assign(at, [variable], value)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from millrace.xdp.compiler.control import merge_regions, tidy, widen_checks
+from millrace.xdp.compiler.dominance import Dominance
 from millrace.xdp.compiler.ssa import (
     EFFECTS,
     Block,
     Finish,
     Function,
     Node,
-    dominators,
     remove_unused,
 )
 
@@ -38,7 +38,7 @@ def _sink(function: Function) -> bool:
     """Compute what only one way needs on that way."""
     blocks = function.blocks()
     users = _users(blocks)
-    parent = dominators(blocks)
+    dominance = Dominance(blocks)
     changed = False
     for block in blocks:
         if len(block.finish.targets) != 2:
@@ -48,7 +48,7 @@ def _sink(function: Function) -> bool:
             written |= node.op in EFFECTS
             if node.op in _FIXED or (node.op == "load" and written):
                 continue
-            target = _only_way(block, users.get(node, []), parent)
+            target = _only_way(block, users.get(node, []), dominance)
             if target is not None:
                 block.nodes.remove(node)
                 target.nodes.insert(0, node)
@@ -75,24 +75,16 @@ def _users(blocks: list[Block]) -> dict[Node, list[Block]]:
     return users
 
 
-def _only_way(block: Block, users: list[Block], parent: dict[Block, Block]) -> Block | None:
+def _only_way(block: Block, users: list[Block], dominance: Dominance) -> Block | None:
     """The one of a block's two ways that leads to all users."""
     for target in block.finish.targets:
         if (
             len(target.before) == 1
             and users
-            and all(_dominates(target, user, parent) for user in users)
+            and all(dominance.dominates(target, user) for user in users)
         ):
             return target
     return None
-
-
-def _dominates(first: Block, second: Block, parent: dict[Block, Block]) -> bool:
-    while second is not first:
-        if second not in parent or parent[second] is second:
-            return False
-        second = parent[second]
-    return True
 
 
 def _forget_memory(function: Function) -> None:
@@ -107,7 +99,7 @@ def _forget_memory(function: Function) -> None:
 def _share_limits(function: Function) -> None:
     """Where a check computes the address behind some bytes, let who needs that address take it."""
     blocks = function.blocks()
-    parent = dominators(blocks)
+    dominance = Dominance(blocks)
     moved: dict[tuple[Node, int], list[tuple[Node, Block]]] = {}
     for block in blocks:
         for node in block.nodes:
@@ -120,7 +112,7 @@ def _share_limits(function: Function) -> None:
             continue
         pointer = replaced.get(finish.arguments[0], finish.arguments[0])
         for node, place in moved.get((pointer, finish.size), []):
-            if node in replaced or place is block or not _dominates(block, place, parent):
+            if node in replaced or place is block or not dominance.dominates(block, place):
                 continue
             if finish.size:
                 limit = Node("pconst", [pointer], finish.size, finish.line)

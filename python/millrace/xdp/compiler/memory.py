@@ -6,6 +6,8 @@ from typing import Any
 
 from millrace.xdp.compiler.ssa import Node
 
+#: Writes that are looked past; with more of them, what is read may have been changed.
+_MOST_STEPS = 64
 #: Fields of headers lie at places that the tags keep apart.
 _FIELDS = ("eth", "net", "transport")
 
@@ -27,7 +29,7 @@ def last_write(load: Node) -> Node:
     """The last memory that may matter to a load."""
     pointer, memory = load.arguments[0], load.arguments[-1]
     offset, size, tag = load.imm
-    while True:
+    for _ in range(_MOST_STEPS):
         if memory.op == "store":
             apart = _apart(pointer, offset, size, tag, memory)
         elif memory.op == "checksum":
@@ -43,6 +45,7 @@ def last_write(load: Node) -> Node:
         if not apart:
             return memory
         memory = before(memory)
+    return memory
 
 
 def last_change(lookup: Node) -> Node:
@@ -51,19 +54,16 @@ def last_change(lookup: Node) -> Node:
     """
     memory = lookup.arguments[-1]
     used = lookup.imm.map
-    while True:
+    for _ in range(_MOST_STEPS):
         if memory.op in ("store", "atomic"):
             memory = before(memory)
         elif memory.op == "entered" and not finds(memory, lookup):
             memory = before(memory)
-        elif (
-            memory.op == "fence"
-            and memory.arguments
-            and (used.is_array or _other_map_of(used, memory))
-        ):
+        elif memory.op == "fence" and memory.arguments and _other_map_of(used, memory):
             memory = before(memory)
         else:
             return memory
+    return memory
 
 
 def finds(entered: Node, lookup: Node) -> bool:

@@ -7,9 +7,10 @@ from typing import Any
 from millrace.xdp.compiler import memory
 from millrace.xdp.compiler.conditions import Condition, Conditions
 from millrace.xdp.compiler.control import tidy
+from millrace.xdp.compiler.dominance import Dominance
 from millrace.xdp.compiler.ranges import Range, Ranges
 from millrace.xdp.compiler.simplify import COMMUTATIVE, Simplifier
-from millrace.xdp.compiler.ssa import Block, Function, Node, dominators, remove_unused
+from millrace.xdp.compiler.ssa import Block, Function, Node, remove_unused
 from millrace.xdp.compiler.thread import signed
 
 _MOST_ROUNDS = 12
@@ -43,43 +44,53 @@ class _Walk:
         self._replaced: dict[Node, Node] = {}
         self._block = function.entry
         self._out: list[Node] = []
+        #: Nodes by what they compute.
         self._seen: dict[Any, Node] = {}
+        #: Conditions decided, and bytes checked.
+        self._facts: dict[Any, Any] = {}
+        self._undo: list[Any] = []
         self._line = 0
         self._simplifier = Simplifier(self._range, self._made)
         self._conditions = Conditions(self._range, self._made)
 
     def run(self) -> None:
         blocks = self.function.blocks()
-        parent = dominators(blocks)
-        children: dict[Block, list[Block]] = {block: [] for block in blocks}
-        for block in blocks[1:]:
-            children[parent[block]].append(block)
-        # What is known where: operations done already, conditions decided, bytes checked.
-        stack: list[tuple[Block, dict[Any, Node], dict[Any, Any]]] = [(blocks[0], {}, {})]
+        self._dominance = Dominance(blocks)
+        # What is known holds in the blocks that a block dominates, and is forgotten after them.
+        stack: list[tuple[Block, list[Any] | None]] = [(blocks[0], None)]
         while stack:
-            block, seen, facts = stack.pop()
-            if block is not blocks[0] and self._unreached(block, parent):
+            block, known = stack.pop()
+            if known is not None:
+                for table, key, former in reversed(known):
+                    if former is None:
+                        del table[key]
+                    else:
+                        table[key] = former
                 continue
-            self._seen = dict(seen)
-            facts = dict(facts)
-            self._learn(block, facts)
-            self._visit(block, facts)
-            stack += [(child, self._seen, facts) for child in reversed(children[block])]
+            if block is not blocks[0] and self._unreached(block):
+                continue
+            self._undo = []
+            stack.append((block, self._undo))
+            self._learn(block)
+            self._visit(block)
+            stack += [(child, None) for child in reversed(self._dominance.children[block])]
         for block in blocks:
             for phi in block.phis:
                 phi.arguments = [self._now(argument) for argument in phi.arguments]
 
-    @staticmethod
-    def _unreached(block: Block, parent: dict[Block, Block]) -> bool:
+    def _know(self, table: dict[Any, Any], key: Any, value: Any) -> None:
+        """Note something for the blocks that this one dominates."""
+        self._undo.append((table, key, table.get(key)))
+        table[key] = value
+
+    def _unreached(self, block: Block) -> bool:
         """Whether a branch that was decided on this walk has cut off a block: then only ways back to
         it are left, and its phis are made of themselves.
         """
-        for source in block.before:
-            while source is not block and parent.get(source, source) is not source:
-                source = parent[source]
-            if source is not block:
-                return False
-        return True
+        return all(
+            source in self._dominance.parent and self._dominance.dominates(block, source)
+            for source in block.before
+        )
 
     def _range(self, node: Node) -> Range:
         return self._ranges.of(node, self._block)
@@ -119,8 +130,7 @@ class _Walk:
             return None
         found = self._seen.get(key)
         if found is None:
-            self._seen[key] = node
-            return None
+            self._know(self._seen, key, node)
         return found
 
     def _key(self, node: Node) -> Any:
@@ -133,9 +143,11 @@ class _Walk:
             last = memory.last_write(node)
             return "load", node.arguments[0].number, node.imm[:2], last.number
         if node.op == "lookup":
-            last = memory.last_change(node)
+            # An array has all its values all the time.
+            used = node.imm.map
+            token = 0 if used.is_array else memory.last_change(node).number
             key = tuple(argument.number for argument in node.arguments[:-1])
-            return "lookup", id(node.imm.map), node.imm.key, key, last.number
+            return "lookup", id(used), node.imm.key, key, token
         return None
 
     def _address(self, node: Node) -> None:
@@ -147,7 +159,7 @@ class _Walk:
                 node.arguments[0] = pointer.arguments[0]
                 node.imm = (offset + pointer.imm, size, tag)
 
-    def _visit(self, block: Block, facts: dict[Any, Any]) -> None:
+    def _visit(self, block: Block) -> None:
         self._block = block
         self._phis(block)
         nodes, self._out = block.nodes, []
@@ -164,9 +176,9 @@ class _Walk:
         self._line = finish.line
         finish.arguments = [self._now(argument) for argument in finish.arguments]
         if finish.kind == "branch":
-            self._branch(block, facts)
+            self._branch(block)
         elif finish.kind == "check":
-            self._check(block, facts)
+            self._check(block)
         block.nodes = self._out
 
     def _phis(self, block: Block) -> None:
@@ -188,6 +200,8 @@ class _Walk:
     def _forward(self, node: Node) -> Node | None:
         """What a load or a look-up finds, where that has just been written."""
         if node.op == "lookup":
+            if node.imm.map.is_array:
+                return None
             last = memory.last_change(node)
             return last.arguments[0] if last.op == "entered" else None
         if node.op != "load":
@@ -220,7 +234,7 @@ class _Walk:
 
     # Ends
 
-    def _learn(self, block: Block, facts: dict[Any, Any]) -> None:
+    def _learn(self, block: Block) -> None:
         """What the way into a block says."""
         if len(block.before) != 1:
             return
@@ -228,14 +242,15 @@ class _Walk:
         holds = bool(finish.targets) and finish.targets[0] is block
         if finish.kind == "branch":
             left, right = finish.arguments
-            facts[finish.condition, left, right] = holds
+            self._know(self._facts, (finish.condition, left, right), holds)
         elif finish.kind == "check":
             pointer = finish.arguments[0]
-            has, lacks = facts.get(("bytes", pointer), (0, 1 << 32))
+            has, lacks = self._facts.get(("bytes", pointer), (0, 1 << 32))
             if holds:
-                facts["bytes", pointer] = (max(has, finish.size), lacks)
+                has = max(has, finish.size)
             else:
-                facts["bytes", pointer] = (has, min(lacks, finish.size))
+                lacks = min(lacks, finish.size)
+            self._know(self._facts, ("bytes", pointer), (has, lacks))
 
     def _decide(self, block: Block, outcome: bool) -> None:
         """A branch that always goes one way."""
@@ -246,13 +261,13 @@ class _Walk:
             other.cut_from(block)
         self.changed = True
 
-    def _branch(self, block: Block, facts: dict[Any, Any]) -> None:
+    def _branch(self, block: Block) -> None:
         finish = block.finish
         left, right = finish.arguments
         found = Condition(finish.condition, left, right)
         outcome = self._conditions.simplify(found)
         if outcome is None:
-            known = facts.get((found.name, found.left, found.right))
+            known = self._facts.get((found.name, found.left, found.right))
             if known is not None:
                 outcome = known != found.turned
             elif found.name == "eq" and found.right.value is not None:
@@ -268,14 +283,14 @@ class _Walk:
             self.changed = True
         finish.condition, finish.arguments = now
 
-    def _check(self, block: Block, facts: dict[Any, Any]) -> None:
+    def _check(self, block: Block) -> None:
         finish = block.finish
         pointer = finish.arguments[0]
         if pointer.op == "pconst":
             finish.arguments[0] = pointer.arguments[0]
             finish.size += pointer.imm
             pointer = finish.arguments[0]
-        has, lacks = facts.get(("bytes", pointer), (0, 1 << 32))
+        has, lacks = self._facts.get(("bytes", pointer), (0, 1 << 32))
         if finish.size <= has:
             self._decide(block, True)
         elif finish.size >= lacks:

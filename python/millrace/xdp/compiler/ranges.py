@@ -6,7 +6,8 @@ blocks that only one of its ways leads to.
 
 from __future__ import annotations
 
-from millrace.xdp.compiler.ssa import Block, Function, Node, dominators
+from millrace.xdp.compiler.dominance import Dominance
+from millrace.xdp.compiler.ssa import Block, Function, Node
 from millrace.xdp.compiler.thread import signed
 
 Range = tuple[int, int]
@@ -67,24 +68,29 @@ class Ranges:
         self._looks: dict[Node, int] = {}
         #: What branches say, by block: (condition, holds, left, right) of the way into it.
         self._says: dict[Block, tuple[str, bool, Node, Node]] = {}
-        self._parent = dominators(self._blocks)
-        self._known: dict[Block, dict[Node, list[Block]]] = {}
+        self._dominance = Dominance(self._blocks)
+        #: The blocks that are reached by a branch on each number.
+        self._places: dict[Node, list[Block]] = {}
         self._gather()
         self._settle()
 
     def _gather(self) -> None:
         for block in self._blocks:
-            known = {} if block is self._blocks[0] else dict(self._known[self._parent[block]])
-            if len(block.before) == 1:
-                finish = block.before[0].finish
-                if finish.kind == "branch":
-                    left, right = finish.arguments
-                    holds = finish.targets[0] is block
-                    self._says[block] = (finish.condition, holds, left, right)
-                    for side in (left, right):
-                        if side.op != "const":
-                            known[side] = [*known.get(side, ()), block]
-            self._known[block] = known
+            if len(block.before) != 1:
+                continue
+            finish = block.before[0].finish
+            if finish.kind != "branch":
+                continue
+            left, right = finish.arguments
+            self._says[block] = (finish.condition, finish.targets[0] is block, left, right)
+            for side in {left, right}:
+                if side.op != "const":
+                    self._places.setdefault(side, []).append(block)
+
+    def _known(self, node: Node, block: Block) -> list[Block]:
+        """The blocks on the way to this one whose branches say something of a number."""
+        dominates = self._dominance.dominates
+        return [place for place in self._places.get(node, ()) if dominates(place, block)]
 
     def of(self, node: Node, block: Block) -> Range:
         """What a number can be in a block."""
@@ -92,7 +98,7 @@ class Ranges:
         if node.op == "const":
             return found
         found = self._found.get(node, FULL)
-        for place in self._known[block].get(node, ()):
+        for place in self._known(node, block):
             condition, holds, left, right = self._says[place]
             other = right if left is node else left
             if left is right:
@@ -112,7 +118,7 @@ class Ranges:
 
     def excludes(self, node: Node, block: Block, value: int) -> bool:
         """Whether a number is known not to be `value` in a block, though its range has it."""
-        for place in self._known[block].get(node, ()):
+        for place in self._known(node, block):
             condition, holds, left, right = self._says[place]
             other = right if left is node else left
             unequal = (condition, holds) in (("eq", False), ("ne", True))

@@ -13,7 +13,7 @@ from typing import Any
 
 from millrace.xdp.compiler import tree
 from millrace.xdp.compiler.kinds import BOOL, INT, IPV4, IPV6, U64, VERDICT, Kind, StaticKind, join
-from millrace.xdp.compiler.source import Place, Source
+from millrace.xdp.compiler.source import Place, Source, read
 from millrace.xdp.maps import Map
 from millrace.xdp.verdict import PASS, Verdict
 
@@ -44,6 +44,13 @@ class Session:
     #: Functions that are being compiled, the innermost last.
     calls: list[Callable[..., Any]] = field(default_factory=list)
     nodes: int = 0
+    _sources: dict[Callable[..., Any], Source] = field(default_factory=dict)
+
+    def source(self, function: Callable[..., Any]) -> Source:
+        """The source of a function, read once."""
+        if function not in self._sources:
+            self._sources[function] = read(function)
+        return self._sources[function]
 
     def count(self, place: Place) -> None:
         """Count a node, against sources that grow without end when they are compiled in place."""

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from millrace.xdp.compiler import graph
+from millrace.xdp.compiler.dominance import Dominance
 from millrace.xdp.compiler.graph import Graph
 
 _numbers = itertools.count()
@@ -133,36 +134,6 @@ class Function:
         return order[::-1]
 
 
-def dominators(blocks: list[Block]) -> dict[Block, Block]:
-    """The block that every way to a block goes through last (Cooper, Harvey and Kennedy 2001). The
-    first block is its own.
-    """
-    position = {block: index for index, block in enumerate(blocks)}
-    found: dict[Block, Block] = {blocks[0]: blocks[0]}
-    changed = True
-    while changed:
-        changed = False
-        for block in blocks[1:]:
-            common: Block | None = None
-            for source in block.before:
-                if source not in found:
-                    continue
-                if common is None:
-                    common = source
-                    continue
-                other = source
-                while common is not other:
-                    while position[common] > position[other]:
-                        common = found[common]
-                    while position[other] > position[common]:
-                        other = found[other]
-            assert common is not None
-            if found.get(block) is not common:
-                found[block] = common
-                changed = True
-    return found
-
-
 def build(program: Graph) -> Function:
     """The graph, whose queries are gone, in SSA form."""
     return _Builder(program).build()
@@ -226,9 +197,9 @@ class _Builder:
         function.entry = self.blocks[self.program.entry]
         order = function.blocks()
         old_of = {new: old for old, new in self.blocks.items()}
-        parent = dominators(order)
-        phis = self._place_phis(order, parent, old_of)
-        self._rename(order, parent, old_of, phis)
+        dominance = Dominance(order)
+        phis = self._place_phis(order, dominance.parent, old_of)
+        self._rename(dominance, old_of, phis)
         return function
 
     def _place_phis(
@@ -243,7 +214,8 @@ class _Builder:
                 continue
             for source in block.before:
                 runner = source
-                while runner is not parent[block]:
+                # Where it has been added, it has been further up as well.
+                while runner is not parent[block] and block not in frontier[runner]:
                     frontier[runner].add(block)
                     runner = parent[runner]
         writers: dict[int, set[Block]] = {}
@@ -269,22 +241,29 @@ class _Builder:
 
     def _rename(
         self,
-        order: list[Block],
-        parent: dict[Block, Block],
+        dominance: Dominance,
         old_of: dict[Block, graph.Block],
         phis: dict[Node, int],
     ) -> None:
-        children: dict[Block, list[Block]] = {block: [] for block in order}
-        for block in order[1:]:
-            children[parent[block]].append(block)
         context = Node("argument")
-        entry = order[0]
+        entry = dominance.blocks[0]
         entry.add(context)
-        stack: list[tuple[Block, dict[int, Node]]] = [(entry, {graph.CONTEXT: context})]
+        names: dict[int, Node] = {graph.CONTEXT: context}
+        # Each block restores the names that it has changed when those it dominates are done.
+        stack: list[tuple[Block, dict[int, Node | None] | None]] = [(entry, None)]
         while stack:
-            block, names = stack.pop()
-            names = dict(names)
+            block, undo = stack.pop()
+            if undo is not None:
+                for register, former in undo.items():
+                    if former is None:
+                        del names[register]
+                    else:
+                        names[register] = former
+                continue
+            undo = {}
+            stack.append((block, undo))
             for phi in block.phis:
+                undo.setdefault(phis[phi], names.get(phis[phi]))
                 names[phis[phi]] = phi
             old = old_of[block]
             for operation in old.operations:
@@ -296,13 +275,14 @@ class _Builder:
                 else:
                     node = block.add(Node(operation.op, arguments, operation.imm, operation.line))
                 if operation.target is not None:
+                    undo.setdefault(operation.target, names.get(operation.target))
                     names[operation.target] = node
             self._finish(block, old, names)
             for target in block.finish.targets:
                 for phi in target.phis:
                     phi.arguments.append(self._read(names, phis[phi]))
                     phi.sources.append(block)
-            stack += [(child, names) for child in children[block]]
+            stack += [(child, None) for child in dominance.children[block]]
 
     def _read(self, names: dict[int, Node], register: int) -> Node:
         # No way that matters comes here without a value.
@@ -370,7 +350,7 @@ def remove_unused(function: Function) -> None:
 def check_form(function: Function) -> None:
     """Raise AssertionError where the form is broken; for tests and for finding mistakes here."""
     blocks = function.blocks()
-    parent = dominators(blocks)
+    dominates = Dominance(blocks).dominates
     position = {block: index for index, block in enumerate(blocks)}
     where: dict[Node, tuple[int, int]] = {}
     for block in blocks:
@@ -383,11 +363,6 @@ def check_form(function: Function) -> None:
             where[phi] = (position[block], -1)
         for index, node in enumerate(block.nodes):
             where[node] = (position[block], index)
-
-    def dominates(first: Block, second: Block) -> bool:
-        while second is not first and parent[second] is not second:
-            second = parent[second]
-        return second is first
 
     for block in blocks:
         uses = [(node, i) for i, node in enumerate(block.nodes)]
