@@ -71,8 +71,10 @@ def contents(maps: tuple[Map, ...]) -> dict[str, Any]:
     return found
 
 
-def compare(seed: int, count: int) -> Outcome:
-    """Run the program of a seed both ways on so many frames."""
+def compare(seed: int, count: int, most: int | None = None) -> Outcome:
+    """Run the program of a seed both ways on so many frames; not in the kernel if it has more than
+    `most` instructions.
+    """
     source = generator.program(seed)
     name = f"<program {seed}>"
     try:
@@ -84,6 +86,8 @@ def compare(seed: int, count: int) -> Outcome:
     finally:
         linecache.cache.pop(name, None)
     assert isinstance(program, Program)
+    if most is not None and program.instructions > most:
+        return Outcome("refused", "too long", program.instructions)
     given = generator.frames(seed, count)
     before = [copy.deepcopy(used._store) for used in program.maps]
     plain = program.plain(given)

@@ -114,7 +114,8 @@ impl Link {
         let fd = pin::open(path, "link")?;
         // Any other BPF object has another layout of information, if it answers at all.
         let kind = std::fs::read_link(format!("/proc/self/fd/{}", fd.as_raw_fd()));
-        let is_link = kind.is_ok_and(|kind| kind.to_string_lossy().contains("bpf_link"));
+        // `bpf_link` and `bpf-link`, by how it came to be open.
+        let is_link = kind.is_ok_and(|kind| kind.to_string_lossy().ends_with("link"));
         let raw = if is_link { Some(raw_info(fd.as_fd())?) } else { None };
         match raw {
             Some(raw) if raw.link_type == sys::LINK_TYPE_XDP => {

@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 #: A program may stay attached when its process ends only where this is asked for, by a name below
 #: a directory of the BPF file system.
 Mode = Literal["native", "generic"]
-_SHORTEST = 14
+#: What the kernel takes in a test run; the longest depends on its configuration.
+_SHORTEST, _LONGEST = 14, 65535
 
 
 @dataclass(frozen=True)
@@ -152,9 +153,10 @@ class Program:
     ) -> list[Run]:
         """Run it in the kernel on frames, as if they had come in (BPF_PROG_TEST_RUN).
 
-        Each frame is run `repeat` times, the result is that of the last. They come in on `queue` of
-        `interface`, by default on loopback. The kernel takes frames from 14 bytes up to what fits a
-        page with its head and tail room, some 3,500; longer ones with `frags=True`.
+        Each frame is run `repeat` times, each run on what the one before left of it, and the result
+        is that of the last. They come in on `queue` of `interface`, by default on loopback. The kernel
+        takes frames from 14 bytes to some 70,000; of one that does not fit a page with its head and
+        tail room, some 3,500 bytes, a program sees the first buffer.
 
         Raises ValueError for frames of other lengths, else as `load`.
         """
@@ -181,11 +183,10 @@ class Program:
         self, frames: list[bytes], ingress: tuple[int, int] | None, error: OSError
     ) -> Exception:
         longest = max(map(len, frames))
-        if longest > 3000:
-            hint = "" if self.options.frags else "; @millrace.xdp(frags=True) takes longer ones"
+        if longest > _LONGEST:
             return ValueError(
                 f"the kernel does not run {self.name} on a frame of {longest} bytes, which is more "
-                f"than fits a page{hint}"
+                "than its buffers hold"
             )
         if ingress is not None:
             return ValueError(
@@ -266,7 +267,8 @@ def xdp(
     `on_error`: the verdict where plain Python would raise: a field of a header that is not there, a
     byte beyond the end, a division by zero. `vlan`: VLAN tags, 0 to 2, that headers are looked for
     behind. `extensions`: IPv6 extension headers, 0 to 8, that transport headers are looked for
-    behind. `frags`: take frames that do not fit one buffer; the program sees the first buffer.
+    behind. `frags`: attach it where frames may take several buffers (a large MTU), of which the
+    program sees the first.
     `counters`: count verdicts, for `Link.statistics`. `license`: what the kernel is told.
 
     Raises CompileError where the function is not in the subset (docs/xdp.md).
