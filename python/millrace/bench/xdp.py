@@ -6,16 +6,20 @@ hundred thousand times and says what a run took (BPF_PROG_TEST_RUN). The arms ta
 
 from __future__ import annotations
 
+import re
 import shutil
+import socket
 import statistics
 import subprocess
 import tempfile
+import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from millrace.bench import bpf_object
+from millrace.lab import Host, Lab
 from millrace.xdp import types
 from millrace.xdp.program import Program
 
@@ -123,6 +127,79 @@ def _arm(arm: str, name: str, instructions: int, loaded: Any, maps: Sequence[Any
         return statistics.fmean(result[2] for result in results)
 
     return Arm(arm, instructions, time, loaded.run, loaded.attach, loaded.info, tuple(maps))
+
+
+def total(counted: Any) -> int:
+    """The sum of a map's values of eight bytes, whether it is a Map or the kernel's alone."""
+    store = getattr(counted, "_store", counted)
+    return sum(types.u64.unpack(value) for _, value in store.items())
+
+
+def xdp_drops(host: Host, interface: str) -> int:
+    """Frames that XDP programs on a veth have dropped, by the driver's own counters."""
+    text = host.run(["ethtool", "-S", interface]).stdout
+    return sum(int(n) for n in re.findall(r"rx_queue_\d+_xdp_drops: (\d+)", text))
+
+
+def send(host: Host, interface: str, frames: Sequence[bytes]) -> int:
+    """Send frames from an interface of a host, each once; how many went out."""
+    with host.enter(), socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as sender:
+        sender.bind((interface, 0))
+        return sum(sender.send(frame) == len(frame) for frame in frames)
+
+
+def drop_rates(
+    programs: Iterable[str] = ("shield", "blocklist"), *, rounds: int = 3, frames: int = 200_000
+) -> list[dict[str, Any]]:
+    """Rows of programs that drop all that is sent to them over veth, native mode: `program`, `arm`,
+    `frames`, `dropped`, and `mpps`, the median of the rounds. The arms take turns; one sender on a
+    core of its own, a packet socket, sets the pace.
+    """
+    from millrace.bench.xdp_programs import PROGRAMS
+
+    rows: list[dict[str, Any]] = []
+    with Lab() as lab:
+        client, server = lab.host("client"), lab.host("server")
+        wire = lab.wire(client, server)
+        for name in programs:
+            arms = [python_arm(PROGRAMS[name])]
+            if have_clang():
+                arms.append(clang_arm(name))
+            rates: dict[str, list[float]] = {arm.name: [] for arm in arms}
+            dropped = dict.fromkeys(rates, 0)
+            for _ in range(rounds):
+                for arm in arms:
+                    with server.enter():
+                        link = arm.attach(wire.b.ifindex, "native")
+                    before = xdp_drops(server, wire.b.name)
+                    begun = time.monotonic()
+                    sent = send(client, wire.a.name, [FRAMES[name]] * frames)
+                    gone = _await_drops(server, wire.b.name, before, sent)
+                    rates[arm.name].append(gone / (time.monotonic() - begun) / 1e6)
+                    dropped[arm.name] += gone
+                    link.detach()
+            rows += [
+                {
+                    "program": name,
+                    "arm": arm.name,
+                    "frames": frames * rounds,
+                    "dropped": dropped[arm.name],
+                    "mpps": round(statistics.median(rates[arm.name]), 3),
+                }
+                for arm in arms
+            ]
+    return rows
+
+
+def _await_drops(host: Host, interface: str, before: int, wanted: int) -> int:
+    """Frames dropped once all are, or once no more come."""
+    gone = xdp_drops(host, interface) - before
+    while gone < wanted:
+        now = xdp_drops(host, interface) - before
+        if now == gone:
+            break
+        gone = now
+    return gone
 
 
 def measure(

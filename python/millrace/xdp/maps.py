@@ -488,10 +488,29 @@ class XskMap(RedirectMap):
 
     kind = standin.XSKMAP
 
+    def __init__(
+        self, entries: int = 64, *, name: str | None = None, pinned: str | Path | None = None
+    ) -> None:
+        # The kernel tells nobody what is in such a map.
+        self._set: set[int] = set()
+        super().__init__(entries, name=name, pinned=pinned)
+
     def __setitem__(self, index: int, socket: Any) -> None:
         fileno = socket if isinstance(socket, int) else socket.fileno()
         key = self._index(index)
         self.in_kernel().set(key, u32.pack(fileno))
+        self._set.add(index)
+
+    def __delitem__(self, index: int) -> None:
+        super().__delitem__(index)
+        self._set.discard(index)
+
+    def __contains__(self, index: object) -> bool:
+        """Whether this object has set that entry; a socket that was closed since is gone from it."""
+        return u32.unpack(self._index(index)) in self._set
+
+    def program_has(self, key: Any) -> bool:
+        return u32(key) in self._set
 
 
 __all__ = [
