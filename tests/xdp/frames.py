@@ -111,9 +111,18 @@ def udp4(
     return ethernet(0x0800, ipv4("udp", datagram, **more), *tags)  # type: ignore[arg-type]
 
 
-def tcp4(dport: int = 80, sport: int = 5000, payload: bytes = b"", **more: object) -> bytes:
+def tcp4(
+    dport: int = 80,
+    sport: int = 5000,
+    payload: bytes = b"",
+    *,
+    source: str = A4,
+    target: str = B4,
+    **more: object,
+) -> bytes:
     """TCP over IPv4 in Ethernet."""
-    return ethernet(0x0800, ipv4("tcp", tcp(sport, dport, payload, **more)))  # type: ignore[arg-type]
+    segment = tcp(sport, dport, payload, source=source, target=target, **more)  # type: ignore[arg-type]
+    return ethernet(0x0800, ipv4("tcp", segment, source=source, target=target))
 
 
 def udp6(dport: int = 9, sport: int = 5000, payload: bytes = bytes(8)) -> bytes:

@@ -31,6 +31,7 @@ COMMANDS = (
     "bench",
     "simulate",
     "ports",
+    "xdp",
     "doctor",
     "tune",
     "top",
