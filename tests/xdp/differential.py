@@ -26,7 +26,6 @@ import generator
 from millrace.xdp import CompileError, Program, Run, VerifierError
 from millrace.xdp.maps import Map
 
-
 _NONSENSE = re.compile("divides by zero|does not fit 64 bits|cannot compute")
 
 
@@ -34,8 +33,8 @@ _NONSENSE = re.compile("divides by zero|does not fit 64 bits|cannot compute")
 class Outcome:
     """What came of one program."""
 
-    #: "equal", "different" or "refused" (by the verifier, for there is too much to look at, or by the
-    #: compiler, for constants that make no sense).
+    #: "equal", "different" or "refused" (by the verifier, for there is too much to look at, or by
+    #: the compiler, for constants that make no sense).
     kind: str
     text: str = ""
     instructions: int = 0

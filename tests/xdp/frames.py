@@ -40,11 +40,11 @@ def ipv4(
 ) -> bytes:
     """An IPv4 packet."""
     number = PROTOCOLS.get(protocol, 0) if isinstance(protocol, str) else protocol
-    head = struct.pack(
-        "!BBHHHBBH4s4s", 0x45 + len(options) // 4, tos, 20 + len(options) + len(payload), 1, fragment,
-        ttl, number, 0, ipaddress.IPv4Address(source).packed, ipaddress.IPv4Address(target).packed,
-    )  # fmt: skip
-    head += options
+    addresses = b"".join(ipaddress.IPv4Address(address).packed for address in (source, target))
+    length = 20 + len(options) + len(payload)
+    first = 0x45 + len(options) // 4
+    head = struct.pack("!BBHHHBBH", first, tos, length, 1, fragment, ttl, number, 0)
+    head += addresses + options
     return head[:10] + struct.pack("!H", checksum(head)) + head[12:] + payload
 
 

@@ -364,10 +364,7 @@ class Generator:
 
     def block(self, scope: Scope, level: int, size: int) -> bool:
         """Some statements; whether a way leads out of them at their end."""
-        for _ in range(size):
-            if not self.statement(scope, level):
-                return False
-        return True
+        return all(self.statement(scope, level) for _ in range(size))
 
     def statement(self, scope: Scope, level: int) -> bool:
         roll = self.random.random()

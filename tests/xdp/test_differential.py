@@ -34,5 +34,5 @@ def test_programs_are_varied() -> None:
     text = "\n".join(generator.program(seed) for seed in range(200))
     for word in ("for ", "elif ", "break", "continue", "del ", "//", "%", "<<", ">>", ".get(",
                  "in routes", "counter.add", "set_u16", "def helper", "min(", "abs(", "i16(",
-                 "pkt.ip.src, pkt.ip.dst", "tcp.options", "extensions=3", "counters=True"):  # fmt: skip
+                 "pkt.ip.src, pkt.ip.dst", "tcp.opt", "extensions=3", "counters=T"):  # fmt: skip
         assert word in text, word

@@ -1,4 +1,4 @@
-"""docs/xdp.md is true: its programs compile, load and run, its table of headers is the compiler's."""
+"""docs/xdp.md is true: its programs run, its table of headers is the compiler's."""
 
 from __future__ import annotations
 

@@ -168,7 +168,7 @@ def test_fields_are_read_as_python_reads_them(both: Both) -> None:
             0x0800, frames.ipv4("udp", frames.udp(1, 2), tos=0xB9, fragment=0x4000, ttl=33)
         ),
         "ipv6": frames.ethernet(0x86DD, b"\x6a\xbc\xde\xf1" + frames.ipv6("udp", bytes(8))[4:]),
-        "icmp": frames.ethernet(0x0800, frames.ipv4("icmp", frames.icmp(8, code=3, rest=0x12345678))),
+        "icmp": frames.ethernet(0x0800, frames.ipv4("icmp", frames.icmp(8, code=3, rest=0x123456))),
         "icmpv6": frames.ethernet(0x86DD, icmp6()),
         "udp": frames.udp4(0x1234, 0x5678),
         "tcp": frames.tcp4(0x1234, 0x5678, flags=0xFF),

@@ -338,8 +338,8 @@ def test_constants_of_modules_and_enumerations(both: Both) -> None:
 def test_names_of_its_own_hide_nothing(both: Both) -> None:
     @xdp
     def program(pkt: Any) -> Any:
-        max = 3  # noqa: A001
-        min = pkt.udp.dport if pkt.udp else max  # noqa: A001
+        max = 3
+        min = pkt.udp.dport if pkt.udp else max
         return DROP if min == max else PASS
 
     assert verdicts(program, both, frames.udp4(3), frames.udp4(4), frames.arp()) == [

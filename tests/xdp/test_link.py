@@ -1,4 +1,4 @@
-"""Programs on interfaces: attached, listed, counted, replaced, detached, pinned, and left behind."""
+"""Programs on interfaces: attached, listed, counted, replaced, detached, pinned, left behind."""
 
 from __future__ import annotations
 

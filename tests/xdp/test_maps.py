@@ -96,7 +96,7 @@ def test_keys_and_values_are_typed(place: Place) -> None:
 def test_full_hash_takes_no_more(place: Place) -> None:
     table = place(Hash(u32, entries=2))
     table[1] = table[2] = 1
-    with pytest.raises(OSError, match="full|too long|E2BIG") as caught:
+    with pytest.raises(OSError, match=r"full|too long") as caught:
         table[3] = 1
     assert caught.value.errno == errno.E2BIG
     table[1] = 9

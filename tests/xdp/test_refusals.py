@@ -286,23 +286,27 @@ def test_on_error_takes_verdicts() -> None:
 # Sources that mean harm
 
 
-def test_deep_expressions_are_refused_or_compiled() -> None:
-    for operator in ("+", "and"):
-        text = f" {operator} ".join(["pkt.len"] * 700)
-        source = f"{HEAD}    x = {text}\n    return PASS\n"
-        try:
-            load(source, f"<deep {next(_numbers)}>")
-        except CompileError as error:
-            assert "nested too deeply" in str(error.msg)
+def compiled_or_refused(source: str) -> str:
+    """What is said of a source, by us or by Python; nothing where it is compiled."""
+    try:
+        load(source, f"<deep {next(_numbers)}>")
+    except SyntaxError as error:
+        return str(error.msg)
+    return ""
+
+
+@pytest.mark.parametrize("operator", ["+", "and"])
+def test_deep_expressions_are_refused_or_compiled(operator: str) -> None:
+    text = f" {operator} ".join(["pkt.len"] * 700)
+    said = compiled_or_refused(f"{HEAD}    x = {text}\n    return PASS\n")
+    assert said == "" or "nested too deeply" in said
 
 
 def test_deep_blocks_are_refused_or_compiled() -> None:
     lines = [f"{'    ' * depth}if pkt.len > {depth}:" for depth in range(1, 90)]
     source = HEAD + "\n".join(lines) + f"\n{'    ' * 90}x = 1\n    return PASS\n"
-    try:
-        load(source, f"<deep {next(_numbers)}>")
-    except (CompileError, SyntaxError) as error:
-        assert "too deeply" in str(error) or "too many" in str(error)
+    said = compiled_or_refused(source)
+    assert said == "" or "too deeply" in said or "too many" in said
 
 
 def test_doubling_calls_are_refused() -> None:

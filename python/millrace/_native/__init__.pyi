@@ -892,8 +892,8 @@ class XdpLink:
         """Opens a link that was pinned."""
 
     def replace(self, program: XdpProgram, expected: XdpProgram | None = None) -> None:
-        """Put another program in the place of the attached one, without a gap. With `expected`, only
-        if that is the one attached.
+        """Put another program in the place of the attached one, without a gap. With `expected`,
+        only if that is the one attached.
         """
 
     def detach(self) -> None:
@@ -956,7 +956,7 @@ class XdpMap:
 
 @final
 class XdpRunStatistics:
-    """Have the kernel count runs and time of all BPF programs until the object is closed or gone."""
+    """Has the kernel count runs and time of all BPF programs until it is closed or gone."""
 
     def __new__(cls) -> Self: ...
     def close(self) -> None:
@@ -964,7 +964,8 @@ class XdpRunStatistics:
 
 def xdp_attached(ifindex: int) -> list[dict[str, Any]]:
     """The XDP programs of an interface of this network namespace: what the kernel knows of each
-    (`id`, `name`, run counts and more), its `mode`, and the `link` that holds it, where there is one.
+    (`id`, `name`, run counts and more), its `mode`, and the `link` that holds it, where there is
+    one.
     """
 
 def xdp_disassemble(instructions: bytes) -> list[tuple[int, str]]:

@@ -1,7 +1,7 @@
 """XDP programs compiled from Python beside the same in C, compiled by clang -O2.
 
-Both arms have the same maps with the same contents and get the same frame; the kernel runs each some
-hundred thousand times and says what a run took (BPF_PROG_TEST_RUN). The arms take turns.
+Both arms have the same maps with the same contents and get the same frame; the kernel runs each
+some hundred thousand times and says what a run took (BPF_PROG_TEST_RUN). The arms take turns.
 """
 
 from __future__ import annotations

@@ -68,6 +68,7 @@ def attach(
     ] = None,
 ) -> None:
     """Attach a program until Ctrl-C, or until `millrace xdp detach` where it is pinned."""
+    import contextlib
     import signal
 
     from millrace.xdp import timing
@@ -80,10 +81,8 @@ def attach(
         link.close()
         return
     with link, timing():
-        try:
+        with contextlib.suppress(KeyboardInterrupt):
             signal.pause()
-        except KeyboardInterrupt:
-            pass
         statistics = link.statistics()
     print(f"{statistics.run_count} frames, {statistics.nanoseconds_per_run:.0f} ns each on average")
     for verdict, count in statistics.verdicts.items():

@@ -11,7 +11,8 @@ from millrace.xdp.verdict import REDIRECT, Verdict
 
 def redirect(interface: str | int) -> Verdict:
     """The verdict that sends the frame out of an interface. A name is looked up when the program is
-    loaded. To redirect by number in a table, to a CPU or to a socket, see DevMap, CpuMap and XskMap.
+    loaded. To redirect by number in a table, to a CPU or to a socket, see DevMap, CpuMap and
+    XskMap.
     """
     return REDIRECT
 

@@ -32,7 +32,7 @@ class Field:
 
 @dataclass(frozen=True)
 class Header:
-    """A header: what makes it present is in `parse`; a field of one that is absent cannot be read."""
+    """A header: which bytes its fields are. Whether a frame has it is found out by `packet`."""
 
     name: str
     #: Bytes of the part that all of them have.

@@ -8,7 +8,7 @@ from millrace.xdp.compiler.compile import Compiled
 
 
 def listing(compiled: Compiled, name: str) -> str:
-    """The instructions of a program, in the kernel's notation, under the lines that they come from."""
+    """The instructions of a program, in the kernel's notation, under the lines they come from."""
     from millrace import _native
 
     assembled = compiled.assembled

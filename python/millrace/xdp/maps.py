@@ -208,8 +208,8 @@ class _Values(Map):
         return self._decode(self._store.get(self._key_bytes(key)))
 
     def __setitem__(self, key: Any, value: Any) -> None:
-        """Write a value. In a per-CPU map the first CPU gets it and all others 0, so that the sum is
-        right.
+        """Write a value. In a per-CPU map the first CPU gets it and all others 0, so that the sum
+        is right.
         """
         self._store.set(self._key_bytes(key), self._encode(value))
 
@@ -506,7 +506,7 @@ class XskMap(RedirectMap):
         self._set.discard(index)
 
     def __contains__(self, index: object) -> bool:
-        """Whether this object has set that entry; a socket that was closed since is gone from it."""
+        """Whether this object has set that entry; a socket that was closed is gone from it."""
         return u32.unpack(self._index(index)) in self._set
 
     def program_has(self, key: Any) -> bool:

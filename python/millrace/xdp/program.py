@@ -44,8 +44,8 @@ class Run:
 class Program:
     """An XDP program. `millrace.xdp` makes one of a function.
 
-    Called with a frame it runs as plain Python and returns the verdict; what it writes goes into the
-    frame where that is writable (a bytearray, a memoryview).
+    Called with a frame it runs as plain Python and returns the verdict; what it writes goes into
+    the frame where that is writable (a bytearray, a memoryview).
     """
 
     def __init__(self, function: Callable[..., Any], options: Options, license: str) -> None:
@@ -83,8 +83,8 @@ class Program:
     def __call__(self, frame: Buffer, *, ifindex: int = 1, queue: int = 0) -> Verdict:
         """Run it on a frame in plain Python, with the same outcome as in the kernel.
 
-        Its maps are the kernel's once a program that uses them is loaded, and until then live in this
-        process. `ifindex` and `queue` are what the program sees of where the frame came in.
+        Its maps are the kernel's once a program that uses them is loaded, and until then live in
+        this process. `ifindex` and `queue` are what the program sees of where the frame came in.
         """
         view = memoryview(frame).cast("B")
         run = self._plain(bytes(view), ifindex, queue)
@@ -154,9 +154,9 @@ class Program:
         """Run it in the kernel on frames, as if they had come in (BPF_PROG_TEST_RUN).
 
         Each frame is run `repeat` times, each run on what the one before left of it, and the result
-        is that of the last. They come in on `queue` of `interface`, by default on loopback. The kernel
-        takes frames from 14 bytes to some 70,000; of one that does not fit a page with its head and
-        tail room, some 3,500 bytes, a program sees the first buffer.
+        is that of the last. They come in on `queue` of `interface`, by default on loopback. The
+        kernel takes frames from 14 bytes to some 70,000; of one that does not fit a page with its
+        head and tail room, some 3,500 bytes, a program sees the first buffer.
 
         Raises ValueError for frames of other lengths, else as `load`.
         """

@@ -41,8 +41,8 @@ class Store(Protocol):
 class StandIn:
     """A map of one kind in a dict, with the kernel's rules and its errors.
 
-    Where the kernel's LRU map drops an entry that was not used for long, this drops the one that was
-    not used for longest.
+    Where the kernel's LRU map drops an entry that was not used for long, this drops the one that
+    was not used for longest.
     """
 
     def __init__(self, kind: int, key_size: int, value_size: int, entries: int) -> None:

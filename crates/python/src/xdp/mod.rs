@@ -106,7 +106,7 @@ pub(crate) fn xdp_disassemble(instructions: &[u8]) -> PyResult<Vec<(usize, Strin
         .collect())
 }
 
-/// Have the kernel count runs and time of all BPF programs until the object is closed or gone.
+/// Has the kernel count runs and time of all BPF programs until it is closed or gone.
 #[pyclass(frozen, module = "millrace._native")]
 pub(crate) struct XdpRunStatistics(std::sync::Mutex<Option<millrace_bpf::RunStatistics>>);
 

@@ -183,7 +183,8 @@ class Accesses(Values):
         if used.is_array:
             change(self._find(used, key, self.fault_block))
             return
-        # A new entry starts from zeros, so that what another CPU counts in it meanwhile is not lost.
+        # A new entry starts from zeros, so that what another CPU counts in it meanwhile is not
+        # lost.
         missing, found, after = Block(), Block(), Block()
         address, zero = self.register(), self.constant(0)
         self.emit_to(address, "copy", self.lookup(used, key))

@@ -1,7 +1,7 @@
 """Registers: which of the machine's ten each value lives in, and which values live on the stack.
 
-Colouring of the graph of values that live at the same time, with moves that become unnecessary where
-both sides can share a register (Chaitin; Briggs for when that is safe).
+Colouring of the graph of values that live at the same time, with moves that become unnecessary
+where both sides can share a register (Chaitin; Briggs for when that is safe).
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Checksums that follow what a program writes: several changes become one, and then code.
 
-A checksum is a number modulo 0xffff. It grows by what was there and shrinks by what is there now, in
-words of 16 bits (RFC 1624); of a longer number all words are added at once, since 2^16 is 1 there.
+A checksum is a number modulo 0xffff. It grows by what was there and shrinks by what is there now,
+in words of 16 bits (RFC 1624); of a longer number all words are added at once, since 2^16 is 1
+there.
 """
 
 from __future__ import annotations
@@ -193,8 +194,8 @@ class _Writer:
     def _terms(
         self, number: Node, size: int, weight: int, negative: bool
     ) -> list[tuple[Node, int]]:
-        """What to add for a number, or for its complement where it is taken away; with the most that
-        each can be.
+        """What to add for a number, or for its complement where it is taken away; with the most
+        that each can be.
         """
         most = (1 << (8 * size)) - 1
         if negative:

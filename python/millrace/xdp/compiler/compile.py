@@ -78,6 +78,6 @@ def _assemble(tree: Function, options: Options, counted: Map | None) -> Assemble
         )
     except TooLong:
         tree.at.refuse(
-            f"{tree.name} comes to more than {MOST_SLOTS} instructions; write loops with more turns "
-            "than 32, which stay loops, and call fewer functions"
+            f"{tree.name} comes to more than {MOST_SLOTS} instructions; write loops with more than "
+            "32 turns, which stay loops, and call fewer functions"
         )

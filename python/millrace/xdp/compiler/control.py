@@ -169,10 +169,10 @@ def _merge_equal(function: Function) -> bool:
         kept = found.setdefault(key, block)
         if kept is block:
             continue
-        if set(kept.before) & set(block.before):
-            # One branch leads to both: it then leads to one.
-            if not _collapse(kept, block):
-                continue
+        # One branch may lead to both: it then leads to one.
+        for source in set(kept.before) & set(block.before):
+            source.finish = Finish("jump", [kept])
+            block.before.remove(source)
         for source in list(block.before):
             source.finish.targets = [kept if t is block else t for t in source.finish.targets]
             kept.before.append(source)
@@ -181,13 +181,6 @@ def _merge_equal(function: Function) -> bool:
             target.cut_from(block)
         changed = True
     return changed
-
-
-def _collapse(kept: Block, block: Block) -> bool:
-    for source in set(kept.before) & set(block.before):
-        source.finish = Finish("jump", [kept])
-        block.before.remove(source)
-    return True
 
 
 def _used_outside(function: Function) -> set[Block]:

@@ -51,7 +51,7 @@ class Assembled:
         return found
 
     def with_objects(self, descriptors: dict[int, int], indices: dict[str, int]) -> bytes:
-        """The bytes with descriptors of maps (by the id of the object) and indices of interfaces."""
+        """The bytes with descriptors of maps (by the object's id) and indices of interfaces."""
         code = bytearray(self.code)
         for slot, used in self.maps:
             struct.pack_into("=i", code, 8 * slot + 4, descriptors[id(used)])

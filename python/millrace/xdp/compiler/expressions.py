@@ -203,19 +203,16 @@ class Expressions:
             return self._address_constant(tree.Static(at, value.kind, value=value.value), kind)
         if kind == IPV4 and value.kind in NUMBERS:
             return tree.ToAddress(at, IPV4, operand=value)
-        if isinstance(kind, TupleKind) and isinstance(value.kind, TupleKind):
-            if len(kind.parts) == len(value.kind.parts):
-                return tree.TupleOf(
-                    at,
-                    kind,
-                    parts=[
-                        self.coerce(part_of(value, index), part)
-                        for index, part in enumerate(kind.parts)
-                    ],
-                )
-        if kind == VERDICT and isinstance(value, tree.Constant) and value.kind in NUMBERS:
-            if 0 <= value.value <= 4:
-                return tree.Constant(at, VERDICT, value=value.value, low=0, high=4)
+        if (
+            isinstance(kind, TupleKind)
+            and isinstance(value.kind, TupleKind)
+            and len(kind.parts) == len(value.kind.parts)
+        ):
+            parts = [self.coerce(part_of(value, i), part) for i, part in enumerate(kind.parts)]
+            return tree.TupleOf(at, kind, parts=parts)
+        number = value.value if isinstance(value, tree.Constant) else -1
+        if kind == VERDICT and value.kind in NUMBERS and 0 <= number <= 4:
+            return tree.Constant(at, VERDICT, value=number, low=0, high=4)
         if kind == VERDICT:
             at.refuse(
                 f"this must be a verdict (PASS, DROP, TX, ABORTED or redirect), not {value.kind}"
@@ -630,9 +627,9 @@ class Expressions:
         ):
             value.at.refuse(f"the key must be {wanted}, and this is {value.kind}")
         value = self.coerce(value, kind)
-        if isinstance(value, tree.Constant) and isinstance(wanted, Integer):
-            if not wanted.lowest <= value.value <= wanted.highest:
-                value.at.refuse(f"{value.value} does not fit {wanted}")
+        constant = value.value if isinstance(value, tree.Constant) else 0
+        if isinstance(wanted, Integer) and not wanted.lowest <= constant <= wanted.highest:
+            value.at.refuse(f"{constant} does not fit {wanted}")
         return value
 
     def map_get(

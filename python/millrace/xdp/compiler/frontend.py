@@ -161,7 +161,8 @@ class Statements:
         if self.main:
             if falls_off:
                 at.refuse(
-                    f"{instance.name} may end without a verdict; write `return PASS` as its last line"
+                    f"{instance.name} may end without a verdict; write `return PASS` as its last "
+                    "line"
                 )
             return VERDICT
         if known is None:
@@ -300,7 +301,7 @@ class Statements:
             return []  # a docstring, or a number that stands there for nothing
         if isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute):
             name = call.func.attr
-            if name == "add" or name.removeprefix("set_") in RAW_SIZES and name[:4] == "set_":
+            if name == "add" or (name.removeprefix("set_") in RAW_SIZES and name[:4] == "set_"):
                 base = self.expressions.expression(call.func.value)
                 if isinstance(base, tree.Static) and isinstance(base.value, Counter):
                     return self._count(base.value, call, at)
@@ -408,8 +409,8 @@ class Statements:
             self.place(target).refuse(f"{header} has no field {target.attr}{hint}")
         if not field.writable:
             self.place(target).refuse(
-                f"{header}.{target.attr} cannot be written, since the frame would no longer be what "
-                "it says; raw writes (pkt[offset] = value) keep no such promise"
+                f"{header}.{target.attr} cannot be written, since the frame would no longer be "
+                "what it says; raw writes (pkt[offset] = value) keep no such promise"
             )
         kind = BY_NAME[field.kind]
         value = (

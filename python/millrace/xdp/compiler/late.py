@@ -61,7 +61,7 @@ def _sink(function: Function) -> bool:
 
 
 def _users(blocks: list[Block]) -> dict[Node, list[Block]]:
-    """The blocks where each result is needed; a phi needs it at the end of the block it comes from."""
+    """The blocks where each result is needed; a phi needs it at the end of where it comes from."""
     users: dict[Node, list[Block]] = {}
     for block in blocks:
         for phi in block.phis:

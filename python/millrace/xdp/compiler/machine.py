@@ -1,7 +1,7 @@
 """Instructions before they are bytes: registers may be any number, jumps lead to blocks.
 
-Registers below 11 are the machine's: 0 a result, 1 to 5 arguments of calls, which a call destroys, 6
-to 9 kept by calls, 10 the frame. Those from 11 on are yet to be given one.
+Registers below 11 are the machine's: 0 a result, 1 to 5 arguments of calls, which a call destroys,
+6 to 9 kept by calls, 10 the frame. Those from 11 on are yet to be given one.
 """
 
 from __future__ import annotations

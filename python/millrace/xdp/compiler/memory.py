@@ -55,11 +55,11 @@ def last_change(lookup: Node) -> Node:
     memory = lookup.arguments[-1]
     used = lookup.imm.map
     for _ in range(_MOST_STEPS):
-        if memory.op in ("store", "atomic"):
-            memory = before(memory)
-        elif memory.op == "entered" and not finds(memory, lookup):
-            memory = before(memory)
-        elif memory.op == "fence" and memory.arguments and _other_map_of(used, memory):
+        if (
+            memory.op in ("store", "atomic")
+            or (memory.op == "entered" and not finds(memory, lookup))
+            or (memory.op == "fence" and memory.arguments and _other_map_of(used, memory))
+        ):
             memory = before(memory)
         else:
             return memory

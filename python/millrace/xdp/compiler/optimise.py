@@ -84,8 +84,8 @@ class _Walk:
         table[key] = value
 
     def _unreached(self, block: Block) -> bool:
-        """Whether a branch that was decided on this walk has cut off a block: then only ways back to
-        it are left, and its phis are made of themselves.
+        """Whether a branch that was decided on this walk has cut off a block: then only ways back
+        to it are left, and its phis are made of themselves.
         """
         return all(
             source in self._dominance.parent and self._dominance.dominates(block, source)
@@ -270,9 +270,8 @@ class _Walk:
             known = self._facts.get((found.name, found.left, found.right))
             if known is not None:
                 outcome = known != found.turned
-            elif found.name == "eq" and found.right.value is not None:
-                if self._ranges.excludes(found.left, block, signed(found.right.value)):
-                    outcome = found.turned
+            elif found.name == "eq" and self._excluded(found, block):
+                outcome = found.turned
         if outcome is not None:
             self._decide(block, outcome)
             return
@@ -282,6 +281,10 @@ class _Walk:
         if found.turned or now != (finish.condition, finish.arguments):
             self.changed = True
         finish.condition, finish.arguments = now
+
+    def _excluded(self, found: Condition, block: Block) -> bool:
+        constant = found.right.value
+        return constant is not None and self._ranges.excludes(found.left, block, signed(constant))
 
     def _check(self, block: Block) -> None:
         finish = block.finish

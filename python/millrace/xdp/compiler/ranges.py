@@ -192,7 +192,7 @@ class Ranges:
         """What an operation can give."""
         ranges = [self.of(argument, block) for argument in node.arguments[:2]]
         found = transfer(node, ranges)
-        return found if LOWEST <= found[0] and found[1] <= HIGHEST else FULL
+        return found if found[0] >= LOWEST and found[1] <= HIGHEST else FULL
 
 
 def transfer(node: Node, ranges: list[Range]) -> Range:
@@ -251,14 +251,14 @@ def _arithmetic(op: str, ranges: list[Range]) -> Range:
             return 0, min(high for low, high in ranges if low >= 0)
         case "or" | "xor" if a >= 0 and c >= 0:
             return (max(a, c) if op == "or" else 0), (1 << max(b, d).bit_length()) - 1
-        case "shl" if 0 <= c and d < 64:
+        case "shl" if c >= 0 and d < 64:
             corners = (a << c, a << d, b << c, b << d)
             return min(corners), max(corners)
-        case "shr" if 0 <= c and d < 64:
+        case "shr" if c >= 0 and d < 64:
             if a >= 0:
                 return a >> d, b >> c
             return (0, (1 << (64 - c)) - 1) if c > 0 else FULL
-        case "sar" if 0 <= c and d < 64:
+        case "sar" if c >= 0 and d < 64:
             corners = (a >> c, a >> d, b >> c, b >> d)
             return min(corners), max(corners)
     return FULL

@@ -196,7 +196,7 @@ class _Selection:
                 self._call(node)
 
     def _bounded(self, node: Node) -> int:
-        """The register of a number that moves a pointer, so that the verifier knows its bounds too."""
+        """The register of a number that moves a pointer, with bounds that the verifier knows."""
         if _followed(node, set()):
             return self._register(node)
         by = self._fresh()
@@ -409,7 +409,7 @@ class _Selection:
     # Phis
 
     def _phis(self) -> list[Section]:
-        """Give phis their values at the end of the ways to them; returns sections that this takes."""
+        """Give phis their values at the end of the ways to them; returns sections this takes."""
         added: list[Section] = []
         for block in self.blocks:
             if not block.phis:

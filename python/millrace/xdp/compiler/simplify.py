@@ -54,8 +54,8 @@ def swapped(value: int, bits: int) -> int:
 
 
 class Simplifier:
-    """Simplifies one node at a time. `range_of` tells what a number can be where the node stands, and
-    `make` gives a node before it.
+    """Simplifies one node at a time. `range_of` tells what a number can be where the node stands,
+    and `make` gives a node before it.
     """
 
     def __init__(self, range_of: RangeOf, make: Make) -> None:

@@ -74,8 +74,8 @@ def read(function: Callable[..., Any]) -> Source:
         lines, first = inspect.getsourcelines(function)
     except (OSError, TypeError, IndexError):
         here.refuse(
-            f"the source of {function.__name__} cannot be read; write it in a file, since a program "
-            "is compiled from its text"
+            f"the source of {function.__name__} cannot be read; write it in a file, since a "
+            "program is compiled from its text"
         )
     text = "".join(lines)
     dedented = textwrap.dedent(text)

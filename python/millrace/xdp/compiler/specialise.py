@@ -1,9 +1,9 @@
 """Where which header has been found: from queries to code that looks for no header twice.
 
-A block is copied for each state of knowledge that it can be reached with, as far as a query that may
-still follow depends on it. So a program that asks for UDP and then for IPv4 gets one way for UDP over
-IPv4 and another for UDP over IPv6, and what is known is nowhere kept in a register. Where the ways
-become too many, knowledge is given up and headers are looked for again.
+A block is copied for each state of knowledge that it can be reached with, as far as a query that
+may still follow depends on it. So a program that asks for UDP and then for IPv4 gets one way for
+UDP over IPv4 and another for UDP over IPv6, and what is known is nowhere kept in a register. Where
+the ways become too many, knowledge is given up and headers are looked for again.
 """
 
 from __future__ import annotations
@@ -64,8 +64,8 @@ def _without_true(state: State, facts: Iterable[str]) -> State:
 
 
 def _complete(state: State) -> State:
-    """All that follows from what is known: of network headers, and of transport headers, only one is
-    present.
+    """All that follows from what is known: of network headers, and of transport headers, only one
+    is present.
     """
     for group in (_NETWORKS, _TRANSPORTS):
         present = [name for name in group if _get(state, name)]

@@ -23,7 +23,10 @@ def thread(program: Graph) -> None:
         for block in blocks:
             for target in targets(block.end):
                 before[target].append(block)
-        if not any([_shorten(block, before) for block in blocks]):
+        changed = False
+        for block in blocks:
+            changed |= _shorten(block, before)
+        if not changed:
             return
 
 
@@ -38,7 +41,7 @@ def _reachable(entry: Block) -> list[Block]:
 
 
 def _shorten(block: Block, before: dict[Block, list[Block]]) -> bool:
-    """Let each way out of a block skip the branch it leads to, where that one's outcome is known."""
+    """Let each way out of a block skip the branch it leads to, where its outcome is known."""
     changed = False
     match block.end:
         case Jump(target=target):
@@ -109,8 +112,8 @@ def _decided_before(
     before: dict[Block, list[Block]],
     steps: int = _MOST_STEPS,
 ) -> bool | None:
-    """The outcome of a branch on a register and a constant, where every way to it has come through a
-    branch on the same.
+    """The outcome of a branch on a register and a constant, where every way to it has come through
+    a branch on the same.
     """
     end = block.end
     if isinstance(end, Branch) and (end.condition, end.left) == (asked.condition, asked.left):

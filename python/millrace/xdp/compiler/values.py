@@ -363,7 +363,7 @@ class Values:
         op = "shl" if expression.operator == "<<" else "shr" if expression.kind == U64 else "sar"
         if count.low < 0:
             self.go_on_if("sle", self.constant(0), right, self.fault_block)
-        if 0 <= count.low and count.high < 64:
+        if count.low >= 0 and count.high < 64:
             return self.emit(op, left, right)
         result = self.register()
         fits, beyond, after = Block(), Block(), Block()
