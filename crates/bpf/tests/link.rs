@@ -7,7 +7,9 @@ use std::process::{Command, Stdio};
 
 use millrace_bpf::insn::Reg::R0;
 use millrace_bpf::program::action;
-use millrace_bpf::{Assembler, Attached, Error, LoadOptions, Mode, XdpProgram, attached};
+use millrace_bpf::{
+    Assembler, Attached, Error, Link, LinkInfo, LoadOptions, Mode, XdpProgram, attached,
+};
 
 const HOLD: &str = "MILLRACE_BPF_TEST_HOLD";
 
@@ -56,6 +58,46 @@ fn second_attach_names_the_first_program() {
             assert_eq!(program_name.as_deref(), Some("mr_first"));
             assert!(text.contains("mr_first") && text.contains(&id.to_string()), "{text}");
         }
+    });
+}
+
+#[test]
+fn link_is_among_all_links() {
+    support::in_namespace("link_is_among_all_links", || {
+        let (near, _) = support::veth_pair();
+        let program = passing("mr_listed");
+        let link = program.attach(near, Mode::Generic).unwrap();
+        let info = link.info().unwrap();
+        assert!(LinkInfo::all().unwrap().contains(&info));
+        link.detach().unwrap();
+        assert!(!LinkInfo::all().unwrap().iter().any(|other| other.id == info.id));
+    });
+}
+
+#[test]
+fn pinned_link_outlives_its_descriptor() {
+    let test = "pinned_link_outlives_its_descriptor";
+    support::in_namespace(test, move || {
+        let path = format!("/sys/fs/bpf/mr-pin-link-{}", std::process::id());
+        let path = std::path::PathBuf::from(path);
+        if !path.parent().unwrap().is_dir() {
+            return support::skip(test, "no BPF file system at /sys/fs/bpf");
+        }
+        let (near, _) = support::veth_pair();
+        let program = passing("mr_pinned");
+        let link = program.attach(near, Mode::Native).unwrap();
+        if let Err(error) = link.pin(&path) {
+            return support::skip(test, &error.to_string());
+        }
+        drop(link);
+        assert_eq!(attached(near).unwrap().len(), 1);
+        let link = Link::open(&path).unwrap();
+        assert_eq!(link.info().unwrap().ifindex, Some(near));
+        std::fs::remove_file(&path).unwrap();
+        assert_eq!(attached(near).unwrap().len(), 1);
+        drop(link);
+        assert_eq!(attached(near).unwrap(), []);
+        assert_eq!(Link::open(&path).unwrap_err().errno(), Some(libc::ENOENT));
     });
 }
 

@@ -4,7 +4,10 @@ mod support;
 
 use millrace_bpf::insn::{Alu, Cond, Helper, Reg::*, Size};
 use millrace_bpf::program::{LoadOptions, ProgramInfo, XdpProgram, action};
-use millrace_bpf::{Assembler, Error, Map, MapKind, MapSpec, PerCpuMap, Program, TypedMap, Update};
+use millrace_bpf::{
+    Assembler, Error, Ingress, Map, MapKind, MapSpec, PerCpuMap, Program, RunStatistics, TypedMap,
+    Update,
+};
 
 fn ends_with(action: u32) -> Program {
     let mut asm = Assembler::new();
@@ -225,4 +228,105 @@ fn program_counts_in_a_per_cpu_map() {
         let counts = map.get(&0).unwrap().unwrap();
         assert_eq!(counts.iter().sum::<u64>(), 1000);
     });
+}
+
+#[test]
+fn frames_come_in_where_they_are_said_to() {
+    support::in_namespace("frames_come_in_where_they_are_said_to", || {
+        // Returns the interface's index, which is 1 for loopback and an action too.
+        let mut asm = Assembler::new();
+        asm.load(Size::Word, R0, R1, 12).exit();
+        let program = asm.finish().unwrap();
+        let program = XdpProgram::load(&program, &LoadOptions::named("mr_ingress")).unwrap();
+        support::ip("link set lo up");
+        let mut out = vec![7; 3];
+        let from = Some(Ingress { ifindex: support::index("lo"), queue: 0 });
+        for frame in [[0x11; 60], [0x22; 60]] {
+            let (action, _) = program.test_run_into(&frame, &mut out, 1, from).unwrap();
+            assert_eq!(action, 1);
+            assert_eq!(out, frame);
+        }
+        let nowhere = Some(Ingress { ifindex: 4242, queue: 0 });
+        let error = program.test_run_into(&[0; 60], &mut out, 1, nowhere).unwrap_err();
+        assert!(error.errno().is_some(), "{error}");
+    });
+}
+
+#[test]
+fn runs_are_counted_while_that_is_asked_for() {
+    support::in_namespace("runs_are_counted_while_that_is_asked_for", || {
+        let options = LoadOptions::named("mr_counted");
+        let program = XdpProgram::load(&ends_with(action::PASS), &options).unwrap();
+        let enabled = RunStatistics::enable().unwrap();
+        let before = program.info().unwrap();
+        assert_eq!(before.run_count, 0);
+        assert_eq!(before.translated_len, 16);
+        assert_eq!(before.verified, 2);
+        assert!(before.loaded_at > 0);
+        drop(enabled);
+    });
+}
+
+/// A directory of a BPF file system, or the reason why there is none.
+fn bpf_directory(name: &str) -> Result<std::path::PathBuf, String> {
+    let path = std::path::Path::new("/sys/fs/bpf").join(format!("{name}-{}", std::process::id()));
+    std::fs::create_dir(&path).map_err(|error| format!("no BPF file system: {error}"))?;
+    Ok(path)
+}
+
+#[test]
+fn pinned_map_is_found_again() {
+    let test = "pinned_map_is_found_again";
+    support::in_namespace(test, move || {
+        let folder = match bpf_directory("mr-pin-map") {
+            Ok(folder) => folder,
+            Err(why) => return support::skip(test, &why),
+        };
+        let spec = |entries| MapSpec {
+            name: "mr_pinned",
+            kind: MapKind::Hash,
+            key_size: 4,
+            value_size: 8,
+            max_entries: entries,
+            flags: 0,
+        };
+        let path = folder.join("map");
+        let map = Map::create(&spec(8)).unwrap();
+        map.update(&[1; 4], &[2; 8], Update::Any).unwrap();
+        map.pin(&path).unwrap();
+        let taken = map.pin(&path).unwrap_err();
+        assert_eq!(taken.errno(), Some(libc::EEXIST));
+        let id = map.id().unwrap();
+        drop(map);
+        let again = Map::open(&path, &spec(8)).unwrap();
+        assert_eq!(again.id().unwrap(), id);
+        let mut value = [0; 8];
+        assert!(again.lookup(&[1; 4], &mut value).unwrap());
+        assert_eq!(value, [2; 8]);
+        let error = Map::open(&path, &spec(9)).unwrap_err();
+        assert!(error.to_string().contains("8 entries; mr_pinned was declared"), "{error}");
+        let error = Map::open(&folder.join("nothing"), &spec(8)).unwrap_err();
+        assert_eq!(error.errno(), Some(libc::ENOENT));
+
+        let options = LoadOptions::named("mr_pinned");
+        let program = XdpProgram::load(&ends_with(action::PASS), &options).unwrap();
+        program.pin(&folder.join("program")).unwrap();
+        let error = Map::open(&folder.join("program"), &spec(8)).unwrap_err();
+        assert!(error.to_string().contains("no BPF map"), "{error}");
+        std::fs::remove_dir_all(&folder).unwrap();
+
+        let error = program.pin(&std::env::temp_dir().join("mr-no-bpffs")).unwrap_err();
+        assert!(error.to_string().contains("BPF file system"), "{error}");
+    });
+}
+
+#[test]
+fn kinds_are_found_by_their_numbers() {
+    for number in 0..64 {
+        if let Some(kind) = MapKind::from_number(number) {
+            assert_eq!(kind as u32, number);
+        }
+    }
+    assert_eq!(MapKind::from_number(11), Some(MapKind::LpmTrie));
+    assert_eq!(MapKind::from_number(0), None);
 }
