@@ -8,7 +8,8 @@ from millrace.xdp import standin
 from millrace.xdp.compiler import graph, tree
 from millrace.xdp.compiler.graph import Access, Block, Piece
 from millrace.xdp.compiler.kinds import ADDRESSES, Kind
-from millrace.xdp.compiler.values import ADDRESS_PIECES, LITTLE, Value, Values, flatten
+from millrace.xdp.compiler.operations import ADDRESS_PIECES, LITTLE, Value, flatten
+from millrace.xdp.compiler.values import Values
 from millrace.xdp.maps import Map
 from millrace.xdp.types import Integer, Tuple, Type
 

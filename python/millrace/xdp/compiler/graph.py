@@ -40,6 +40,9 @@ from typing import Any, TypeAlias
 CONTEXT, DATA, END, ETHERTYPE, NETWORK, PROTOCOL, TRANSPORT, PACKET_MEMORY, MAP_MEMORY = range(9)
 FIRST_FREE = 9
 
+#: The kernel takes larger offsets into a packet for nonsense; frames of one buffer are shorter.
+MOST_OFFSET = 0x3FFF
+
 
 @dataclass(eq=False, slots=True)
 class Operation:

@@ -11,8 +11,9 @@ from millrace.xdp.compiler import graph, tree
 from millrace.xdp.compiler.accesses import Accesses
 from millrace.xdp.compiler.graph import Block, Graph, Return
 from millrace.xdp.compiler.kinds import HeaderKind, Kind, RegionKind, StaticKind
+from millrace.xdp.compiler.operations import Value, flatten
+from millrace.xdp.compiler.packets import HEADER_TAGS
 from millrace.xdp.compiler.session import Options
-from millrace.xdp.compiler.values import HEADER_TAGS, Value, flatten
 from millrace.xdp.maps import Map, PerCpuArray
 
 #: A loop is written out if it has no more turns, and its body no more statements and expressions,

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from millrace.xdp.compiler.expressions import MOST_OFFSET
-from millrace.xdp.compiler.graph import Access, Piece
+from millrace.xdp.compiler.graph import MOST_OFFSET, Access, Piece
 from millrace.xdp.compiler.machine import (
     FIRST_VIRTUAL,
     FRAME,
@@ -14,11 +13,11 @@ from millrace.xdp.compiler.machine import (
     Instruction,
     Section,
 )
+from millrace.xdp.compiler.operations import LITTLE
 from millrace.xdp.compiler.ranges import Ranges
 from millrace.xdp.compiler.simplify import COMMUTATIVE
 from millrace.xdp.compiler.ssa import Block, Finish, Function, Node
 from millrace.xdp.compiler.thread import signed
-from millrace.xdp.compiler.values import LITTLE
 
 _NARROW = 0xFFFFFFFF
 _MIRRORED = {

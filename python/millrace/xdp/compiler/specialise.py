@@ -23,8 +23,8 @@ from millrace.xdp.compiler.graph import (
     Query,
     targets,
 )
+from millrace.xdp.compiler.operations import LITTLE
 from millrace.xdp.compiler.session import Options
-from millrace.xdp.compiler.values import LITTLE
 
 #: Copies of one block, beyond which what they know is reduced to what they have in common: so many
 #: of a small one, fewer of one with many operations.

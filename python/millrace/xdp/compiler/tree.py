@@ -40,14 +40,14 @@ class Expression:
 class Constant(Expression):
     """A number, a verdict, an address (as a number)."""
 
-    value: int = 0
+    value: int
 
 
 @dataclass(eq=False)
 class Static(Expression):
     """Known while compiling only; `kind` is a `StaticKind`."""
 
-    value: Any = None
+    value: Any
 
 
 @dataclass(eq=False)
@@ -59,89 +59,89 @@ class Packet(Expression):
 class Local(Expression):
     """The value of a variable."""
 
-    variable: Variable = None  # type: ignore[assignment]
+    variable: Variable
 
 
 @dataclass(eq=False)
 class HeaderOf(Expression):
     """A header of the packet, which may be absent."""
 
-    name: str = ""
+    name: str
 
 
 @dataclass(eq=False)
 class Present(Expression):
     """Whether a header is present."""
 
-    header: str = ""
-    source: Expression = None  # type: ignore[assignment]
+    header: str
+    source: Expression
 
 
 @dataclass(eq=False)
 class FieldOf(Expression):
     """A field of a header."""
 
-    header: str = ""
-    name: str = ""
-    source: Expression = None  # type: ignore[assignment]
+    header: str
+    name: str
+    source: Expression
 
 
 @dataclass(eq=False)
 class RegionOf(Expression):
     """Bytes behind a header or in its variable part."""
 
-    header: str = ""
-    name: str = ""
-    source: Expression = None  # type: ignore[assignment]
+    header: str
+    name: str
+    source: Expression
 
 
 @dataclass(eq=False)
 class RawLoad(Expression):
     """`size` bytes in network order at `offset` of the packet or a region."""
 
-    base: Expression = None  # type: ignore[assignment]
-    offset: Expression = None  # type: ignore[assignment]
-    size: int = 1
+    base: Expression
+    offset: Expression
+    size: int
 
 
 @dataclass(eq=False)
 class LengthOf(Expression):
     """Bytes of the packet or of a region."""
 
-    base: Expression = None  # type: ignore[assignment]
+    base: Expression
 
 
 @dataclass(eq=False)
 class ContextOf(Expression):
     """`ifindex` or `queue`: where the packet came in."""
 
-    name: str = ""
+    name: str
 
 
 @dataclass(eq=False)
 class Binary(Expression):
     """Arithmetic; `operator` is Python's sign. Its kind, INT or U64, says how it wraps."""
 
-    operator: str = ""
-    left: Expression = None  # type: ignore[assignment]
-    right: Expression = None  # type: ignore[assignment]
+    operator: str
+    left: Expression
+    right: Expression
 
 
 @dataclass(eq=False)
 class Unary(Expression):
     """`-` or `~`."""
 
-    operator: str = ""
-    operand: Expression = None  # type: ignore[assignment]
+    operator: str
+    operand: Expression
 
 
 @dataclass(eq=False)
 class Compare(Expression):
     """`==`, `!=`, `<`, `<=`, `>` or `>=` of two numbers, or the first two of addresses."""
 
-    operator: str = ""
-    left: Expression = None  # type: ignore[assignment]
-    right: Expression = None  # type: ignore[assignment]
+    operator: str
+    left: Expression
+    right: Expression
     unsigned: bool = False
 
 
@@ -151,7 +151,7 @@ class Member(Expression):
     (address, length), or is a number in one of `ranges` (first, last).
     """
 
-    operand: Expression = None  # type: ignore[assignment]
+    operand: Expression
     values: list[int] = field(default_factory=list)
     networks: list[tuple[int, int]] = field(default_factory=list)
     ranges: list[tuple[int, int]] = field(default_factory=list)
@@ -161,32 +161,32 @@ class Member(Expression):
 class Logical(Expression):
     """`and` or `or` of conditions; the rest is not looked at once the outcome is clear."""
 
-    operator: str = ""
-    operands: list[Expression] = field(default_factory=list)
+    operator: str
+    operands: list[Expression]
 
 
 @dataclass(eq=False)
 class Not(Expression):
     """`not` of a condition."""
 
-    operand: Expression = None  # type: ignore[assignment]
+    operand: Expression
 
 
 @dataclass(eq=False)
 class Conditional(Expression):
     """`then if condition else otherwise`."""
 
-    condition: Expression = None  # type: ignore[assignment]
-    then: Expression = None  # type: ignore[assignment]
-    otherwise: Expression = None  # type: ignore[assignment]
+    condition: Expression
+    then: Expression
+    otherwise: Expression
 
 
 @dataclass(eq=False)
 class Convert(Expression):
     """A number cut to `bits`, or taken with or without a sign where that is 64."""
 
-    operand: Expression = None  # type: ignore[assignment]
-    bits: int = 64
+    operand: Expression
+    bits: int
     signed: bool = False
 
 
@@ -194,22 +194,22 @@ class Convert(Expression):
 class ToNumber(Expression):
     """An IPv4 or MAC address as a number, or a truth value as 0 or 1."""
 
-    operand: Expression = None  # type: ignore[assignment]
+    operand: Expression
 
 
 @dataclass(eq=False)
 class ToAddress(Expression):
     """A number as an IPv4 address."""
 
-    operand: Expression = None  # type: ignore[assignment]
+    operand: Expression
 
 
 @dataclass(eq=False)
 class Extreme(Expression):
     """`min` or `max`."""
 
-    operator: str = ""
-    operands: list[Expression] = field(default_factory=list)
+    operator: str
+    operands: list[Expression]
     unsigned: bool = False
 
 
@@ -217,23 +217,23 @@ class Extreme(Expression):
 class TupleOf(Expression):
     """Several values in a row."""
 
-    parts: list[Expression] = field(default_factory=list)
+    parts: list[Expression]
 
 
 @dataclass(eq=False)
 class PartOf(Expression):
     """One value of a tuple."""
 
-    operand: Expression = None  # type: ignore[assignment]
-    index: int = 0
+    operand: Expression
+    index: int
 
 
 @dataclass(eq=False)
 class MapGet(Expression):
     """A map's value. Without an entry it is `default`, or 0; in an array that is an error."""
 
-    map: Any = None
-    key: Expression = None  # type: ignore[assignment]
+    map: Any
+    key: Expression
     default: Expression | None = None
 
 
@@ -241,17 +241,17 @@ class MapGet(Expression):
 class MapHas(Expression):
     """Whether a map has an entry."""
 
-    map: Any = None
-    key: Expression = None  # type: ignore[assignment]
+    map: Any
+    key: Expression
 
 
 @dataclass(eq=False)
 class MapRedirect(Expression):
     """The verdict that sends the frame to an entry of a redirect map, or `default`."""
 
-    map: Any = None
-    key: Expression = None  # type: ignore[assignment]
-    default: int = 2
+    map: Any
+    key: Expression
+    default: int
 
 
 @dataclass(eq=False)
@@ -268,15 +268,15 @@ class Redirect(Expression):
 class Helper(Expression):
     """What the kernel knows: `now`, `random` or `cpu`."""
 
-    name: str = ""
+    name: str
 
 
 @dataclass(eq=False)
 class Call(Expression):
     """A call of a function of the program's module, which is compiled in place."""
 
-    function: Function = None  # type: ignore[assignment]
-    arguments: list[Expression] = field(default_factory=list)
+    function: Function
+    arguments: list[Expression]
 
 
 @dataclass(eq=False)
@@ -409,6 +409,6 @@ class Function:
     name: str
     at: Place
     parameters: list[Variable]
-    body: list[Statement] = field(default_factory=list)
     #: Of what it returns; NOTHING if it returns no value.
-    kind: Kind = None  # type: ignore[assignment]
+    kind: Kind
+    body: list[Statement] = field(default_factory=list)

@@ -7,172 +7,35 @@ bits, MAC one of 32 and one of 16, IPv6 two of 64. A tuple is its parts in a row
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
-from typing import Any, TypeAlias, Union
+from collections.abc import Sequence
 
 from millrace.xdp import headers
 from millrace.xdp.compiler import graph, tree
-from millrace.xdp.compiler.expressions import MOST_OFFSET
-from millrace.xdp.compiler.graph import Block, Branch, Check, Jump, Operation, Query
+from millrace.xdp.compiler.graph import Block
 from millrace.xdp.compiler.kinds import (
     ADDRESSES,
     BOOL,
     IPV4,
-    IPV6,
     MAC,
-    NOTHING,
-    PACKET,
     U64,
     Kind,
-    RegionKind,
-    TupleKind,
 )
-from millrace.xdp.compiler.session import Options
-from millrace.xdp.compiler.source import Place
-
-LITTLE = sys.byteorder == "little"
-MOST = (1 << 64) - 1
-
-Value: TypeAlias = Union[int, "tuple[Value, ...]"]
-
-HEADER_REGISTERS = {
-    "eth": graph.DATA,
-    "arp": graph.NETWORK,
-    "ip": graph.NETWORK,
-    "ipv6": graph.NETWORK,
-    "icmp": graph.TRANSPORT,
-    "icmpv6": graph.TRANSPORT,
-    "udp": graph.TRANSPORT,
-    "tcp": graph.TRANSPORT,
-}
-HEADER_TAGS = {
-    "eth": "eth",
-    "vlan": "eth",
-    "vlan2": "eth",
-    "arp": "net",
-    "ip": "net",
-    "ipv6": "net",
-    "icmp": "transport",
-    "icmpv6": "transport",
-    "udp": "transport",
-    "tcp": "transport",
-}
-#: Offsets and sizes of what the machine loads of an address, within the address.
-ADDRESS_PIECES: dict[Kind, tuple[tuple[int, int], ...]] = {
-    IPV4: ((0, 4),),
-    MAC: ((0, 4), (4, 2)),
-    IPV6: ((0, 8), (8, 8)),
-}
-_ADDRESS_SIZES: dict[Kind, int] = {IPV4: 4, MAC: 6, IPV6: 16}
-#: Words of struct xdp_md.
-CONTEXT_WORDS = {"data": 0, "end": 4, "ifindex": 12, "queue": 16}
+from millrace.xdp.compiler.operations import (
+    ADDRESS_PIECES,
+    ADDRESS_SIZES,
+    CONTEXT_WORDS,
+    Value,
+    flatten,
+)
+from millrace.xdp.compiler.packets import HEADER_TAGS, Packets
 
 _OPERATIONS = {"+": "add", "-": "sub", "*": "mul", "&": "and", "|": "or", "^": "xor"}
 _CONDITIONS = {"<": "lt", "<=": "le"}
 _MIRRORED = {">": "<", ">=": "<="}
 
 
-def flatten(value: Value) -> list[int]:
-    """The registers of a value, in their order."""
-    return [value] if isinstance(value, int) else [r for part in value for r in flatten(part)]
-
-
-class Values:
-    """Expressions. `current` is the block that operations go to."""
-
-    def __init__(self, options: Options) -> None:
-        self.options = options
-        self.entry = Block()
-        self.current = self.entry
-        self.registers = graph.FIRST_FREE
-        self.emitted = 0
-        self.interfaces: list[str] = []
-        self.at = Place("", 0)
-        self.fault_block = Block()
-        self._variables: dict[tree.Variable, Value] = {}
-        for register, word in ((graph.DATA, "data"), (graph.END, "end")):
-            self.emit_to(register, "context", graph.CONTEXT, imm=CONTEXT_WORDS[word])
-        for memory in (graph.PACKET_MEMORY, graph.MAP_MEMORY):
-            self.emit_to(memory, "fence")
-
-    # Operations
-
-    def register(self) -> int:
-        self.registers += 1
-        return self.registers - 1
-
-    def emit_to(self, target: int, op: str, *arguments: int, imm: Any = None) -> int:
-        """An operation whose result goes to a register that is given."""
-        self.emitted += 1
-        self.current.operations.append(Operation(op, target, arguments, imm, self.at.line))
-        return target
-
-    def emit(self, op: str, *arguments: int, imm: Any = None) -> int:
-        """An operation whose result goes to a new register."""
-        return self.emit_to(self.register(), op, *arguments, imm=imm)
-
-    def constant(self, value: int) -> int:
-        return self.emit("const", imm=value & MOST)
-
-    def swap(self, value: int, bits: int) -> int:
-        """Between a number and its bytes in network order, as the machine loads them."""
-        if not LITTLE:
-            return self.emit("and", value, self.constant((1 << bits) - 1)) if bits < 64 else value
-        return self.emit("swap", value, imm=bits)
-
-    def jump(self, target: Block) -> None:
-        """Go on in a block, unless the way has ended already."""
-        if self.current.end is None:
-            self.current.end = Jump(target)
-
-    def branch(self, condition: str, left: int, right: int, yes: Block, no: Block) -> None:
-        self.current.end = Branch(condition, left, right, yes, no, self.at.line)
-
-    def query(self, header: str, yes: Block, no: Block) -> None:
-        self.current.end = Query(header, yes, no, self.at.line)
-
-    def require(self, header: str) -> None:
-        """Go on where a header is present; elsewhere it is a fault."""
-        yes = Block()
-        self.query(header, yes, self.fault_block)
-        self.current = yes
-
-    def check(self, pointer: int, size: int, no: Block) -> None:
-        """Go on where so many bytes are in the frame."""
-        yes = Block()
-        self.current.end = Check(pointer, size, yes, no, self.at.line)
-        self.current = yes
-
-    def go_on_if(self, condition: str, left: int, right: int, no: Block) -> None:
-        yes = Block()
-        self.branch(condition, left, right, yes, no)
-        self.current = yes
-
-    # Variables
-
-    def fresh(self, kind: Kind) -> Value:
-        """New registers for a value of this kind."""
-        if kind == NOTHING:
-            return ()
-        if isinstance(kind, TupleKind):
-            return tuple(self.fresh(part) for part in kind.parts)
-        if kind in ADDRESSES:
-            pieces = ADDRESS_PIECES[kind]
-            return tuple(self.register() for _ in pieces)
-        return self.register()
-
-    def set_variable(self, variable: tree.Variable, value: Value) -> None:
-        if variable not in self._variables:
-            self._variables[variable] = self.fresh(variable.kind)
-        for target, source in zip(flatten(self._variables[variable]), flatten(value), strict=True):
-            self.emit_to(target, "copy", source)
-
-    # Values
-
-    def number(self, expression: tree.Expression) -> int:
-        """A value that is one register."""
-        (register,) = flatten(self.value(expression))
-        return register
+class Values(Packets):
+    """Expressions."""
 
     def value(self, expression: tree.Expression) -> Value:
         """Any value."""
@@ -199,11 +62,11 @@ class Values:
             case tree.Local(variable=variable):
                 return self._variables[variable]
             case tree.FieldOf():
-                return self._field(expression)
+                return self.field(expression)
             case tree.RawLoad():
-                return self._raw_load(expression)
+                return self.raw_load(expression)
             case tree.LengthOf(base=base):
-                return self._length(base)
+                return self.length(base)
             case tree.ContextOf(name=name):
                 return self.emit("context", graph.CONTEXT, imm=CONTEXT_WORDS[name])
             case tree.Binary():
@@ -274,7 +137,7 @@ class Values:
 
     def address_constant(self, kind: Kind, number: int) -> Value:
         """An address that is known."""
-        data = number.to_bytes(_ADDRESS_SIZES[kind], "big")
+        data = number.to_bytes(ADDRESS_SIZES[kind], "big")
         return tuple(
             self.constant(int.from_bytes(data[offset : offset + size], sys.byteorder))
             for offset, size in ADDRESS_PIECES[kind]
@@ -456,7 +319,7 @@ class Values:
             )
             self._equal(value, wanted, yes)
         for network, prefix in expression.networks:
-            size = _ADDRESS_SIZES[kind]
+            size = ADDRESS_SIZES[kind]
             mask = ((1 << prefix) - 1) << (8 * size - prefix)
             masks = self._raw_words(kind, mask)
             wanted_words = self._raw_words(kind, network & mask)
@@ -480,7 +343,7 @@ class Values:
 
     @staticmethod
     def _raw_words(kind: Kind, number: int) -> list[int]:
-        data = number.to_bytes(_ADDRESS_SIZES[kind], "big")
+        data = number.to_bytes(ADDRESS_SIZES[kind], "big")
         return [
             int.from_bytes(data[offset : offset + size], sys.byteorder)
             for offset, size in ADDRESS_PIECES[kind]
@@ -496,133 +359,3 @@ class Values:
         else:
             self.jump(yes)
         self.current = no
-
-    # The packet
-
-    def header_pointer(self, header: str) -> int:
-        """The register of a header that is known to be present."""
-        if header in ("vlan", "vlan2"):
-            return self.emit("pconst", graph.DATA, imm=14 if header == "vlan" else 18)
-        return HEADER_REGISTERS[header]
-
-    @staticmethod
-    def byte_weight(offset: int) -> int:
-        """What a byte counts for in its word of 16 bits, as the machine loads that."""
-        return 1 if (offset % 2 == 0) == LITTLE else 256
-
-    def _field(self, expression: tree.FieldOf) -> Value:
-        found = headers.HEADERS[expression.header].fields[expression.name]
-        self.require(expression.header)
-        tag = "sum" if expression.name == "checksum" else HEADER_TAGS[expression.header]
-        pointer = self.header_pointer(expression.header)
-
-        def load(offset: int, size: int) -> int:
-            return self.emit(
-                "load", pointer, graph.PACKET_MEMORY, imm=(found.offset + offset, size, tag)
-            )
-
-        if expression.kind in ADDRESSES:
-            return tuple(load(*piece) for piece in ADDRESS_PIECES[expression.kind])
-        value = load(0, found.size)
-        if found.size > 1:
-            value = self.swap(value, 8 * found.size)
-        if found.shift:
-            value = self.emit("shr", value, self.constant(found.shift))
-        if found.mask:
-            value = self.emit("and", value, self.constant(found.mask))
-        return value
-
-    def field_pieces(
-        self, found: headers.Field, pointer: int, value: Value, tag: str
-    ) -> Iterator[tuple[int, int, int]]:
-        """What is to be written into a field: offsets, sizes and bytes as the machine has them."""
-        if not isinstance(value, int):
-            kind = {4: IPV4, 6: MAC, 16: IPV6}[found.size]
-            for (offset, size), register in zip(ADDRESS_PIECES[kind], flatten(value), strict=True):
-                yield found.offset + offset, size, register
-            return
-        if found.mask:
-            kept = ((1 << (8 * found.size)) - 1) & ~(found.mask << found.shift)
-            imm = (found.offset, found.size, tag)
-            old = self.emit("load", pointer, graph.PACKET_MEMORY, imm=imm)
-            if found.size > 1:
-                old = self.swap(old, 8 * found.size)
-            value = self.emit("and", value, self.constant(found.mask))
-            value = self.emit("shl", value, self.constant(found.shift))
-            value = self.emit("or", value, self.emit("and", old, self.constant(kept)))
-        if found.size > 1:
-            value = self.swap(value, 8 * found.size)
-        elif not found.mask:
-            value = self.emit("and", value, self.constant(0xFF))
-        yield found.offset, found.size, value
-
-    def raw_place(
-        self, base: tree.Expression, offset: tree.Expression, size: int
-    ) -> tuple[int, int]:
-        """A pointer and a constant offset from it, where so many bytes can be read and written."""
-        fixed = offset.value if isinstance(offset, tree.Constant) else None
-        moved = None if fixed is not None else self.number(offset)
-        pointer, start, length = self._region(base)
-        if moved is not None and not 0 <= offset.low <= offset.high <= MOST_OFFSET:
-            self.go_on_if("ule", moved, self.constant(MOST_OFFSET), self.fault_block)
-        if length is not None:
-            end = self.constant(fixed + size) if fixed is not None else None
-            if end is None:
-                assert moved is not None
-                end = self.emit("add", moved, self.constant(size))
-            self.go_on_if("sle", end, length, self.fault_block)
-        if moved is not None:
-            pointer = self.emit("padd", pointer, moved)
-        place = start + (fixed or 0)
-        self.check(pointer, place + size, self.fault_block)
-        return pointer, place
-
-    def _region(self, base: tree.Expression) -> tuple[int, int, int | None]:
-        """A pointer, a constant offset from it, and the length of a region where that is known."""
-        if base.kind == PACKET:
-            return graph.DATA, 0, None
-        assert isinstance(base.kind, RegionKind)
-        header, name = base.kind.header, base.kind.name
-        self.require(header)
-        pointer, fixed = self.header_pointer(header), headers.HEADERS[header].size
-        if header not in ("ip", "tcp"):
-            return pointer, fixed, None
-        length = self._header_length(header, pointer)
-        if name == "payload":
-            return self.emit("padd", pointer, length), 0, None
-        return pointer, fixed, self.emit("sub", length, self.constant(fixed))
-
-    def _header_length(self, header: str, pointer: int) -> int:
-        """Bytes of an IPv4 or a TCP header with its options."""
-        if header == "ip":
-            byte = self.emit("load", pointer, graph.PACKET_MEMORY, imm=(0, 1, "net"))
-            words = self.emit("and", byte, self.constant(0xF))
-            return self.emit("shl", words, self.constant(2))
-        byte = self.emit("load", pointer, graph.PACKET_MEMORY, imm=(12, 1, "transport"))
-        words = self.emit("and", byte, self.constant(0xF0))
-        return self.emit("shr", words, self.constant(2))
-
-    def _raw_load(self, expression: tree.RawLoad) -> Value:
-        pointer, offset = self.raw_place(expression.base, expression.offset, expression.size)
-        imm = (offset, expression.size, "raw")
-        value = self.emit("load", pointer, graph.PACKET_MEMORY, imm=imm)
-        return value if expression.size == 1 else self.swap(value, 8 * expression.size)
-
-    def _length(self, base: tree.Expression) -> Value:
-        if base.kind == PACKET:
-            return self.emit("span", graph.END, graph.DATA)
-        pointer, start, length = self._region(base)
-        zero = self.constant(0)
-        if length is None:
-            length = self.emit("span", graph.END, pointer)
-            if start:
-                length = self.emit("sub", length, self.constant(start))
-        result = self.register()
-        self.emit_to(result, "copy", length)
-        negative, after = Block(), Block()
-        self.branch("slt", length, zero, negative, after)
-        self.current = negative
-        self.emit_to(result, "copy", zero)
-        self.jump(after)
-        self.current = after
-        return result
