@@ -190,9 +190,9 @@ def test_counters_count_verdicts_and_errors() -> None:
 
     given = [frames.udp4(9), frames.udp4(9), frames.udp4(8), frames.arp()]
     for run in (program.plain, program.run):
-        before = list(program.compiled.counted)  # type: ignore[call-overload]
+        before = list(program.compiled.counted)
         run(given)
-        after = list(program.compiled.counted)  # type: ignore[call-overload]
+        after = list(program.compiled.counted)
         assert [b - a for a, b in zip(before, after, strict=True)] == [0, 2, 1, 0, 0, 1]
 
 

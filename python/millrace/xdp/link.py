@@ -127,8 +127,8 @@ class Link:
         errors = 0
         counted = self.program.compiled.counted if self.program else None
         if counted is not None:
-            verdicts = {verdict: counted[int(verdict)] for verdict in Verdict}  # type: ignore[index]
-            errors = counted[5]  # type: ignore[index]
+            verdicts = {verdict: counted[int(verdict)] for verdict in Verdict}
+            errors = counted[5]
         return Statistics(
             known.get("run_count", 0), known.get("run_nanoseconds", 0), verdicts, errors
         )

@@ -7,7 +7,7 @@ import re
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 _MAC = re.compile(r"[0-9A-Fa-f]{2}([:-])[0-9A-Fa-f]{2}(?:\1[0-9A-Fa-f]{2}){4}")
 
@@ -46,12 +46,19 @@ class Type(ABC):
 class Integer(Type):
     """An integer of a fixed width. Called, it cuts a number to that width: `u8(300)` is 44."""
 
-    def __init__(self, name: str, bits: int, *, signed: bool = False, order: str = "") -> None:
+    def __init__(
+        self,
+        name: str,
+        bits: int,
+        *,
+        signed: bool = False,
+        order: Literal["little", "big"] = sys.byteorder,
+    ) -> None:
         self.name = name
         self.bits = bits
         self.signed = signed
         #: "big" where the bytes are in network order, whatever the machine's is.
-        self.order = order or sys.byteorder
+        self.order = order
         self.size = self.align = bits // 8
         self.lowest = -(1 << (bits - 1)) if signed else 0
         self.highest = (1 << (bits - signed)) - 1
@@ -71,10 +78,10 @@ class Integer(Type):
         return self.unpack(data)
 
     def pack(self, value: int) -> bytes:
-        return self(value).to_bytes(self.size, self.order, signed=self.signed)  # type: ignore[arg-type]
+        return self(value).to_bytes(self.size, self.order, signed=self.signed)
 
     def unpack(self, data: bytes) -> int:
-        return int.from_bytes(data, self.order, signed=self.signed)  # type: ignore[arg-type]
+        return int.from_bytes(data, self.order, signed=self.signed)
 
 
 class Address(Type):

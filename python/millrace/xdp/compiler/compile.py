@@ -16,7 +16,7 @@ from millrace.xdp.compiler.specialise import specialise
 from millrace.xdp.compiler.thread import thread
 from millrace.xdp.compiler.tree import Function
 from millrace.xdp.errors import CompileError
-from millrace.xdp.maps import Map
+from millrace.xdp.maps import Map, PerCpuArray
 from millrace.xdp.verdict import Verdict
 
 
@@ -30,7 +30,7 @@ class Compiled:
     plain: Callable[[Any], Verdict]
     file: str
     #: The map that counts verdicts, where the program does.
-    counted: Map | None
+    counted: PerCpuArray | None
 
 
 def compile_program(function: Callable[..., Any], options: Options) -> Compiled:
