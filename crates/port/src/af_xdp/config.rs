@@ -51,6 +51,9 @@ pub struct Config {
     pub zero_copy: ZeroCopy,
     /// Which frames come to the port; all else goes to Linux.
     pub redirect: RedirectConfig,
+    /// Whether the port attaches a program of its own. Without one it gets what another program on
+    /// the interface redirects to its socket ([`crate::Port::fd`]), and `redirect` means nothing.
+    pub attach: bool,
     /// Entries of the receive ring, a power of two.
     pub rx_ring: u32,
     /// Entries of the transmit ring, a power of two from 32 on.
@@ -71,6 +74,7 @@ impl Default for Config {
             xdp: XdpMode::Auto,
             zero_copy: ZeroCopy::Auto,
             redirect: RedirectConfig::everything(),
+            attach: true,
             rx_ring: 1024,
             tx_ring: 1024,
             fill_ring: 1024,

@@ -244,7 +244,7 @@ fn open_attempt(
             }
         }
     }
-    if failure.is_none() {
+    if failure.is_none() && config.attach {
         failure = steering.attach(interface.index, attempt.mode).err().map(Failure::Attach);
     }
     match failure {
@@ -343,6 +343,7 @@ fn facts(
         None => format!("{} packets a call, the kernel has no option for it", TX_BATCH_SIZE),
     };
     let steering = match &config.redirect.filter {
+        _ if !config.attach => "what another program on the interface redirects here",
         Some(_) => "chosen addresses and protocols; all else goes to Linux",
         None => "every frame of the queue",
     };

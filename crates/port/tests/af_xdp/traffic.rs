@@ -2,8 +2,10 @@
 
 use std::io::Write;
 use std::net::{IpAddr, Ipv4Addr, UdpSocket};
+use std::os::fd::BorrowedFd;
 use std::process::{Command, Stdio};
 
+use millrace_bpf::{Mode, Redirector, attached};
 use millrace_frames::{
     Arena, ArenaConfig, ChecksumState, Frame, Hugepages, Owners, RxBatch, TxBatch,
 };
@@ -572,4 +574,40 @@ fn huge_pages_and_large_frames_serve_as_well() {
         port.close(&mut arena);
         assert_eq!(arena.free(), arena.frames());
     });
+}
+
+#[test]
+fn without_a_program_of_its_own_it_gets_what_another_redirects() {
+    on_a_wire("without_a_program_of_its_own_it_gets_what_another_redirects", 1, || {
+        let mut arena = arena(256, 2048);
+        let config = Config { attach: false, ..Config::default() };
+        let mut port = AfXdp::open(PORT, 0, &config, &mut arena).unwrap();
+        assert_eq!(fact(&port, "steering"), "what another program on the interface redirects here");
+        assert_eq!(attached(interface_index(PORT)).unwrap(), []);
+        let other = Redirector::load(&RedirectConfig::everything(), 1).unwrap();
+        // SAFETY: the port keeps its socket open for longer than this borrow.
+        let socket = unsafe { BorrowedFd::borrow_raw(port.fd().unwrap()) };
+        other.register(0, socket).unwrap();
+        let link = other.attach(interface_index(PORT), Mode::Native).unwrap();
+        let mut peer = KernelPeer::new(PEER);
+        for number in 0..20 {
+            peer.send(&frame(DESTINATION, number, 300));
+        }
+        let mut next = 0;
+        while next < 20 {
+            receive(&mut port, &mut arena, |arena, got| {
+                next += u32::from(is_ours(arena.bytes(got)));
+            });
+        }
+        // The other program goes before the socket that it redirects to.
+        drop(link);
+        port.close(&mut arena);
+        assert_eq!(arena.free(), arena.frames());
+    });
+}
+
+fn interface_index(name: &str) -> u32 {
+    let name = std::ffi::CString::new(name).unwrap();
+    // SAFETY: the name ends with a zero.
+    unsafe { libc::if_nametoindex(name.as_ptr()) }
 }
