@@ -234,11 +234,15 @@ def test_loops(both: Both) -> None:
         for k in range(100):
             last = k
         out[4] = last + i
+        down = 0
+        for i in range(min(pkt.udp.sport, 9), 2, -2):
+            down = down * 10 + i
+        out[5] = down
         return PASS
 
     (run,) = both(program, frames.udp4(payload=bytes(range(18))))
     assert out[0] == sum(run.frame[0:60:2])
-    assert list(out)[1:5] == [100 + 49 + 16 + 1, 53 * 123 * 161, 30, 101]
+    assert list(out)[1:6] == [100 + 49 + 16 + 1, 53 * 123 * 161, 30, 101, 9753]
 
 
 def test_range_over_the_length_is_bounded(both: Both) -> None:

@@ -118,6 +118,14 @@ def test_array_has_all_its_indices(kind: Any, place: Place) -> None:
         table["0"]
 
 
+def test_large_array_takes_no_memory_until_it_is_written() -> None:
+    table = Array(1 << 26)
+    table[(1 << 26) - 1] = 5
+    assert table[-1] == 5
+    assert table[0] == 0
+    assert len(table) == 1 << 26
+
+
 def test_array_of_addresses(place: Place) -> None:
     backends = place(Array(2, IPv4))
     backends[1] = "192.0.2.9"

@@ -77,6 +77,39 @@ def test_plain_python_takes_frames_of_any_length(length: int) -> None:
     assert swap.plain(frame)[0].verdict is (TX if length >= 14 else PASS)
 
 
+def test_a_debugger_stops_at_the_lines_of_the_source() -> None:
+    lines: list[int] = []
+
+    def trace(frame: Any, event: str, argument: Any) -> Any:
+        if frame.f_code.co_filename == __file__ and frame.f_code.co_name.startswith("shield"):
+            if event == "line":
+                lines.append(frame.f_lineno)
+            return trace
+        return trace if event == "call" else None
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        shield(frames.udp4(9))
+    finally:
+        sys.settrace(before)
+    first = shield.__wrapped_function__.__code__.co_firstlineno
+    assert set(lines) == {first + 3, first + 4, first + 5}
+
+
+def test_a_function_that_is_indented_keeps_its_texts() -> None:
+    if PASS:
+
+        @xdp
+        def program(pkt: Any) -> Any:
+            """A text
+            with lines that are not indented.
+            """
+            return DROP if pkt.arp else PASS
+
+    assert program(frames.arp()) is DROP
+
+
 @pytest.mark.kernel
 def test_run_in_the_kernel() -> None:
     results = swap.run([frames.udp4(), bytearray(frames.arp()), memoryview(frames.tcp4())])

@@ -60,6 +60,7 @@ def refused(*lines: str, head: str = HEAD) -> CompileError:
         ("for i in range(pkt.len): pass", "pkt.len", "range(min(n, 64))"),
         ("for i in range(1 << 40): pass", "1 << 40", "no bound"),
         ("for i in range(0, 9, pkt.len): pass", "pkt.len", "constant other than 0"),
+        ("for i in range((1 << 63) - 5, (1 << 63) - 1): pass", "(1 << 63) - 1", "end of 64 bits"),
         ("for i in range(0, 9, 0): pass", "0", "constant other than 0"),
         ("for i, j in range(3): pass", "i, j", "one variable"),
         ("pkt.len", "pkt.len", "does nothing with it"),

@@ -107,10 +107,8 @@ class Map:
                 self._pinned,
             )
             cpus = _native.xdp_possible_cpus()
-            zero = bytes(self.value_type.size)
-            for key, value in self._store.items():
-                if self.is_array and value[: len(zero)] == zero:
-                    continue
+            assert isinstance(self._store, standin.StandIn)
+            for key, value in self._store.written():
                 kernel.set(key, value.ljust(self.stride * cpus, b"\0") if self.per_cpu else value)
             self._cpus = cpus
             self._kernel = self._store = kernel

@@ -49,15 +49,16 @@ class StandIn:
         self._kind = kind
         self._value_size = value_size
         self._entries = entries
+        #: Of an array only what was written; the rest is zero.
         self._values: dict[bytes, bytes] = {}
-        if kind in ARRAYS:
-            zero = bytes(value_size)
-            self._values = {index.to_bytes(4, _ORDER): zero for index in range(entries)}
 
     def get(self, key: bytes) -> bytes | None:
         if self._kind == LPM_TRIE:
             return self._longest(key)
         value = self._values.get(key)
+        if self._kind in ARRAYS and value is None:
+            inside = int.from_bytes(key, _ORDER) < self._entries
+            return bytes(self._value_size) if inside else None
         if value is not None and self._kind in LRU:
             self._values[key] = self._values.pop(key)
         return value
@@ -74,7 +75,7 @@ class StandIn:
     def set(self, key: bytes, value: bytes, mode: int = ANY) -> None:
         if self._kind == LPM_TRIE:
             key = prefix_key(int.from_bytes(key[:4], _ORDER), key[4:])
-        there = key in self._values
+        there = self.get(key) is not None if self._kind in ARRAYS else key in self._values
         if mode == INSERT and there:
             raise FileExistsError(errno.EEXIST, "the key is there already")
         if mode == REPLACE and not there:
@@ -100,9 +101,17 @@ class StandIn:
         return self._values.pop(key, None) is not None
 
     def keys(self) -> list[bytes]:
+        if self._kind in ARRAYS:
+            return [index.to_bytes(4, _ORDER) for index in range(self._entries)]
         return list(self._values)
 
     def items(self) -> list[tuple[bytes, bytes]]:
+        if self._kind in ARRAYS:
+            return [(key, self.get(key) or b"") for key in self.keys()]
+        return list(self._values.items())
+
+    def written(self) -> list[tuple[bytes, bytes]]:
+        """What was written and is there still, which is what has to be written elsewhere."""
         return list(self._values.items())
 
 

@@ -361,6 +361,8 @@ class Statements(Assignments):
             step = numbers_of[2].value
         span = stop.high - start.low if step > 0 else start.high - stop.low
         trips = max(0, -(-span // abs(step)))
+        if stop.high + abs(step) > tree.HIGHEST or stop.low - abs(step) < tree.LOWEST:
+            stop.at.refuse("the loop counts to the end of 64 bits; bound it with min and max")
         if trips > MOST_TRIPS:
             stop.at.refuse(
                 f"the loop has no bound below {MOST_TRIPS} turns that the compiler can see; write "

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import inspect
-import textwrap
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NoReturn
@@ -78,21 +77,19 @@ def read(function: Callable[..., Any]) -> Source:
             "program is compiled from its text"
         )
     text = "".join(lines)
-    dedented = textwrap.dedent(text)
-    indent = len(lines[0]) - len(lines[0].lstrip())
+    # A function that is indented stands in something; taking the indent away would change texts of
+    # several lines.
+    inside = text[:1].isspace()
     try:
-        module = ast.parse(dedented)
+        body = ast.parse(f"if True:\n{text}" if inside else text).body
     except SyntaxError:
         here.refuse(f"the source of {function.__name__} is not what Python compiled; start again")
-    tree = module.body[0] if module.body else None
+    if inside:
+        body = body[0].body  # type: ignore[attr-defined]
+    tree = body[0] if body else None
     if isinstance(tree, ast.AsyncFunctionDef):
         here.refuse("an async function cannot become an XDP program; write it with def alone")
     if not isinstance(tree, ast.FunctionDef) or tree.name != code.co_name:
         here.refuse(f"the source of {function.__name__} is not what Python compiled; start again")
-    for node in ast.walk(tree):
-        if hasattr(node, "lineno"):
-            node.lineno += first - 1
-            node.end_lineno += first - 1  # type: ignore[attr-defined]
-            node.col_offset += indent  # type: ignore[attr-defined]
-            node.end_col_offset += indent  # type: ignore[attr-defined]
+    ast.increment_lineno(tree, first - 1 - inside)
     return Source(code.co_filename, tree, tuple(lines), first)
