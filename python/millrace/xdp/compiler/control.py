@@ -295,8 +295,8 @@ def _merge_region(function: Function, kept: Block, other: Block) -> bool:
     for source in list(other.before):
         source.finish.targets = [kept if t is other else t for t in source.finish.targets]
         kept.before.append(source)
-    other.before = []
     for gone in match.gone:
+        gone.before = []
         for target in gone.finish.targets:
             if target not in match.gone and gone in target.before:
                 target.cut_from(gone)
