@@ -264,6 +264,7 @@ fn open_xdp(name: &PortName, options: &Options, mut facts: Facts) -> io::Result<
         xdp: options.xdp,
         zero_copy: options.zero_copy,
         busy_poll,
+        attach: true,
         rx_ring: RINGS,
         tx_ring: RINGS,
         fill_ring: RINGS,
