@@ -44,7 +44,15 @@ def test_examples_run(lab: Lab, capsys: pytest.CaptureFixture[str]) -> None:
             assert [run.verdict for run in program.plain(given)] == [
                 run.verdict for run in program.run(given)
             ]
-    assert set(programs) == {"shield", "filtered", "near", "account", "spread", "reflector"}
+    assert set(programs) == {
+        "shield",
+        "filtered",
+        "near",
+        "account",
+        "spread",
+        "chosen",
+        "reflector",
+    }
     assert programs["shield"](frames.udp4(9)) is DROP
     assert programs["filtered"](frames.tcp4(22, flags=2)) is PASS
     assert programs["filtered"](frames.tcp4(22, flags=2, source="203.0.113.1")) is DROP

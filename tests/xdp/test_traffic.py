@@ -10,8 +10,8 @@ from typing import Any
 
 import frames
 import pytest
-from xsk import receiver
 
+import millrace
 from millrace import xdp
 from millrace.lab import Host, Lab, Wire
 from millrace.xdp import (
@@ -222,7 +222,7 @@ def test_frames_are_redirected_to_a_cpu(pair: tuple[Host, Host, Wire]) -> None:
         assert "0 received" in result.stdout
 
 
-def test_frames_are_redirected_to_an_af_xdp_socket(pair: tuple[Host, Host, Wire]) -> None:
+def test_frames_are_redirected_to_a_port(pair: tuple[Host, Host, Wire]) -> None:
     client, server, wire = pair
     sockets = XskMap(4)
 
@@ -232,20 +232,33 @@ def test_frames_are_redirected_to_an_af_xdp_socket(pair: tuple[Host, Host, Wire]
             return sockets.redirect(pkt.queue)
         return PASS
 
-    with server.enter(), receiver(wire.b.ifindex) as socket_:
+    name = f"af_xdp:{wire.b.name}#0"
+    with server.enter(), millrace.open(name, attach=False) as port:
+        assert "another program" in port.facts["steering"]
         assert 0 not in sockets
-        sockets[0] = socket_
+        sockets[0] = port
         assert 0 in sockets
         with program.attach(wire.b.name):
             with client.enter(), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
-                for port in (4242, 4243, 4242):
-                    sender.sendto(f"to {port}".encode(), (wire.b.ip, port))
-            assert settled(lambda: len(socket_.frames()), 2) == 2
-            assert [frame[42:] for frame in socket_.frames()] == [b"to 4242"] * 2
+                for number in (4242, 4243, 4242):
+                    sender.sendto(f"to {number}".encode(), (wire.b.ip, number))
+            got: list[bytes] = []
+            while len(got) < 2:
+                batch = port.receive(timeout=10)
+                assert batch is not None
+                got += [bytes(frame)[42:] for frame in batch]
+            assert got == [b"to 4242"] * 2
             result = client.run(["ping", "-c", "1", "-W", "5", wire.b.ip])
             assert "1 received" in result.stdout
+            assert port.stats().rx_packets == 2
             del sockets[0]
             assert 0 not in sockets
+
+
+def test_a_port_without_a_program_has_no_filter(pair: tuple[Host, Host, Wire]) -> None:
+    _, server, wire = pair
+    with server.enter(), pytest.raises(ValueError, match="attach=False"):
+        millrace.open(f"af_xdp:{wire.b.name}#0", attach=False, filter="udp")
 
 
 def test_both_arms_drop_the_same(pair: tuple[Host, Host, Wire]) -> None:

@@ -44,6 +44,9 @@ pub struct Options {
     pub timestamping: Timestamping,
     /// Most bytes kept of a packet; the rest of it is cut off.
     pub snap_length: Option<u32>,
+    /// Whether AF_XDP attaches a program of its own. Without one it gets what another program on
+    /// the interface redirects to its socket.
+    pub attach: bool,
     /// Where XDP runs.
     pub xdp: XdpMode,
     /// Whether the NIC reads and writes frames itself.
@@ -73,6 +76,7 @@ impl Default for Options {
             ring_bytes: None,
             timestamping: Timestamping::Auto,
             snap_length: None,
+            attach: true,
             xdp: XdpMode::Auto,
             zero_copy: ZeroCopy::Auto,
             busy_poll: None,
@@ -237,6 +241,16 @@ fn open_packet(name: &PortName, options: &Options, mut facts: Facts) -> io::Resu
 
 fn open_xdp(name: &PortName, options: &Options, mut facts: Facts) -> io::Result<RawPort> {
     let interface = Interface::find(&name.name)?;
+    let invalid = |text: &str| {
+        let text = format!("{}: {text}", interface.name);
+        Err(io::Error::new(io::ErrorKind::InvalidInput, text))
+    };
+    if !options.attach && options.filter.is_some() {
+        return invalid("a filter is a program of the port's own, which attach=False leaves away");
+    }
+    if !options.attach && name.queue.is_none() && interface.rx_queues > 1 {
+        return invalid("without a program of its own a port has one queue: name it, as in #0");
+    }
     // The kernel wants its head room in the frame, too. A frame is at most a page there; the port
     // says so of an MTU that is larger.
     let shared = options.arena(interface.mtu.saturating_add(256), 4096)?;
@@ -264,7 +278,7 @@ fn open_xdp(name: &PortName, options: &Options, mut facts: Facts) -> io::Result<
         xdp: options.xdp,
         zero_copy: options.zero_copy,
         busy_poll,
-        attach: true,
+        attach: options.attach,
         rx_ring: RINGS,
         tx_ring: RINGS,
         fill_ring: RINGS,

@@ -50,6 +50,8 @@ def open(
             "hardware" (it is made to, while the port is open, or an error), "software".
         ring, ring_bytes: of AF_PACKET: "v2" (each packet at once) or "v3" (blocks, up to a
             millisecond late, for capture), and its size.
+        attach: False leaves AF_XDP's program to another, such as one of `millrace.xdp` whose
+            `XskMap` has this port: the port gets what that redirects to it.
         xdp: "auto", "native" or "generic".
         zero_copy: True for zero-copy or an error, False for copies; without it as the driver can.
         busy_poll: microseconds that AF_XDP may poll the driver in one call, 0 for none; without

@@ -45,6 +45,7 @@ pub(super) fn read(given: Option<&Bound<'_, PyDict>>) -> PyResult<Options> {
             "mtu" => options.mtu = Some(number()?),
             "promiscuous" => options.promiscuous = truth()?,
             "outgoing" => options.outgoing = truth()?,
+            "attach" => options.attach = truth()?,
             "xdp" => {
                 let modes = [XdpMode::Auto, XdpMode::Native, XdpMode::Generic];
                 let words = ["auto", "native", "generic"];

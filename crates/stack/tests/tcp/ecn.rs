@@ -481,8 +481,9 @@ fn from_cookie(ecn: Ecn, asks: u8, timestamps: bool, acks: u8, data: &[u8]) -> (
     // What is sent is ECN-capable where it was agreed on, and only there.
     peer.take();
     peer.write(id, 0, 1000);
-    let capable = peer.answer().ecn == ECT_0;
-    assert_eq!(capable, agreed != (0, 0));
+    let sent = peer.take();
+    assert!(!sent.is_empty());
+    assert!(sent.iter().all(|segment| (segment.ecn == ECT_0) == (agreed != (0, 0))), "{sent:?}");
     (three(&syn_ack), agreed.0, agreed.1)
 }
 
