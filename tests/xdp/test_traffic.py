@@ -250,7 +250,7 @@ def test_frames_are_redirected_to_a_port(pair: tuple[Host, Host, Wire]) -> None:
             assert got == [b"to 4242"] * 2
             result = client.run(["ping", "-c", "1", "-W", "5", wire.b.ip])
             assert "1 received" in result.stdout
-            assert port.stats().rx_packets == 2
+            assert port.stats()["rx_packets"] == 2
             del sockets[0]
             assert 0 not in sockets
 

@@ -63,8 +63,8 @@ counters! {
     sack_reneged,
     /// How often the memory came under pressure ([`crate::MemoryState`])...
     memory_pressures,
-    /// ...for how many milliseconds in all, as far as it has ended...
-    memory_pressure_ms,
+    /// ...for how many nanoseconds in all, as far as it has ended...
+    memory_pressure_nanoseconds,
     /// ...and how often it was used up.
     memory_highs,
     /// Connections given up for their frames, for their peers took nothing while the memory was used
