@@ -172,6 +172,7 @@ impl Channel {
                         self.watched.taps.retain(Tap::is_wanted);
                         // One too many is dropped, which its reader sees.
                         if self.watched.taps.len() < MOST_TAPS {
+                            tap.place();
                             self.watched.taps.push(tap);
                         }
                     }

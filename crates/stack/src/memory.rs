@@ -199,7 +199,8 @@ impl Stack {
             self.counters.memory_highs += 1;
         }
         if state == MemoryState::Plenty {
-            self.counters.memory_pressure_nanoseconds += (self.now - self.memory.since).as_nanos() as u64;
+            self.counters.memory_pressure_nanoseconds +=
+                (self.now - self.memory.since).as_nanos() as u64;
             self.memory.pack_above = PACK_ABOVE;
         }
     }

@@ -38,6 +38,7 @@ struct Piece {
 /// Counters and the end of a tap.
 #[derive(Debug, Default)]
 struct Shared {
+    placed: AtomicBool,
     unwanted: AtomicBool,
     ended: AtomicBool,
     seen: AtomicU64,
@@ -107,6 +108,11 @@ impl Tap {
     #[inline]
     pub fn is_wanted(&self) -> bool {
         !self.shared.unwanted.load(Ordering::Relaxed)
+    }
+
+    /// From now on everything is shown: who asked for the tap may be told.
+    pub fn place(&self) {
+        self.shared.placed.store(true, Ordering::Release);
     }
 
     /// Shows received packets, each a chain of frames.
@@ -221,6 +227,11 @@ impl TapReader {
                 return Some(Seen { time, original, direction, bytes: &self.bytes });
             }
         }
+    }
+
+    /// Whether the other end shows what passes.
+    pub(crate) fn is_placed(&self) -> bool {
+        self.shared.placed.load(Ordering::Acquire)
     }
 
     /// Whether the other end is gone.

@@ -196,7 +196,9 @@ fn under_pressure_windows_are_a_few_segments_and_buffers_do_not_grow() {
     let last = peer.take().pop().unwrap();
     assert!(self::window(&peer, &last) > 100_000);
     assert_eq!(peer.stack.memory().state, MemoryState::Plenty);
-    assert!((2_000_000_000..2_200_000_000).contains(&peer.stack.counters().memory_pressure_nanoseconds));
+    assert!(
+        (2_000_000_000..2_200_000_000).contains(&peer.stack.counters().memory_pressure_nanoseconds)
+    );
 }
 
 #[test]

@@ -4,16 +4,19 @@ use std::io::{self, Read};
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
 
-use millrace_frames::Instant;
 use millrace_port::clock;
 use millrace_port::pcap::{ByteOrder, FileFormat, PcapWriter};
 use rustix::event::{PollFd, PollFlags, Timespec};
 
-use super::{Quiet, find, send};
+use super::{Quiet, TURN, find, send};
 use crate::source::Ask;
 use crate::tap::{TapReader, tap};
 
+/// How often to look whether a publisher has come by.
+const LOOK_AGAIN: Duration = Duration::from_micros(500);
 /// How long to wait for frames when none has come.
 const REST: Timespec = Timespec { tv_sec: 0, tv_nsec: 5_000_000 };
 
@@ -33,6 +36,14 @@ pub(super) fn dump(
     }
     // Publishers that leave must not be kept by us.
     drop::<Vec<Arc<_>>>(sources);
+    // What passes after the answer is to be seen. Who makes no turn is not waited for: its frames come
+    // when it makes one.
+    let patience = Instant::now() + TURN;
+    while Instant::now() < patience
+        && !readers.iter().all(|reader| reader.is_placed() || reader.is_ended())
+    {
+        thread::sleep(LOOK_AGAIN);
+    }
     send(stream, &[b"ok\n"])?;
     // A reader that pauses only loses frames, which is counted.
     stream.set_write_timeout(None)?;
@@ -43,7 +54,7 @@ pub(super) fn dump(
 }
 
 fn copy(stream: &UnixStream, names: &[String], readers: &mut [TapReader]) -> io::Result<()> {
-    let epoch = clock::wall() - (clock::now() - Instant::ZERO);
+    let epoch = clock::wall() - (clock::now() - millrace_frames::Instant::ZERO);
     let mut writer = PcapWriter::new(
         Quiet(stream),
         "the client's socket",
