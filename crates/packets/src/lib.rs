@@ -3,8 +3,8 @@
 //!
 //! A [`RawPort`] is a port with its arena. It gives a [`Batch`] a call, whose columns say where each
 //! packet lies, how long it is and when it came, and takes batches and plain bytes to send. From a
-//! batch comes the table of headers ([`headers`]). The loops of a bench and of a forwarder are in
-//! [`loops`].
+//! batch comes the table of headers ([`headers`]). The loops of a bench are in [`loops`], the host in
+//! the middle is [`forward`].
 //!
 //! This crate knows no protocol above what a header says, keeps no connection, and has no `unsafe`:
 //! memory that outlives a call is held through [`millrace_frames::HeldFrames`].
@@ -15,6 +15,7 @@ pub mod batch;
 mod checksum;
 pub mod filter;
 pub mod flags;
+pub mod forward;
 pub mod headers;
 pub mod loops;
 mod open;

@@ -69,19 +69,19 @@ const LOOK: Duration = Duration::from_millis(200);
 const MOST_PAUSES: u32 = 32;
 
 /// When a loop began, what it has done, and whether it goes on.
-struct Turns<'a> {
+pub(crate) struct Turns<'a> {
     run: Run<'a>,
     begun: Instant,
-    now: Instant,
+    pub(crate) now: Instant,
     last_work: Instant,
-    done: Done,
+    pub(crate) done: Done,
     fruitless: u32,
     /// A signal came while it slept; its handler may want to run.
     interrupted: bool,
 }
 
 impl<'a> Turns<'a> {
-    fn new(run: Run<'a>) -> Turns<'a> {
+    pub(crate) fn new(run: Run<'a>) -> Turns<'a> {
         let now = clock::now();
         let done = Done::default();
         let fruitless = 0;
@@ -90,7 +90,7 @@ impl<'a> Turns<'a> {
 
     /// Whether there is one more turn.
     #[inline]
-    fn go_on(&self) -> bool {
+    pub(crate) fn go_on(&self) -> bool {
         self.run.packets.is_none_or(|packets| self.done.packets < packets)
             && self.run.time.is_none_or(|time| self.now - self.begun < time)
             && !self.interrupted
@@ -99,13 +99,13 @@ impl<'a> Turns<'a> {
 
     /// How many packets the next burst may have.
     #[inline]
-    fn burst(&self) -> usize {
+    pub(crate) fn burst(&self) -> usize {
         let left = self.run.packets.map_or(u64::MAX, |packets| packets - self.done.packets);
         self.run.batch.min(usize::try_from(left).unwrap_or(usize::MAX))
     }
 
     #[inline]
-    fn worked(&mut self, packets: usize, bytes: u64) {
+    pub(crate) fn worked(&mut self, packets: usize, bytes: u64) {
         self.done.packets += packets as u64;
         self.done.bytes += bytes;
         self.done.bursts += 1;
@@ -114,12 +114,16 @@ impl<'a> Turns<'a> {
         self.fruitless = 0;
     }
 
-    /// After a turn without work: spins or sleeps.
+    /// After a turn without work: spins or sleeps, until `earliest` at the latest.
     ///
     /// # Errors
     /// What sleeping says.
     #[inline]
-    fn idle(&mut self, ports: &mut [&mut dyn Port]) -> io::Result<()> {
+    pub(crate) fn idle(
+        &mut self,
+        ports: &mut [&mut dyn Port],
+        earliest: Option<Instant>,
+    ) -> io::Result<()> {
         self.done.idle += 1;
         self.fruitless += 1;
         let spins = match self.run.wait {
@@ -138,6 +142,7 @@ impl<'a> Turns<'a> {
         }
         self.now = clock::now();
         let end = self.run.time.map_or(Instant::FAR_FUTURE, |time| self.begun + time);
+        let end = earliest.map_or(end, |earliest| end.min(earliest));
         let deadline = Some(end.min(self.now + LOOK));
         let woken = wait::sleep_any(ports, self.run.bell, self.now, deadline)?;
         self.now = clock::now();
@@ -150,11 +155,19 @@ impl<'a> Turns<'a> {
     /// # Errors
     /// What sleeping says.
     #[inline]
-    fn linger(&mut self, count: usize) -> io::Result<()> {
+    pub(crate) fn linger(&mut self, count: usize) -> io::Result<()> {
         if self.run.linger.is_zero() || count >= self.run.batch {
             return Ok(());
         }
-        let until = self.now + self.run.linger;
+        self.pause(self.run.linger)
+    }
+
+    /// Does nothing for so long.
+    ///
+    /// # Errors
+    /// What sleeping says.
+    pub(crate) fn pause(&mut self, time: Duration) -> io::Result<()> {
+        let until = self.now + time;
         if self.run.wait == Wait::Spin {
             while clock::now() < until {
                 core::hint::spin_loop();
@@ -168,13 +181,13 @@ impl<'a> Turns<'a> {
     }
 
     /// After a turn in which what there was found no room.
-    fn full(&mut self) {
+    pub(crate) fn full(&mut self) {
         self.done.idle += 1;
         core::hint::spin_loop();
         self.now = clock::now();
     }
 
-    fn end(mut self) -> Done {
+    pub(crate) fn end(mut self) -> Done {
         self.done.elapsed = clock::now() - self.begun;
         self.done
     }
@@ -182,7 +195,7 @@ impl<'a> Turns<'a> {
 
 /// Whether a received packet passes a filter.
 #[inline]
-fn passes(filter: &Filter, arena: &Arena, head: Frame) -> bool {
+pub(crate) fn passes(filter: &Filter, arena: &Arena, head: Frame) -> bool {
     let meta = arena.meta(head);
     let length = if meta.rx_flags().contains(RxFlags::CUT) { meta.mark } else { meta.total };
     if meta.next.is_none() {
@@ -222,7 +235,7 @@ pub fn rxdrop(
                 turns.done.ended = true;
                 break;
             }
-            turns.idle(&mut [&mut *port])?;
+            turns.idle(&mut [&mut *port], None)?;
             continue;
         }
         let (mut packets, mut bytes) = (0, 0);
@@ -298,6 +311,47 @@ pub struct Forward<'a> {
     pub filter: Option<&'a Filter>,
 }
 
+/// Makes a received packet one to send, by a port that finishes checksums itself or does not.
+#[inline]
+pub(crate) fn to_send(arena: &mut Arena, head: Frame, swap: bool, port_sums: bool) -> Transmit {
+    let meta = *arena.meta(head);
+    let mut frames = 0;
+    let mut frame = head;
+    while frame.is_some() {
+        arena.pass(frame, Owners::RECEIVED, Owners::TRANSMIT);
+        frames += 1;
+        frame = arena.meta(frame).next;
+    }
+    let mut packet = Transmit {
+        head,
+        total: meta.total,
+        offset: meta.offset,
+        len: meta.len,
+        frames,
+        ..Transmit::default()
+    };
+    if swap && meta.len >= 12 {
+        let bytes = arena.bytes_mut(head);
+        let (destination, rest) = bytes.split_at_mut(6);
+        destination.swap_with_slice(&mut rest[..6]);
+    }
+    let flags = flags::of(&meta);
+    if flags != 0
+        && let Some(place) = checksum::unfinished(arena.bytes(head), flags)
+    {
+        if port_sums || frames > 1 {
+            packet.checksum_start = place.start;
+            packet.checksum_offset = place.offset;
+            packet.ipv6 = place.ipv6;
+            packet.gso_size = meta.gso_size;
+        } else {
+            let (start, offset) = (place.start.into(), place.offset.into());
+            finish_checksum(arena.bytes_mut(head), start, offset);
+        }
+    }
+    packet
+}
+
 /// From one port to the other.
 struct Way {
     batch: TxBatch,
@@ -332,7 +386,7 @@ impl Way {
                     done.filtered += 1;
                     continue;
                 }
-                let packet = self.forward(arena, head, how);
+                let packet = to_send(arena, head, how.swap, self.port_sums);
                 // There is room: so much was received and no more.
                 let _ = self.batch.push(packet);
             }
@@ -343,47 +397,6 @@ impl Way {
         done.packets += to.tx(now, arena, &mut self.batch)? as u64;
         done.bytes += bytes - total(&self.batch);
         Ok(())
-    }
-
-    /// Makes a received packet one to send.
-    #[inline]
-    fn forward(&self, arena: &mut Arena, head: Frame, how: &Forward<'_>) -> Transmit {
-        let meta = *arena.meta(head);
-        let mut frames = 0;
-        let mut frame = head;
-        while frame.is_some() {
-            arena.pass(frame, Owners::RECEIVED, Owners::TRANSMIT);
-            frames += 1;
-            frame = arena.meta(frame).next;
-        }
-        let mut packet = Transmit {
-            head,
-            total: meta.total,
-            offset: meta.offset,
-            len: meta.len,
-            frames,
-            ..Transmit::default()
-        };
-        if how.swap && meta.len >= 12 {
-            let bytes = arena.bytes_mut(head);
-            let (destination, rest) = bytes.split_at_mut(6);
-            destination.swap_with_slice(&mut rest[..6]);
-        }
-        let flags = flags::of(&meta);
-        if flags != 0
-            && let Some(place) = checksum::unfinished(arena.bytes(head), flags)
-        {
-            if self.port_sums || frames > 1 {
-                packet.checksum_start = place.start;
-                packet.checksum_offset = place.offset;
-                packet.ipv6 = place.ipv6;
-                packet.gso_size = meta.gso_size;
-            } else {
-                let (start, offset) = (place.start.into(), place.offset.into());
-                finish_checksum(arena.bytes_mut(head), start, offset);
-            }
-        }
-        packet
     }
 
     fn end(self, arena: &mut Arena) {
@@ -443,8 +456,8 @@ pub fn l2fwd(
             break Ok(());
         }
         let slept = match how.both_ways {
-            true => turns.idle(&mut [&mut *first, &mut *second]),
-            false => turns.idle(&mut [&mut *first]),
+            true => turns.idle(&mut [&mut *first, &mut *second], None),
+            false => turns.idle(&mut [&mut *first], None),
         };
         if let Err(error) = slept {
             break Err(error);
@@ -511,6 +524,16 @@ impl RawPort {
         swap: bool,
         run: Run<'_>,
     ) -> io::Result<Done> {
+        self.check_shares(to)?;
+        let shared = self.arena.clone();
+        let mut arena = shared.lock();
+        self.forget_pending(&mut arena);
+        let how = Forward { both_ways, swap, filter: self.filter.as_ref() };
+        l2fwd(&mut *self.port, &mut *to.port, &mut arena, how, run)
+    }
+
+    /// That frames may pass between this port and another.
+    pub(crate) fn check_shares(&self, to: &RawPort) -> io::Result<()> {
         if !self.arena.is(&to.arena) {
             return Err(io::Error::new(
                 io::ErrorKind::InvalidInput,
@@ -521,15 +544,11 @@ impl RawPort {
                 ),
             ));
         }
-        let shared = self.arena.clone();
-        let mut arena = shared.lock();
-        self.forget_pending(&mut arena);
-        let how = Forward { both_ways, swap, filter: self.filter.as_ref() };
-        l2fwd(&mut *self.port, &mut *to.port, &mut arena, how, run)
+        Ok(())
     }
 
     /// Drops what was received and not given out.
-    fn forget_pending(&mut self, arena: &mut Arena) {
+    pub(crate) fn forget_pending(&mut self, arena: &mut Arena) {
         self.heads.extend_from_slice(&self.pending);
         self.pending.clear();
         self.release_heads(arena);

@@ -19,6 +19,7 @@ __all__ = [
     "Batch",
     "Filter",
     "Flags",
+    "Forwarder",
     "Port",
     "l2fwd",
     "rxdrop",
@@ -308,3 +309,42 @@ def l2fwd(
 
     Raises ValueError for ports that do not share their frames, OSError as `Port.receive`.
     """
+
+@final
+class Forwarder:
+    """Forwards between two ports that share their frames. Use `millrace.packets.forward`.
+
+    `forth` and `back` say by name what goes wrong, as `millrace._native.Forwarder` takes it;
+    without `back` nothing is taken from the second port.
+    """
+
+    def __new__(
+        cls,
+        first: Port,
+        second: Port,
+        forth: dict[str, Any],
+        back: dict[str, Any] | None,
+        *,
+        filter: Filter | None = None,
+        swap: bool = False,
+        seed: int = 0,
+    ) -> Self: ...
+    def run(
+        self,
+        *,
+        packets: int | None = None,
+        seconds: float | None = None,
+        batch: int = 64,
+        wait: Literal["sleep", "spin"] | float | None = None,
+        linger: float = 0.0,
+    ) -> LoopStats:
+        """Forward until so many `packets` were sent or `seconds` are over.
+
+        What is on its way waits for the next call. Raises OSError when a port fails.
+        """
+
+    def counters(self) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
+        """What was done with the packets of each direction."""
+
+    def end(self) -> None:
+        """Drop what is on its way; the counters say how much it was."""

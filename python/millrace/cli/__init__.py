@@ -29,6 +29,7 @@ COMMANDS = (
     "serve",
     "load",
     "bench",
+    "forward",
     "simulate",
     "ports",
     "xdp",

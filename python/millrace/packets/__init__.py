@@ -26,6 +26,7 @@ from millrace._native.packets import (
     txpush,
 )
 from millrace.packets.filter import Filter, FilterError
+from millrace.packets.forward import Direction, ForwardError, Totals, forward
 from millrace.packets.open import open
 from millrace.packets.stats import LoopStats, PortStats
 
@@ -33,12 +34,16 @@ __all__ = [
     "HEADER_FIELDS",
     "HEADER_SIZE",
     "Batch",
+    "Direction",
     "Filter",
     "FilterError",
     "Flags",
+    "ForwardError",
     "LoopStats",
     "Port",
     "PortStats",
+    "Totals",
+    "forward",
     "l2fwd",
     "open",
     "rxdrop",

@@ -45,3 +45,5 @@ class LoopStats(TypedDict):
     idle: int
     #: How long the loop ran.
     seconds: float
+    #: Whether nothing will ever come any more: a file or a wire has ended.
+    ended: bool

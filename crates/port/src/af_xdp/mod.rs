@@ -141,7 +141,7 @@ impl AfXdp {
         }
     }
 
-    /// Asks the socket whether it lost its interface.
+    /// Asks whether the interface is there and up.
     fn check_alive(&mut self) -> io::Result<()> {
         self.slept = false;
         self.fruitless = 0;
@@ -149,11 +149,17 @@ impl AfXdp {
             return Err(interface::gone(&self.capabilities.name));
         }
         let Some(Open { socket, .. }) = &self.open else { return Ok(()) };
-        self.statistics.system_calls += 1;
+        self.statistics.system_calls += 2;
         if socket.take_error().is_some() {
             // The kernel reports one thing only here: the interface was unregistered.
             self.gone = true;
             return Err(interface::gone(&self.capabilities.name));
+        }
+        // Nothing tells a socket that only receives that its interface is down.
+        if let Some(Open { control, .. }) = &self.open
+            && matches!(control.is_up(&self.capabilities.name), Ok(false))
+        {
+            return Err(interface::down(&self.capabilities.name));
         }
         Ok(())
     }

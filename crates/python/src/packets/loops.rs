@@ -21,7 +21,7 @@ const SLICE: Duration = Duration::from_millis(10);
 
 /// How a loop runs, or the next slice of it: as [`Run`].
 #[derive(Clone, Copy)]
-struct Wanted {
+pub(super) struct Wanted {
     batch: usize,
     packets: Option<u64>,
     time: Option<Duration>,
@@ -30,7 +30,7 @@ struct Wanted {
 }
 
 impl Wanted {
-    fn read(
+    pub(super) fn read(
         batch: usize,
         packets: Option<u64>,
         seconds: Option<f64>,
@@ -46,13 +46,13 @@ impl Wanted {
         Ok(Wanted { batch, packets, time: time.transpose()?, wait, linger })
     }
 
-    fn with<'a>(self, bell: &'a Bell, stop: &'a AtomicBool) -> Run<'a> {
+    pub(super) fn with<'a>(self, bell: &'a Bell, stop: &'a AtomicBool) -> Run<'a> {
         let Wanted { batch, packets, time, wait, linger } = self;
         Run { batch, packets, time, wait, linger, bell, stop }
     }
 
     /// Runs slice after slice until all is done, `port` is closed or its wire has ended.
-    fn run<'py>(
+    pub(super) fn run<'py>(
         self,
         py: Python<'py>,
         port: &Port,
@@ -89,6 +89,7 @@ impl Wanted {
             told.set_item(name, value)?;
         }
         told.set_item("seconds", sum.elapsed.as_secs_f64())?;
+        told.set_item("ended", sum.ended)?;
         Ok(told)
     }
 }

@@ -6,6 +6,7 @@
 mod batch;
 mod buffers;
 mod filter;
+mod forward;
 mod loops;
 mod memory;
 mod numpy;
@@ -23,6 +24,8 @@ pub(crate) mod packets {
     use super::batch::Batch;
     #[pymodule_export]
     use super::filter::Filter;
+    #[pymodule_export]
+    use super::forward::Forwarder;
     #[pymodule_export]
     use super::loops::{l2fwd, rxdrop, txpush};
     #[pymodule_export]
