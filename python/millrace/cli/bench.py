@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -355,3 +355,79 @@ def top(
     check_json_file(json_file)
     rows = bench.measure(seconds, interval)
     show(rows, title="Processor time of millrace top", json_file=json_file)
+
+
+@app.command()
+def packets(
+    json_file: JsonOption = None,
+    plots: Annotated[
+        str | None,
+        typer.Option("--plot", metavar="DIR", help="Write the tables as SVG; takes matplotlib."),
+    ] = None,
+    work: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="rxdrop, txpush, l2fwd; repeatable.")
+    ] = None,
+    port: Annotated[
+        list[str] | None, typer.Option(metavar="KIND", help="af_xdp, af_packet; repeatable.")
+    ] = None,
+    size: Annotated[list[int] | None, typer.Option(help="Bytes of a frame; repeatable.")] = None,
+    batch: Annotated[list[int] | None, typer.Option(help="1 to 64; repeatable.")] = None,
+    tool: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="millrace, testpmd, scapy; repeatable."),
+    ] = None,
+    more: Annotated[
+        list[str] | None,
+        typer.Option("--part", metavar="NAME", help="memory, modes, none; repeatable."),
+    ] = None,
+    seconds: Annotated[float | None, typer.Option(help="Length of one run.", min=0.05)] = None,
+    rounds: Annotated[int | None, typer.Option(help="Runs of each row.", min=1)] = None,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="64 bytes, batches of 1 and 64: two minutes.")
+    ] = False,
+) -> None:
+    """Receive, send and forward packets on veth pairs, beside DPDK's testpmd and Scapy.
+
+    rxdrop, txpush, l2fwd: receive and drop, transmit, forward at layer 2. headers, filter: the
+    table of headers and a filter, in memory. echo, read: the two modes of a port. Every run says
+    what was offered and delivered, and drop counters make up the rest to the frame. As root on
+    Debian a missing testpmd is installed; elsewhere it is left out, and that is said.
+    """
+    import contextlib
+    import dataclasses
+    import sys
+
+    from millrace.bench import packet_plots
+    from millrace.bench import packets as bench
+    from millrace.cli.report import Steps, check_json_file, show
+
+    check_json_file(json_file)
+    if plots is not None:
+        packet_plots.check(plots)
+    usual = bench.QUICK if quick else bench.Plan()
+    wanted: dict[str, Any] = {
+        "works": work,
+        "kinds": port,
+        "sizes": size,
+        "batches": batch,
+        "tools": tool,
+        "more": None if more is None else [name for name in more if name != "none"],
+        "seconds": seconds,
+        "rounds": rounds,
+    }
+    given = {name: value for name, value in wanted.items() if value is not None}
+    plan = dataclasses.replace(usual, **given)
+    with Steps("measuring", bench.steps(plan)) as steps:
+        outcome = bench.measure(plan, steps.begin)
+    rows = outcome.rows
+    show(rows, title="Raw packets on veth", columns=bench.COLUMNS, json_file=json_file)
+    # The JSON is the rows alone; with it on standard output, nothing else may be there.
+    aside = contextlib.redirect_stdout(sys.stderr) if json_file == "-" else contextlib.nullcontext()
+    with aside:
+        if outcome.compared:
+            show(outcome.compared, title="Beside the targets")
+        for note in outcome.notes:
+            print(note)
+        if plots is not None:
+            for file in packet_plots.write(rows, plots):
+                print(f"wrote {file}")
