@@ -19,8 +19,8 @@ from typing import Any
 import millrace
 from millrace.packets import Port, l2fwd, rxdrop, txpush
 
-#: Frames that are sent over and over: more than AF_XDP may have under way.
-_KEPT = 4096
+#: Frames that are sent over and over: more than are under way, and so few that they stay in cache.
+_KEPT = 512
 #: How long a loop runs before it looks whether it is to end.
 _SLICE = 0.05
 #: A receiver has everything once nothing has come for so long after its sender ended.
