@@ -203,6 +203,9 @@ impl Forwarder {
             if worked.sent > 0 {
                 turns.worked(worked.sent as usize, worked.sent_bytes);
             }
+            if timed {
+                turns.now = clock::now();
+            }
             result?;
             let waits = [&*forth, &*back].into_iter().flatten().any(|way| way.stalled.is_some());
             if waits {

@@ -62,6 +62,10 @@ pub struct Done {
 /// How many fruitless turns pass between two looks at the clock.
 const TURNS_PER_LOOK: u32 = 16;
 
+/// Packets that pass between two looks at the clock: in bursts of one a look would cost more than
+/// what the loop itself does.
+const PACKETS_PER_LOOK: u64 = 64;
+
 /// How long a sleep may be. An interface that vanishes does not wake who sleeps on AF_XDP.
 const LOOK: Duration = Duration::from_millis(200);
 /// Pauses of a spinning loop between two looks at a port that had nothing; so many after so many
@@ -76,6 +80,8 @@ pub(crate) struct Turns<'a> {
     last_work: Instant,
     pub(crate) done: Done,
     fruitless: u32,
+    /// Packets since the last look at the clock.
+    unseen: u64,
     /// A signal came while it slept; its handler may want to run.
     interrupted: bool,
 }
@@ -84,8 +90,8 @@ impl<'a> Turns<'a> {
     pub(crate) fn new(run: Run<'a>) -> Turns<'a> {
         let now = clock::now();
         let done = Done::default();
-        let fruitless = 0;
-        Turns { run, begun: now, now, last_work: now, done, fruitless, interrupted: false }
+        let (fruitless, unseen) = (0, 0);
+        Turns { run, begun: now, now, last_work: now, done, fruitless, unseen, interrupted: false }
     }
 
     /// Whether there is one more turn.
@@ -109,9 +115,13 @@ impl<'a> Turns<'a> {
         self.done.packets += packets as u64;
         self.done.bytes += bytes;
         self.done.bursts += 1;
-        self.now = clock::now();
-        self.last_work = self.now;
         self.fruitless = 0;
+        self.unseen += packets as u64;
+        if self.unseen >= PACKETS_PER_LOOK {
+            self.unseen = 0;
+            self.now = clock::now();
+        }
+        self.last_work = self.now;
     }
 
     /// After a turn without work: spins or sleeps, until `earliest` at the latest.
@@ -167,6 +177,7 @@ impl<'a> Turns<'a> {
     /// # Errors
     /// What sleeping says.
     pub(crate) fn pause(&mut self, time: Duration) -> io::Result<()> {
+        self.now = clock::now();
         let until = self.now + time;
         if self.run.wait == Wait::Spin {
             while clock::now() < until {

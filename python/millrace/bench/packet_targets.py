@@ -37,7 +37,7 @@ def _beside_testpmd(rows: Sequence[Row]) -> list[Row]:
     found: list[Row] = []
     for (work, port), cells in ratios.items():
         cells.sort(key=lambda cell: cell[0])
-        middle, (least, worst) = cells[len(cells) // 2][0], cells[0]
+        middle, (least, worst) = median(ratio for ratio, _ in cells), cells[0]
         at = f"{worst['frame_bytes']} bytes, batches of {worst['batch']}"
         time = median(by_time[work, port])
         said = f"least {least:.2f} at {at}; by processor time {time:.2f}"

@@ -78,10 +78,7 @@ impl Forwarder {
     }
 
     /// What each direction has done.
-    fn counters<'py>(
-        &self,
-        py: Python<'py>,
-    ) -> PyResult<(Told<'py>, Told<'py>)> {
+    fn counters<'py>(&self, py: Python<'py>) -> PyResult<(Told<'py>, Told<'py>)> {
         let [forth, back] = self.inner().counters();
         let told = |counters: Option<Counters>| {
             counters.map(|counters| dictionary(py, &counters)).transpose()
