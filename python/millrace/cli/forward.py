@@ -115,8 +115,8 @@ def command(
 
 #: Of the table; the JSON has all.
 _COLUMNS = (
-    *("source", "destination", "received", "forwarded", "mpps", "mbit_per_s"),
-    *("filtered", "lost", "queue_dropped", "dropped", "in_flight"),
+    *("source", "destination", "received", "forwarded"),
+    *("mbit_per_s", "filtered", "lost", "dropped"),
 )
 
 
@@ -148,6 +148,8 @@ def told(totals: Totals) -> Iterator[str]:
         for place, count in direction.drops.items():
             yield f"{count:,} lost: {place}"
         changed = {
+            "dropped by the queue before the rate": direction.queue_dropped,
+            "on their way at the end": direction.in_flight,
             "overtaken": direction.reordered,
             "sent twice": direction.duplicated,
             "damaged": direction.corrupted,
