@@ -11,7 +11,7 @@ use millrace_port::af_packet::{AfPacket, AfPacketConfig};
 use millrace_port::af_xdp::{self, AfXdp, RedirectConfig};
 use millrace_port::interface::Interface;
 use millrace_port::memory::{self, WireConfig};
-use millrace_port::name::PortName;
+use millrace_port::name::{PortName, SEND_ONLY};
 use millrace_port::pcap::PcapPort;
 use millrace_port::tap::{Tap, TapConfig};
 
@@ -49,6 +49,12 @@ impl Channel {
             Some(kind) => kind,
             None => best_kind(&name.name)?,
         };
+        if kind == SEND_ONLY {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                format!("{name} only sends, and a stack has to receive; use af_xdp:{}", name.name),
+            ));
+        }
         if kind == "pcap" {
             // A file takes whatever is sent; what is sent should look like a network's.
             config.mtu.get_or_insert(1500);

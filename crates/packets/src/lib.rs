@@ -12,15 +12,19 @@
 #![forbid(unsafe_code)]
 
 pub mod batch;
+pub mod capture;
 mod checksum;
 pub mod filter;
 pub mod flags;
 pub mod forward;
+pub mod generator;
 pub mod headers;
 pub mod loops;
+pub mod meter;
 mod open;
 mod raw_port;
 mod receive;
+pub mod replay;
 mod transmit;
 
 pub use batch::Batch;

@@ -11,9 +11,10 @@ use millrace_port::af_packet::{AfPacket, AfPacketConfig, Receive, Timestamping};
 use millrace_port::af_xdp::{self, AfXdp, AllQueues, BusyPoll, RedirectConfig, XdpMode, ZeroCopy};
 use millrace_port::interface::{self, Interface};
 use millrace_port::memory::{self, WireConfig};
-use millrace_port::name::PortName;
+use millrace_port::name::{PortName, SEND_ONLY};
 use millrace_port::pcap::PcapPort;
 use millrace_port::tap::{Tap, TapConfig};
+use millrace_port::xdp_live::{self, XdpLive};
 use millrace_port::{Port, clock};
 
 use crate::filter::Filter;
@@ -54,6 +55,8 @@ pub struct Options {
     /// Busy polling on AF_XDP, in microseconds a call. `None`: where it can save an interrupt, and
     /// `latency` asks for that.
     pub busy_poll: Option<u32>,
+    /// Nothing is to be received: AF_XDP then takes nothing away from Linux.
+    pub send_only: bool,
     /// The port is for the lowest latency.
     pub latency: bool,
     /// Which packets are given; all where there is none.
@@ -80,6 +83,7 @@ impl Default for Options {
             xdp: XdpMode::Auto,
             zero_copy: ZeroCopy::Auto,
             busy_poll: None,
+            send_only: false,
             latency: false,
             filter: None,
             original_pace: false,
@@ -143,6 +147,9 @@ fn open_best(name: &PortName, options: &Options) -> io::Result<RawPort> {
         let chosen = "tap, which the interface is".to_owned();
         return open_kind("tap", name, options, vec![("chosen", chosen)]);
     }
+    if options.send_only {
+        return open_sender(name, options);
+    }
     let packet = |why: String| {
         let chosen = format!("af_packet, because {why}");
         open_kind("af_packet", name, options, vec![("chosen", chosen)])
@@ -172,6 +179,37 @@ fn open_best(name: &PortName, options: &Options) -> io::Result<RawPort> {
     }
 }
 
+/// The fastest way out of an interface. AF_XDP is asked for no zero-copy: a queue whose frames are
+/// ours would have none for what Linux receives.
+fn open_sender(name: &PortName, options: &Options) -> io::Result<RawPort> {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let live = match (cores, name.queue) {
+        (2.., None) => {
+            let chosen = "xdp_live, the fastest; it uses a core of its own while it sends";
+            open_kind(SEND_ONLY, name, options, vec![("chosen", chosen.to_owned())])
+        }
+        (_, Some(_)) => Err(io::Error::other("they have no queues to choose from")),
+        (..2, _) => Err(io::Error::other("they need a second core")),
+    };
+    let no_live = match live {
+        Err(error)
+            if matches!(error.kind(), io::ErrorKind::NetworkDown | io::ErrorKind::NotFound) =>
+        {
+            return Err(error);
+        }
+        Err(refused) => refused,
+        opened => return opened,
+    };
+    let copies = Options { zero_copy: ZeroCopy::Never, ..options.clone() };
+    let chosen = format!("af_xdp; live frames are faster, but: {no_live}");
+    let no_xdp = match open_kind("af_xdp", name, &copies, vec![("chosen", chosen)]) {
+        Err(refused) => refused,
+        opened => return opened,
+    };
+    let chosen = format!("af_packet, because: {no_xdp}; and no live frames: {no_live}");
+    open_kind("af_packet", name, options, vec![("chosen", chosen)])
+}
+
 fn open_kind(kind: &str, name: &PortName, options: &Options, facts: Facts) -> io::Result<RawPort> {
     let port: Box<dyn Port> = match kind {
         "af_xdp" => return open_xdp(name, options, facts),
@@ -186,6 +224,7 @@ fn open_kind(kind: &str, name: &PortName, options: &Options, facts: Facts) -> io
                 ..TapConfig::new(&name.name)
             })?)
         }
+        SEND_ONLY => Box::new(XdpLive::open(&name.name, xdp_live::SLOTS)?),
         "memory" => {
             let wire = WireConfig::by_name(options.mtu.unwrap_or(1500));
             Box::new(memory::join(&name.name, wire)?)
@@ -283,6 +322,7 @@ fn open_xdp(name: &PortName, options: &Options, mut facts: Facts) -> io::Result<
         tx_ring: RINGS,
         fill_ring: RINGS,
         completion_ring: RINGS,
+        send_only: options.send_only,
     };
     let open = |config: &af_xdp::Config| -> io::Result<Box<dyn Port>> {
         let mut arena = shared.lock();

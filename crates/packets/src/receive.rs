@@ -115,6 +115,50 @@ impl RawPort {
         self.pending = kept;
     }
 
+    /// Shows at most `limit` packets that have arrived, in one piece each: their bytes, their length
+    /// on the wire, when they came in nanoseconds since 1970, and what else is known of them.
+    /// Returns how many. Never blocks.
+    ///
+    /// # Errors
+    /// As [`RawPort::gather`].
+    pub(crate) fn visit(
+        &mut self,
+        limit: usize,
+        mut visitor: impl FnMut(&[u8], u32, u64, RxFlags),
+    ) -> io::Result<usize> {
+        let shared = self.arena.clone();
+        let mut arena = shared.lock();
+        if self.pending.is_empty() && !self.take_burst(&mut arena)? {
+            return Ok(0);
+        }
+        let count = self.pending.len().min(limit);
+        for &head in &self.pending[..count] {
+            let meta = *arena.meta(head);
+            let length =
+                if meta.rx_flags().contains(RxFlags::CUT) { meta.mark } else { meta.total };
+            let time = self.time(&meta);
+            if meta.next.is_none() {
+                visitor(arena.bytes(head), length, time, meta.rx_flags());
+            } else {
+                self.whole.clear();
+                append(&arena, head, &mut self.whole);
+                visitor(&self.whole, length, time, meta.rx_flags());
+            }
+            arena.release_chain(head, Owners::RECEIVED);
+        }
+        self.pending.consume(count);
+        Ok(count)
+    }
+
+    /// When a packet came, nanoseconds since 1970.
+    #[inline]
+    fn time(&self, meta: &Meta) -> u64 {
+        match self.stamp {
+            Stamp::Given | Stamp::Taken => meta.timestamp,
+            Stamp::Since(epoch) => meta.timestamp.saturating_add(epoch),
+        }
+    }
+
     fn make_batch(&mut self, arena: &mut Arena) -> Batch {
         let whole = |&head: &Frame| arena.meta(head).next.is_none();
         let batch = match arena.free() >= arena.frames() / 4 && self.heads.iter().all(whole) {
@@ -164,10 +208,7 @@ impl RawPort {
     #[inline]
     fn row(&self, meta: &Meta, offset: i64, slot: u32) -> Row {
         let mut flags = flags::of(meta);
-        let timestamp = match self.stamp {
-            Stamp::Given | Stamp::Taken => meta.timestamp,
-            Stamp::Since(epoch) => meta.timestamp.saturating_add(epoch),
-        };
+        let timestamp = self.time(meta);
         // A port of one queue says which it is; one of several says it of each packet.
         let queue = self.capabilities().queue as u16;
         let original = if flags & flags::CUT == 0 { meta.total } else { meta.mark };

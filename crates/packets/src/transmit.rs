@@ -226,26 +226,8 @@ impl RawPort {
             self.counters.tx_no_frame += u64::from(self.outgoing.is_empty());
             return None;
         }
-        let offset = Arena::HEADROOM.min(size.saturating_sub(bytes.len()));
-        let first = bytes.len().min(size - offset);
-        let head = arena.allocate(Owners::TRANSMIT)?;
-        fill(arena, head, offset, &bytes[..first]);
-        let mut last = head;
-        for piece in bytes[first..].chunks(size) {
-            let frame = arena.allocate(Owners::TRANSMIT)?;
-            fill(arena, frame, 0, piece);
-            arena.meta_mut(last).next = frame;
-            last = frame;
-        }
         self.counters.tx_copied += 1;
-        Some(Transmit {
-            head,
-            total: bytes.len() as u32,
-            offset: offset as u16,
-            len: first as u16,
-            frames: frames as u16,
-            ..Transmit::default()
-        })
+        chain(arena, bytes)
     }
 
     /// Copies packets into frames of the port's own, to be sent from there, as often as one likes,
@@ -274,6 +256,34 @@ impl RawPort {
         self.release_heads(&mut arena);
         batch
     }
+}
+
+/// Copies a packet into as many frames as it takes. `None`: fewer are free.
+pub(crate) fn chain(arena: &mut Arena, bytes: &[u8]) -> Option<Transmit> {
+    let size = arena.frame_size();
+    let frames = bytes.len().div_ceil(size).max(1);
+    if arena.free() < frames {
+        return None;
+    }
+    let offset = Arena::HEADROOM.min(size.saturating_sub(bytes.len()));
+    let first = bytes.len().min(size - offset);
+    let head = arena.allocate(Owners::TRANSMIT)?;
+    fill(arena, head, offset, &bytes[..first]);
+    let mut last = head;
+    for piece in bytes[first..].chunks(size) {
+        let frame = arena.allocate(Owners::TRANSMIT)?;
+        fill(arena, frame, 0, piece);
+        arena.meta_mut(last).next = frame;
+        last = frame;
+    }
+    Some(Transmit {
+        head,
+        total: bytes.len() as u32,
+        offset: offset as u16,
+        len: first as u16,
+        frames: frames as u16,
+        ..Transmit::default()
+    })
 }
 
 /// Puts bytes into a fresh frame.

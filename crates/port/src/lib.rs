@@ -25,6 +25,7 @@ pub mod pcap;
 pub mod tap;
 mod vnet;
 pub mod wait;
+pub mod xdp_live;
 
 pub use copy::finish_checksum;
 pub use wait::{Wait, Wake};
@@ -95,14 +96,44 @@ pub trait Port: Send {
         Ok(())
     }
 
+    /// The port as one that sends packets over and over by itself, where it can.
+    fn repeater(&mut self) -> Option<&mut dyn Repeat> {
+        None
+    }
+
     /// What it has counted since it was opened.
     fn statistics(&mut self) -> Statistics;
+}
+
+/// Sends the same packets over and over without being called for each.
+pub trait Repeat {
+    /// Most packets that can be repeated.
+    fn most(&self) -> usize;
+
+    /// Begins to send `frames` in turn, `count` packets in all. They are copied.
+    ///
+    /// # Errors
+    /// As [`Port::tx`]; `InvalidInput` for too many frames, or one that is too short or too long;
+    /// `ResourceBusy` while others are being sent.
+    fn repeat(&mut self, frames: &[&[u8]], count: u64) -> io::Result<()>;
+
+    /// Packets that are still to be sent.
+    fn waiting(&self) -> u64;
+
+    /// Gives up what is still to be sent; returns how many packets.
+    fn withdraw(&mut self) -> u64;
+
+    /// Looks, now and then, whether the port can still send.
+    ///
+    /// # Errors
+    /// As [`Port::tx`].
+    fn check(&mut self, now: Instant) -> io::Result<()>;
 }
 
 /// What a port is and can do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Capabilities {
-    /// `memory`, `pcap`, `tap`, `af_packet` or `af_xdp`.
+    /// `memory`, `pcap`, `tap`, `af_packet`, `af_xdp` or `xdp_live`.
     pub kind: &'static str,
     /// The interface or file.
     pub name: String,

@@ -11,10 +11,13 @@ use std::path::Path;
 /// The kinds of port, the best first.
 pub const KINDS: [&str; 5] = ["af_xdp", "af_packet", "tap", "memory", "pcap"];
 
+/// A kind that sends and never receives; it is named by who sends only.
+pub const SEND_ONLY: &str = "xdp_live";
+
 /// What a port is called.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PortName {
-    /// One of [`KINDS`]; `None`: the best that this machine allows.
+    /// One of [`KINDS`], or [`SEND_ONLY`]; `None`: the best that this machine allows.
     pub kind: Option<&'static str>,
     /// The interface, the wire's name or the file: `pcap:READ`, `pcap:READ,WRITE`, `pcap:,WRITE`.
     pub name: String,
@@ -42,10 +45,12 @@ impl FromStr for PortName {
             Err(io::Error::new(io::ErrorKind::InvalidInput, text))
         };
         let (kind, rest) = match text.split_once(':') {
-            Some((kind, rest)) => match KINDS.iter().find(|known| **known == kind) {
-                Some(kind) => (Some(*kind), rest),
-                None => return wrong(&format!("the kinds are {}", KINDS.join(", "))),
-            },
+            Some((kind, rest)) => {
+                match KINDS.iter().chain([&SEND_ONLY]).find(|known| **known == kind) {
+                    Some(kind) => (Some(*kind), rest),
+                    None => return wrong(&format!("the kinds are {}", KINDS.join(", "))),
+                }
+            }
             None => (None, text),
         };
         let (name, queue, queues) = match rest.rsplit_once('#') {

@@ -197,6 +197,14 @@ pub fn poll_writable(fd: RawFd, now: Instant, deadline: Instant) -> io::Result<W
     }
 }
 
+/// Whether nobody is at the other end of a pipe or socket any more.
+pub fn peer_is_gone(fd: RawFd) -> bool {
+    let mut entry = libc::pollfd { fd, events: 0, revents: 0 };
+    // SAFETY: one entry, which outlives the call; the call does not wait.
+    let ready = unsafe { libc::poll(&raw mut entry, 1, 0) };
+    ready > 0 && entry.revents & (libc::POLLERR | libc::POLLHUP) != 0
+}
+
 fn timespec(time: Duration) -> libc::timespec {
     libc::timespec {
         tv_sec: time.as_secs().min(i32::MAX as u64) as libc::time_t,

@@ -4,6 +4,7 @@
 
 import enum
 from collections.abc import Iterable
+from os import PathLike
 from types import TracebackType
 from typing import Any, Final, Literal, Self, TypeAlias, final, overload
 
@@ -11,16 +12,26 @@ import numpy as np
 import numpy.typing as npt
 from typing_extensions import Buffer, disjoint_base
 
-from millrace.packets.stats import LoopStats, PortStats
+from millrace.packets.stats import (
+    CaptureProgress,
+    LoopStats,
+    PortStats,
+    ReplayProgress,
+    SendProgress,
+)
 
 __all__ = [
     "HEADER_FIELDS",
     "HEADER_SIZE",
     "Batch",
+    "Capture",
     "Filter",
     "Flags",
     "Forwarder",
+    "Generator",
+    "Meter",
     "Port",
+    "Replay",
     "l2fwd",
     "rxdrop",
     "txpush",
@@ -126,6 +137,59 @@ class Batch:
         places a batch of those packets, which shares their bytes.
         """
 
+@final
+class Capture:
+    """Packets of a port into files, into tables of headers, or into counts. Use
+    `millrace.packets.Capture`.
+    """
+
+    def __new__(
+        cls,
+        port: str,
+        *,
+        path: str | PathLike[str] | None = None,
+        descriptor: int | None = None,
+        format: str = "pcapng",
+        rows: int | None = None,
+        filter: Filter | None = None,
+        snap_length: int = 0,
+        buffer_bytes: int | None = None,
+        promiscuous: bool = True,
+        incoming: bool = True,
+        outgoing: bool = True,
+        packets: int | None = None,
+        seconds: float | None = None,
+        rotate_bytes: int | None = None,
+        rotate_seconds: float | None = None,
+        keep: int | None = None,
+        flows: int | None = None,
+    ) -> Self: ...
+    def run(self) -> Literal["packets", "time", "stopped", "exhausted"]:
+        """Capture until it ends. It looks for no signals: call it in a thread of its own.
+
+        Raises OSError; what was written before stays readable.
+        """
+
+    def stop(self) -> None:
+        """End `run` in another thread."""
+
+    def progress(self) -> CaptureProgress:
+        """What it has done so far."""
+
+    def top(self, count: int) -> tuple[npt.NDArray[np.void], list[int], list[int], int]:
+        """The flows with the most bytes: the headers of a packet of each, their packets and bytes,
+        and how many others were given up.
+        """
+
+    def rows(self, timeout: float) -> tuple[npt.NDArray[np.void] | None, bool]:
+        """The next table of headers, or None if there is none in time; and whether there will be
+        none.
+        """
+
+    @property
+    def facts(self) -> dict[str, str]:
+        """How packets are taken, by name."""
+
 @disjoint_base
 class Filter:
     """A packet filter that was compiled. Use `millrace.Filter`, which compiles it."""
@@ -152,6 +216,94 @@ class Filter:
         """Whether a frame passes, of which `length` bytes were on the wire (None: as many as there
         are).
         """
+
+@final
+class Generator:
+    """Renders and sends packets. Use `millrace.packets.generator`."""
+
+    def __new__(
+        cls,
+        frame: bytes,
+        sizes: tuple[Any, ...],
+        fields: list[tuple[int, int, int, tuple[Any, ...]]],
+        *,
+        lengths: bool = True,
+        checksums: bool = True,
+        stamp: int | None = None,
+        packets: int | None = None,
+        seconds: float | None = None,
+        packets_per_s: float | None = None,
+        bits_per_s: float | None = None,
+        burst: int = 1,
+        batch: int = 64,
+    ) -> Self: ...
+    @property
+    def period(self) -> int | None:
+        """After how many packets the same come again; None: never."""
+
+    def render(self, count: int) -> list[bytes]:
+        """The next packets, which are not sent then."""
+
+    def step(self, port: Port, seconds: float) -> bool:
+        """Send for a while, or to the end; whether that was reached."""
+
+    def finish(self, port: Port) -> None:
+        """Give up what was rendered and not taken. Call it at the end, whatever that was."""
+
+    def sent(self) -> SendProgress:
+        """What was sent so far."""
+
+@final
+class Meter:
+    """Reads the stamps of generated packets. Use `millrace.packets.generator`."""
+
+    def __new__(
+        cls,
+        *,
+        packets: int | None = None,
+        seconds: float | None = None,
+        idle: float | None = None,
+    ) -> Self: ...
+    def step(
+        self,
+        port: Port,
+        seconds: float,
+        wait: Literal["sleep", "spin"] | float | None = None,
+    ) -> bool:
+        """Receive for a while, or to the end; whether that was reached."""
+
+    def counts(self) -> tuple[int, int, int]:
+        """Stamped packets; those of streams that are not told apart; packets without a stamp."""
+
+    def streams(self) -> list[dict[str, Any]]:
+        """What became of each stream."""
+
+@final
+class Replay:
+    """Sends a capture file. Use `millrace.packets.Replay`."""
+
+    def __new__(
+        cls,
+        path: str | PathLike[str],
+        *,
+        speed: float | None = None,
+        longest_gap: float = 60.0,
+        packets_per_s: float | None = None,
+        bits_per_s: float | None = None,
+        times: int = 1,
+        packets: int | None = None,
+        seconds: float | None = None,
+        filter: Filter | None = None,
+        batch: int = 64,
+    ) -> Self: ...
+    def step(self, port: Port, seconds: float) -> bool:
+        """Send for a while, or to the end; whether that was reached."""
+
+    def finish(self, port: Port) -> None:
+        """Give up what was read and not taken. Call it at the end, whatever that was."""
+
+    def done(self) -> ReplayProgress:
+        """What was sent so far."""
 
 @final
 class Port:

@@ -28,6 +28,7 @@ COMMANDS = (
     "demo",
     "serve",
     "load",
+    "capture",
     "bench",
     "forward",
     "simulate",

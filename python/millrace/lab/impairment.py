@@ -37,6 +37,9 @@ _BYTES = {
     "mb": 10**6,
     "kib": 1024,
     "mib": 1 << 20,
+    "g": 10**9,
+    "gb": 10**9,
+    "gib": 1 << 30,
 }
 _ETHERNET_HEADER = 14
 #: The least queue that is asked for in bandwidth-delay products, in packets of full size: the one

@@ -11,6 +11,9 @@ A `Batch` is columns over one piece of memory: NumPy arrays of offsets, lengths 
 bytes as one buffer, each packet as a memoryview, and one structured array of all headers. Nothing
 is copied, and no view ever shows another packet's bytes. `open`, `Port`, `Batch` and
 `Filter` are in `millrace` too.
+
+`Capture` writes packets into files, `Replay` sends files again, and `millrace.packets.generator`
+makes traffic and measures what became of it.
 """
 
 from __future__ import annotations
@@ -25,15 +28,20 @@ from millrace._native.packets import (
     rxdrop,
     txpush,
 )
+from millrace.packets.capture import Capture, CaptureReport, TopFlow
 from millrace.packets.filter import Filter, FilterError
 from millrace.packets.forward import Direction, ForwardError, Totals, forward
 from millrace.packets.open import open
+from millrace.packets.replay import Replay, ReplayReport
+from millrace.packets.sender import sender
 from millrace.packets.stats import LoopStats, PortStats
 
 __all__ = [
     "HEADER_FIELDS",
     "HEADER_SIZE",
     "Batch",
+    "Capture",
+    "CaptureReport",
     "Direction",
     "Filter",
     "FilterError",
@@ -42,10 +50,14 @@ __all__ = [
     "LoopStats",
     "Port",
     "PortStats",
+    "Replay",
+    "ReplayReport",
+    "TopFlow",
     "Totals",
     "forward",
     "l2fwd",
     "open",
     "rxdrop",
+    "sender",
     "txpush",
 ]

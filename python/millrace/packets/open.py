@@ -43,6 +43,9 @@ def open(
         hugepages: True for huge pages or an error, False for none; without it as there are.
         arena: another port, whose frames this one shares; batches pass between them uncopied.
         mtu: bytes of the largest IP packet of a TAP interface or a wire in memory.
+        receive: False for a port that only sends. AF_XDP then takes nothing away from Linux, and an
+            interface's name alone becomes the fastest way out of it: frames that the kernel makes
+            itself ("xdp_live:eth1"), AF_XDP or AF_PACKET.
         promiscuous: whether AF_PACKET takes what is addressed to others, too (True).
         outgoing: whether AF_PACKET shows what this host sends, too (False).
         snap_length: most bytes kept of a packet, 0 for all; the rest is cut off (`Flags.CUT`).

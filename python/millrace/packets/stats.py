@@ -47,3 +47,62 @@ class LoopStats(TypedDict):
     seconds: float
     #: Whether nothing will ever come any more: a file or a wire has ended.
     ended: bool
+
+
+class CaptureProgress(TypedDict):
+    """What a capture has done so far."""
+
+    #: Packets that were kept, and their bytes on the wire.
+    packets: int
+    bytes: int
+    #: Of these packets, those that were cut, and those that could not be written.
+    cut: int
+    unwritten: int
+    #: Bytes that were written, and files that were begun.
+    written: int
+    files: int
+    #: Packets that a filter in this process let not through.
+    filtered: int
+    #: Packets that the port took in, kept or not.
+    seen: int
+    seconds: float
+    #: Packets that were lost, by reason.
+    drops: dict[str, int]
+
+
+class SendProgress(TypedDict):
+    """What a generator has sent so far."""
+
+    #: Packets that the port took, and their bytes.
+    packets: int
+    bytes: int
+    #: Packets that were due and were given up, because the port or this machine was too slow.
+    behind: int
+    #: How often the port had no room.
+    stalls: int
+    #: Whether the kernel sends the same frames over and over by itself.
+    repeated: bool
+    seconds: float
+
+
+class ReplayProgress(TypedDict):
+    """What was sent of a capture file so far."""
+
+    #: Packets that the port took, and their bytes.
+    packets: int
+    bytes: int
+    #: Packets that were read; of these, those that the filter let not through, and those that the
+    #: port can never send.
+    read: int
+    filtered: int
+    too_long: int
+    too_short: int
+    #: Packets that were sent as they are in the file, which has not all of their bytes.
+    cut: int
+    #: Times without a packet that were longer than they may be, and were cut.
+    gaps_cut: int
+    #: Packets that left more than a millisecond after their time.
+    late: int
+    #: How often the file was begun.
+    times: int
+    seconds: float

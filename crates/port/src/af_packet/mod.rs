@@ -58,6 +58,8 @@ use self::timestamps::Stamping;
 use self::transmit::Sender;
 use crate::{Capabilities, Port, Statistics, Timestamps, interface, vnet};
 
+pub use self::ring_v3::Blocks;
+
 /// How packets are received.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Receive {
@@ -123,6 +125,8 @@ pub struct AfPacketConfig {
     pub receive: Receive,
     /// Bytes of the receive ring.
     pub ring_bytes: usize,
+    /// The blocks of a V3 ring.
+    pub blocks: Blocks,
     /// Bytes of the socket's receive buffer (for V3 added to the ring, which has all packets) and
     /// of its send buffer. More than `net.core.rmem_max` and `wmem_max` takes CAP_NET_ADMIN;
     /// what was granted is among the facts.
@@ -151,6 +155,7 @@ impl AfPacketConfig {
             outgoing: false,
             receive: Receive::default(),
             ring_bytes: 8 << 20,
+            blocks: Blocks::default(),
             buffer_bytes: 16 << 20,
             timestamping: Timestamping::default(),
             qdisc_bypass: true,
@@ -159,9 +164,27 @@ impl AfPacketConfig {
     }
 }
 
+/// What a block's bytes may be: it takes a super-segment and what describes it.
+const LEAST_BLOCK: core::ops::RangeInclusive<usize> = 128 << 10..=4 << 20;
+
 /// How long an idle port goes without looking whether its interface is still there. A look is a
 /// system call or three.
 const CHECK_INTERVAL: Duration = Duration::from_millis(1);
+
+/// A packet that [`AfPacket::visit`] shows.
+#[derive(Clone, Copy, Debug)]
+pub struct Seen<'a> {
+    /// What is here of it, without the tag.
+    pub bytes: &'a [u8],
+    /// A VLAN tag that the kernel has taken out: it belongs behind the first twelve bytes.
+    pub tag: Option<[u8; 4]>,
+    /// Its length on the wire, the tag included.
+    pub length: u32,
+    /// When it arrived, nanoseconds since 1970.
+    pub time: u64,
+    /// What else is known of it; [`millrace_frames::RxFlags::CUT`] is left to the lengths.
+    pub flags: millrace_frames::RxFlags,
+}
 
 /// A port on a packet socket.
 #[derive(Debug)]
@@ -258,10 +281,18 @@ impl AfPacket {
             Receive::Auto => Receive::RingV2,
             other => other,
         };
+        let Blocks { bytes, retire_ms } = config.blocks;
+        if !bytes.is_power_of_two() || !LEAST_BLOCK.contains(&bytes) || retire_ms == 0 {
+            return invalid(format!(
+                "a ring's block has 128 KiB to 4 MiB, a power of two, and waits a millisecond at \
+                 least, not {bytes} bytes and {retire_ms} ms"
+            ));
+        }
         let ring = match receive {
             Receive::RingV3 => Ring::V3(RingV3::new(
                 &socket,
                 config.ring_bytes.saturating_add(config.buffer_bytes),
+                config.blocks,
             )?),
             _ => Ring::V2(RingV2::new(&socket, config.ring_bytes)?),
         };
@@ -336,6 +367,35 @@ impl AfPacket {
             link: Link::Up,
             next_check: Instant::ZERO,
         })
+    }
+
+    /// Shows at most `limit` packets that have arrived where they lie, without a copy; returns how
+    /// many. What a filter cut off is missing from them. 0: nothing was there.
+    ///
+    /// # Errors
+    /// As [`Port::rx`]; `Unsupported` for a port without a V3 ring.
+    #[inline]
+    pub fn visit(
+        &mut self,
+        now: Instant,
+        limit: usize,
+        visitor: impl FnMut(Seen<'_>),
+    ) -> io::Result<usize> {
+        let Some(live) = &mut self.live else {
+            return Err(closed(&self.capabilities.name));
+        };
+        let Ring::V3(ring) = &mut live.ring else {
+            return Err(io::Error::new(
+                io::ErrorKind::Unsupported,
+                "packets are shown in place by a V3 ring only",
+            ));
+        };
+        let count = ring.visit(limit, &mut self.counters, visitor);
+        if count == 0 {
+            return self.check(now).map(|()| 0);
+        }
+        self.counters.rx_bursts += 1;
+        Ok(count)
     }
 
     /// Changes which packets come in: those that the classic BPF program accepts (`socket(7)`,

@@ -65,6 +65,8 @@ pub struct Config {
     pub completion_ring: u32,
     /// Busy polling, or interrupts.
     pub busy_poll: Option<BusyPoll>,
+    /// Nothing is received, and so no program is attached: Linux keeps all that comes in.
+    pub send_only: bool,
 }
 
 impl Default for Config {
@@ -80,6 +82,7 @@ impl Default for Config {
             fill_ring: 1024,
             completion_ring: 1024,
             busy_poll: None,
+            send_only: false,
         }
     }
 }

@@ -244,7 +244,7 @@ fn open_attempt(
             }
         }
     }
-    if failure.is_none() && config.attach {
+    if failure.is_none() && config.attach && !config.send_only {
         failure = steering.attach(interface.index, attempt.mode).err().map(Failure::Attach);
     }
     match failure {
@@ -323,6 +323,7 @@ fn facts(
     arena: &Arena,
 ) -> Vec<(&'static str, String)> {
     let mode = match &attempt.refused {
+        _ if config.send_only => "none, it only sends".to_owned(),
         Some(reason) => format!("generic, because native was refused: {reason}"),
         None => attempt.mode.to_string(),
     };
@@ -343,6 +344,7 @@ fn facts(
         None => format!("{} packets a call, the kernel has no option for it", TX_BATCH_SIZE),
     };
     let steering = match &config.redirect.filter {
+        _ if config.send_only => "nothing; Linux keeps all that comes in",
         _ if !config.attach => "what another program on the interface redirects here",
         Some(_) => "chosen addresses and protocols; all else goes to Linux",
         None => "every frame of the queue",

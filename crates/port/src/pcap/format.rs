@@ -23,12 +23,21 @@ pub(super) const INTERFACE_STATISTICS: u32 = 5;
 pub(super) const ENHANCED_PACKET: u32 = 6;
 
 pub(super) const OPTION_END: u16 = 0;
+pub(super) const SHB_USERAPPL: u16 = 4;
 pub(super) const IF_NAME: u16 = 2;
+pub(super) const IF_DESCRIPTION: u16 = 3;
 pub(super) const IF_TSRESOL: u16 = 9;
+pub(super) const IF_FILTER: u16 = 11;
+pub(super) const IF_OS: u16 = 12;
 pub(super) const IF_TSOFFSET: u16 = 14;
 pub(super) const EPB_FLAGS: u16 = 2;
+pub(super) const ISB_STARTTIME: u16 = 2;
+pub(super) const ISB_ENDTIME: u16 = 3;
 pub(super) const ISB_IFRECV: u16 = 4;
 pub(super) const ISB_IFDROP: u16 = 5;
+pub(super) const ISB_FILTERACCEPT: u16 = 6;
+pub(super) const ISB_OSDROP: u16 = 7;
+pub(super) const ISB_USRDELIV: u16 = 8;
 
 /// The order of a file's numbers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

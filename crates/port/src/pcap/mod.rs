@@ -20,7 +20,7 @@ use crate::{Capabilities, Port, Statistics, Timestamps, copy};
 
 pub use format::ByteOrder;
 pub use reader::{Interface, Packet, PcapReader};
-pub use writer::{FileFormat, PcapWriter};
+pub use writer::{Counts, Description, Direction, FileFormat, PacketInfo, PcapWriter};
 
 /// Largest IP packet, and with the link's header (one VLAN tag) the largest frame.
 const MTU: u32 = 65_535;

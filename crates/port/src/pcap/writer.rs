@@ -8,6 +8,8 @@ use super::format::*;
 
 /// Bytes that are collected before they are written.
 const BUFFER: usize = 256 << 10;
+/// Most bytes of a text about a file or an interface.
+const LONGEST_TEXT: usize = 4096;
 
 /// The kinds of capture file.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -19,6 +21,70 @@ pub enum FileFormat {
     /// pcapng: several interfaces, nanoseconds, counters of what was lost.
     #[default]
     PcapNg,
+}
+
+/// What a file says of an interface.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Description {
+    /// Its name.
+    pub name: String,
+    /// What else there is to say of it.
+    pub text: Option<String>,
+    /// Most bytes kept of a packet; 0: all.
+    pub snap_len: u32,
+    /// The expression by which packets were chosen.
+    pub filter: Option<String>,
+    /// The operating system that has it.
+    pub system: Option<String>,
+}
+
+impl Description {
+    /// An interface of which the name is known.
+    pub fn named(name: &str) -> Description {
+        Description { name: name.to_owned(), ..Description::default() }
+    }
+}
+
+/// A packet without its bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PacketInfo {
+    /// The number of its interface.
+    pub interface: u32,
+    /// When it was captured, since 1970.
+    pub timestamp: Instant,
+    /// Its length on the wire.
+    pub original_len: u32,
+    /// Which way it went, where that is known; pcap has no place for it.
+    pub direction: Option<Direction>,
+}
+
+/// Which way a packet went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Direction {
+    /// It was received.
+    Inbound = 1,
+    /// It was sent.
+    Outbound = 2,
+}
+
+/// What became of an interface's packets (draft-ietf-opsawg-pcapng §4.6).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// When the capture began.
+    pub start: Option<Instant>,
+    /// When it ended.
+    pub end: Option<Instant>,
+    /// Packets that the interface received.
+    pub received: Option<u64>,
+    /// Of these, lost by the interface for want of resources.
+    pub dropped: Option<u64>,
+    /// Packets that the filter let through.
+    pub accepted: Option<u64>,
+    /// Of these, lost by the operating system.
+    pub system_dropped: Option<u64>,
+    /// Of these, delivered to the one who captures.
+    pub delivered: Option<u64>,
 }
 
 /// Writes pcap or pcapng. What was written is in the file after [`PcapWriter::flush`].
@@ -48,6 +114,22 @@ impl<W: Write> PcapWriter<W> {
         format: FileFormat,
         order: ByteOrder,
     ) -> io::Result<Self> {
+        Self::with(writer, name, &Description::named(interface), None, format, order)
+    }
+
+    /// As [`PcapWriter::new`], with all that is known of the interface, and of the program that
+    /// writes the file.
+    ///
+    /// # Errors
+    /// As [`PcapWriter::new`].
+    pub fn with(
+        writer: W,
+        name: &str,
+        interface: &Description,
+        program: Option<&str>,
+        format: FileFormat,
+        order: ByteOrder,
+    ) -> io::Result<Self> {
         let mut this = PcapWriter {
             writer,
             name: name.into(),
@@ -59,11 +141,11 @@ impl<W: Write> PcapWriter<W> {
             failed: false,
         };
         match format {
-            FileFormat::PcapMicros => this.pcap_header(MAGIC_MICROS),
-            FileFormat::PcapNanos => this.pcap_header(MAGIC_NANOS),
-            FileFormat::PcapNg => this.section_header(),
+            FileFormat::PcapMicros => this.pcap_header(MAGIC_MICROS, interface.snap_len),
+            FileFormat::PcapNanos => this.pcap_header(MAGIC_NANOS, interface.snap_len),
+            FileFormat::PcapNg => this.section_header(program),
         }
-        this.add_interface(interface)?;
+        this.describe(interface)?;
         this.flush()?;
         Ok(this)
     }
@@ -73,13 +155,25 @@ impl<W: Write> PcapWriter<W> {
     /// # Errors
     /// `Unsupported` for a second interface in pcap, else as [`PcapWriter::new`].
     pub fn add_interface(&mut self, name: &str) -> io::Result<u32> {
+        self.describe(&Description::named(name))
+    }
+
+    fn describe(&mut self, interface: &Description) -> io::Result<u32> {
         if self.format == FileFormat::PcapNg {
-            let name = &name.as_bytes()[..name.len().min(256)];
             let start = self.begin(INTERFACE_DESCRIPTION);
             self.order.put_u16(&mut self.buffer, ETHERNET);
             self.order.put_u16(&mut self.buffer, 0);
-            self.order.put_u32(&mut self.buffer, LARGEST_PACKET);
-            self.option(IF_NAME, name);
+            self.order.put_u32(&mut self.buffer, snap_len(interface.snap_len));
+            self.text(IF_NAME, &interface.name);
+            for (code, text) in [(IF_DESCRIPTION, &interface.text), (IF_OS, &interface.system)] {
+                if let Some(text) = text {
+                    self.text(code, text);
+                }
+            }
+            if let Some(filter) = &interface.filter {
+                // A zero before it: the language is that of libpcap.
+                self.text(IF_FILTER, &format!("\0{filter}"));
+            }
             self.option(IF_TSRESOL, &[9]);
             self.option(OPTION_END, &[]);
             self.end(start)?;
@@ -116,19 +210,10 @@ impl<W: Write> PcapWriter<W> {
         timestamp: Instant,
         original_len: u32,
         len: u32,
-        flags: Option<u32>,
+        direction: Option<Direction>,
         fill: impl FnOnce(&mut [u8]),
     ) -> io::Result<()> {
-        let invalid = |what: String| io::Error::new(io::ErrorKind::InvalidInput, what);
-        if interface >= self.interfaces {
-            return Err(invalid(format!("{}: there is no interface {interface}", self.name)));
-        }
-        if len > LARGEST_PACKET {
-            return Err(invalid(format!(
-                "{}: a packet has at most {LARGEST_PACKET} bytes, not {len}",
-                self.name
-            )));
-        }
+        self.check(interface, len)?;
         let nanos = timestamp.as_nanos();
         if self.format == FileFormat::PcapNg {
             let start = self.begin(ENHANCED_PACKET);
@@ -137,21 +222,19 @@ impl<W: Write> PcapWriter<W> {
             }
             self.place(len, fill);
             self.pad();
-            if let Some(flags) = flags {
-                let flags = match self.order {
-                    ByteOrder::Little => flags.to_le_bytes(),
-                    ByteOrder::Big => flags.to_be_bytes(),
-                };
-                self.option(EPB_FLAGS, &flags);
+            if let Some(direction) = direction {
+                self.order.put_u16(&mut self.buffer, EPB_FLAGS);
+                self.order.put_u16(&mut self.buffer, 4);
+                self.order.put_u32(&mut self.buffer, direction as u32);
                 self.option(OPTION_END, &[]);
             }
             return self.end(start);
         }
         let Ok(seconds) = u32::try_from(nanos / 1_000_000_000) else {
-            return Err(invalid(format!(
-                "{}: pcap cannot say {timestamp:?} after 1970; write pcapng",
-                self.name
-            )));
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                format!("{}: pcap cannot say {timestamp:?} after 1970; write pcapng", self.name),
+            ));
         };
         let fraction = (nanos % 1_000_000_000) as u32;
         let fraction = match self.format {
@@ -174,25 +257,6 @@ impl<W: Write> PcapWriter<W> {
         self.write_with(interface, timestamp, len, len, |to| to.copy_from_slice(bytes))
     }
 
-    /// Adds a packet of which `bytes` are the first, with what pcapng can say of it in `epb_flags`: 1
-    /// it was received, 2 it was sent. pcap has no place for that and leaves it out.
-    ///
-    /// # Errors
-    /// As [`PcapWriter::write_with`].
-    pub fn write_directed(
-        &mut self,
-        interface: u32,
-        timestamp: Instant,
-        original_len: u32,
-        flags: u32,
-        bytes: &[u8],
-    ) -> io::Result<()> {
-        let len = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
-        self.packet(interface, timestamp, original_len, len, Some(flags), |to| {
-            to.copy_from_slice(bytes);
-        })
-    }
-
     /// Adds counters of an interface: packets it received, and packets it lost. pcap has no place
     /// for them, so there it does nothing.
     ///
@@ -205,6 +269,21 @@ impl<W: Write> PcapWriter<W> {
         received: u64,
         dropped: u64,
     ) -> io::Result<()> {
+        let (received, dropped) = (Some(received), Some(dropped));
+        self.write_counts(interface, timestamp, &Counts { received, dropped, ..Counts::default() })
+    }
+
+    /// Adds what is known of what became of an interface's packets. pcap has no place for it, so
+    /// there it does nothing.
+    ///
+    /// # Errors
+    /// As [`PcapWriter::new`].
+    pub fn write_counts(
+        &mut self,
+        interface: u32,
+        timestamp: Instant,
+        counts: &Counts,
+    ) -> io::Result<()> {
         if self.format != FileFormat::PcapNg {
             return Ok(());
         }
@@ -213,13 +292,101 @@ impl<W: Write> PcapWriter<W> {
         for word in [interface, (nanos >> 32) as u32, nanos as u32] {
             self.order.put_u32(&mut self.buffer, word);
         }
-        for (code, count) in [(ISB_IFRECV, received), (ISB_IFDROP, dropped)] {
+        for (code, time) in [(ISB_STARTTIME, counts.start), (ISB_ENDTIME, counts.end)] {
+            let Some(time) = time else { continue };
+            self.order.put_u16(&mut self.buffer, code);
+            self.order.put_u16(&mut self.buffer, 8);
+            // A time is two words, the upper one first in either byte order.
+            self.order.put_u32(&mut self.buffer, (time.as_nanos() >> 32) as u32);
+            self.order.put_u32(&mut self.buffer, time.as_nanos() as u32);
+        }
+        for (code, count) in [
+            (ISB_IFRECV, counts.received),
+            (ISB_IFDROP, counts.dropped),
+            (ISB_FILTERACCEPT, counts.accepted),
+            (ISB_OSDROP, counts.system_dropped),
+            (ISB_USRDELIV, counts.delivered),
+        ] {
+            let Some(count) = count else { continue };
             self.order.put_u16(&mut self.buffer, code);
             self.order.put_u16(&mut self.buffer, 8);
             self.order.put_u64(&mut self.buffer, count);
         }
         self.option(OPTION_END, &[]);
         self.end(start)
+    }
+
+    /// Adds a packet whose bytes are those of `parts`, one after the other. pcap has no place for
+    /// its direction and leaves it out.
+    ///
+    /// # Errors
+    /// As [`PcapWriter::write_with`].
+    #[inline]
+    pub fn append<const N: usize>(
+        &mut self,
+        info: &PacketInfo,
+        parts: [&[u8]; N],
+    ) -> io::Result<()> {
+        let total: usize = parts.iter().map(|part| part.len()).sum();
+        let len = u32::try_from(total).unwrap_or(u32::MAX);
+        self.check(info.interface, len)?;
+        if self.format != FileFormat::PcapNg || self.order != ByteOrder::Little {
+            let PacketInfo { interface, timestamp, original_len, direction } = *info;
+            return self.packet(interface, timestamp, original_len, len, direction, |mut to| {
+                for part in parts {
+                    let (here, rest) = to.split_at_mut(part.len());
+                    here.copy_from_slice(part);
+                    to = rest;
+                }
+            });
+        }
+        let nanos = info.timestamp.as_nanos();
+        let padded = len.next_multiple_of(4);
+        let options = if info.direction.is_some() { 12 } else { 0 };
+        let block = 32 + padded + options;
+        self.buffer.reserve(block as usize);
+        let words = [
+            ENHANCED_PACKET,
+            block,
+            info.interface,
+            (nanos >> 32) as u32,
+            nanos as u32,
+            len,
+            info.original_len,
+        ];
+        let mut head = [0; 28];
+        for (to, word) in head.as_chunks_mut::<4>().0.iter_mut().zip(words) {
+            *to = word.to_le_bytes();
+        }
+        self.buffer.extend_from_slice(&head);
+        for part in parts {
+            self.buffer.extend_from_slice(part);
+        }
+        self.buffer.extend_from_slice(&[0; 3][..(padded - len) as usize]);
+        if let Some(direction) = info.direction {
+            let mut flags = [0; 12];
+            flags[..2].copy_from_slice(&EPB_FLAGS.to_le_bytes());
+            flags[2] = 4;
+            flags[4..8].copy_from_slice(&(direction as u32).to_le_bytes());
+            self.buffer.extend_from_slice(&flags);
+        }
+        self.buffer.extend_from_slice(&block.to_le_bytes());
+        self.flush_if_large()
+    }
+
+    /// Bytes that are collected and not written yet.
+    pub fn collected(&self) -> usize {
+        self.buffer.len()
+    }
+
+    /// What is written to.
+    pub fn get_ref(&self) -> &W {
+        &self.writer
+    }
+
+    /// What is written to. What is collected comes behind what is written here, so write nothing.
+    pub fn get_mut(&mut self) -> &mut W {
+        &mut self.writer
     }
 
     /// Writes what is collected.
@@ -248,6 +415,19 @@ impl<W: Write> PcapWriter<W> {
         self.writes
     }
 
+    /// Whether a packet can be written.
+    #[inline]
+    fn check(&self, interface: u32, len: u32) -> io::Result<()> {
+        if interface < self.interfaces && len <= LARGEST_PACKET {
+            return Ok(());
+        }
+        let what = match interface < self.interfaces {
+            true => format!("a packet has at most {LARGEST_PACKET} bytes, not {len}"),
+            false => format!("there is no interface {interface}"),
+        };
+        Err(io::Error::new(io::ErrorKind::InvalidInput, format!("{}: {what}", self.name)))
+    }
+
     fn flush_if_large(&mut self) -> io::Result<()> {
         if self.buffer.len() >= BUFFER { self.flush() } else { Ok(()) }
     }
@@ -258,25 +438,28 @@ impl<W: Write> PcapWriter<W> {
         fill(&mut self.buffer[start..]);
     }
 
-    fn pcap_header(&mut self, magic: u32) {
+    fn pcap_header(&mut self, magic: u32, snap: u32) {
         self.order.put_u32(&mut self.buffer, magic);
         self.order.put_u16(&mut self.buffer, 2);
         self.order.put_u16(&mut self.buffer, 4);
-        for word in [0, 0, LARGEST_PACKET, ETHERNET.into()] {
+        for word in [0, 0, snap_len(snap), ETHERNET.into()] {
             self.order.put_u32(&mut self.buffer, word);
         }
     }
 
-    fn section_header(&mut self) {
+    fn section_header(&mut self, program: Option<&str>) {
+        let start = self.begin(SECTION_HEADER);
         let order = self.order;
-        for word in [SECTION_HEADER, 28, BYTE_ORDER_MAGIC] {
-            order.put_u32(&mut self.buffer, word);
-        }
+        order.put_u32(&mut self.buffer, BYTE_ORDER_MAGIC);
         order.put_u16(&mut self.buffer, 1);
         order.put_u16(&mut self.buffer, 0);
         // The section's length is not known in advance.
         order.put_u64(&mut self.buffer, u64::MAX);
-        order.put_u32(&mut self.buffer, 28);
+        if let Some(program) = program {
+            self.text(SHB_USERAPPL, program);
+            self.option(OPTION_END, &[]);
+        }
+        self.close_block(start);
     }
 
     /// Starts a block; its length comes at the end.
@@ -288,11 +471,23 @@ impl<W: Write> PcapWriter<W> {
     }
 
     fn end(&mut self, start: usize) -> io::Result<()> {
+        self.close_block(start);
+        self.flush_if_large()
+    }
+
+    fn close_block(&mut self, start: usize) {
         let total = (self.buffer.len() - start + 4) as u32;
         self.order.put_u32(&mut self.buffer, total);
         let trailer = self.buffer.len() - 4;
         self.buffer.copy_within(trailer.., start + 4);
-        self.flush_if_large()
+    }
+
+    fn text(&mut self, code: u16, text: &str) {
+        let mut len = text.len().min(LONGEST_TEXT);
+        while !text.is_char_boundary(len) {
+            len -= 1;
+        }
+        self.option(code, &text.as_bytes()[..len]);
     }
 
     fn option(&mut self, code: u16, value: &[u8]) {
@@ -307,6 +502,11 @@ impl<W: Write> PcapWriter<W> {
     fn pad(&mut self) {
         self.buffer.resize(self.buffer.len().next_multiple_of(4), 0);
     }
+}
+
+/// A snap length as a file says it.
+fn snap_len(snap_len: u32) -> u32 {
+    if snap_len == 0 { LARGEST_PACKET } else { snap_len.min(LARGEST_PACKET) }
 }
 
 impl<W: Write> Drop for PcapWriter<W> {

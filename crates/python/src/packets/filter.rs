@@ -40,7 +40,7 @@ impl Filter {
 
     /// The expression that it was compiled from.
     #[getter]
-    fn expression(&self) -> &str {
+    pub(super) fn expression(&self) -> &str {
         &self.expression
     }
 

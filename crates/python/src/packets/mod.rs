@@ -5,13 +5,16 @@
 
 mod batch;
 mod buffers;
+mod capture;
 mod filter;
 mod forward;
+mod generator;
 mod loops;
 mod memory;
 mod numpy;
 mod options;
 mod port;
+mod replay;
 mod shared;
 
 use pyo3::prelude::*;
@@ -23,13 +26,19 @@ pub(crate) mod packets {
     #[pymodule_export]
     use super::batch::Batch;
     #[pymodule_export]
+    use super::capture::Capture;
+    #[pymodule_export]
     use super::filter::Filter;
     #[pymodule_export]
     use super::forward::Forwarder;
     #[pymodule_export]
+    use super::generator::{Generator, Meter};
+    #[pymodule_export]
     use super::loops::{l2fwd, rxdrop, txpush};
     #[pymodule_export]
     use super::port::Port;
+    #[pymodule_export]
+    use super::replay::Replay;
 
     use pyo3::prelude::*;
 

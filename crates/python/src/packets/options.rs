@@ -43,6 +43,7 @@ pub(super) fn read(given: Option<&Bound<'_, PyDict>>) -> PyResult<Options> {
                 options.arena = Some(port.get().arena()?);
             }
             "mtu" => options.mtu = Some(number()?),
+            "receive" => options.send_only = !truth()?,
             "promiscuous" => options.promiscuous = truth()?,
             "outgoing" => options.outgoing = truth()?,
             "attach" => options.attach = truth()?,

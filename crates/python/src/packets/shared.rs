@@ -180,10 +180,10 @@ impl Shared {
     }
 
     /// Runs a loop on the port that ends when the port is closed.
-    pub(super) fn drive(
+    pub(super) fn drive<T>(
         &self,
-        work: impl FnOnce(&mut RawPort, &Bell, &AtomicBool) -> io::Result<Done>,
-    ) -> io::Result<Done> {
+        work: impl FnOnce(&mut RawPort, &Bell, &AtomicBool) -> io::Result<T>,
+    ) -> io::Result<T> {
         let _receiver = lock(&self.receiving);
         let _sender = lock(&self.sending);
         self.let_others_in();

@@ -8,12 +8,12 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use millrace_port::clock;
-use millrace_port::pcap::{ByteOrder, FileFormat, PcapWriter};
+use millrace_port::pcap::{ByteOrder, Direction, FileFormat, PacketInfo, PcapWriter};
 use rustix::event::{PollFd, PollFlags, Timespec};
 
 use super::{Quiet, TURN, find, send};
 use crate::source::Ask;
-use crate::tap::{TapReader, tap};
+use crate::tap::{self, TapReader, tap};
 
 /// How often to look whether a publisher has come by.
 const LOOK_AGAIN: Duration = Duration::from_micros(500);
@@ -73,13 +73,16 @@ fn copy(stream: &UnixStream, names: &[String], readers: &mut [TapReader]) -> io:
         for (interface, reader) in readers.iter_mut().enumerate() {
             while let Some(seen) = reader.next() {
                 moved = true;
-                writer.write_directed(
-                    interface as u32,
-                    seen.time + epoch,
-                    seen.original,
-                    seen.direction as u32,
-                    seen.bytes,
-                )?;
+                let info = PacketInfo {
+                    interface: interface as u32,
+                    timestamp: seen.time + epoch,
+                    original_len: seen.original,
+                    direction: Some(match seen.direction {
+                        tap::Direction::Inbound => Direction::Inbound,
+                        tap::Direction::Outbound => Direction::Outbound,
+                    }),
+                };
+                writer.append(&info, [seen.bytes])?;
             }
         }
         writer.flush()?;
