@@ -29,6 +29,9 @@ COMMANDS = (
     "serve",
     "load",
     "capture",
+    "send",
+    "replay",
+    "meter",
     "bench",
     "forward",
     "simulate",
@@ -151,4 +154,6 @@ def _sentence(error: Exception) -> str:
 
 def _one_line(words: Sequence[str], message: str) -> str:
     name = f"millrace {words[0]}" if words and words[0] in COMMANDS else "millrace"
+    if message.endswith("^"):  # it points at a place in the line above
+        return f"{name}: {message}"
     return f"{name}: {' '.join(message.split())}"

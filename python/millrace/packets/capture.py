@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from millrace._native import packets as native
+from millrace.packets import interface
 from millrace.packets.filter import Filter
 from millrace.packets.stats import CaptureProgress
 
@@ -36,8 +37,6 @@ Format = Literal["pcapng", "pcap", "parquet"]
 _FLOWS = 8192
 #: Rows of a row group of a Parquet file.
 _ROWS = 1 << 16
-#: Counters of an interface that tell of packets which never came to us.
-_INTERFACE_DROPS = ("rx_dropped", "rx_missed_errors", "rx_fifo_errors", "rx_over_errors")
 
 
 @dataclass(frozen=True)
@@ -147,7 +146,7 @@ class Capture:
             options["rotate_bytes"] = rotate_bytes
             options["rotate_seconds"] = rotate_seconds
             options["keep"] = keep
-        self._before = _interface_counters(port)
+        self._before = interface.counters(port, interface.RX_DROPS)
         self._native = native.Capture(
             port,
             filter=expression,
@@ -253,7 +252,6 @@ class Capture:
         files, written = progress["files"], progress["written"]
         if self._files is not None:
             files, written = self._files.begun, self._files.written
-        after = _interface_counters(self.port)
         return CaptureReport(
             end=end,
             packets=progress["packets"] - progress["unwritten"],
@@ -264,11 +262,7 @@ class Capture:
             written=written,
             filtered=progress["filtered"],
             drops=drops,
-            interface_drops={
-                name: after[name] - count
-                for name, count in self._before.items()
-                if after.get(name, 0) > count
-            },
+            interface_drops=interface.more(self.port, self._before),
         )
 
 
@@ -276,19 +270,3 @@ def _format_of(file: str | os.PathLike[str] | int | None) -> Format:
     """What the suffix of a name says."""
     suffix = Path(file).suffix if isinstance(file, str | os.PathLike) else ""
     return {".pcap": "pcap", ".parquet": "parquet"}.get(suffix, "pcapng")  # type: ignore[return-value]
-
-
-def _interface_counters(port: str) -> dict[str, int]:
-    """Drops that Linux has counted at the port's interface; nothing where it has none."""
-    kind, _, name = port.rpartition(":")
-    if kind not in ("", "af_packet", "af_xdp"):
-        return {}
-    from pyroute2 import IPRoute, NetlinkError
-
-    with IPRoute() as netlink:
-        try:
-            links = netlink.get_links(ifname=name.partition("#")[0])
-        except NetlinkError:
-            return {}  # opening the port says why
-    counters = (links[0].get("stats64") or {}) if links else {}
-    return {name: int(counters[name]) for name in _INTERFACE_DROPS if name in counters}
