@@ -139,7 +139,8 @@ def command(
             report = capture.run()
     except OSError:
         # What was kept until then is worth knowing, too.
-        print(_until_then(capture.progress()["packets"]), file=sys.stderr)
+        progress = capture.progress()
+        print(_until_then(progress["packets"] - progress["unwritten"]), file=sys.stderr)
         raise
     finally:
         for number, handler in previous.items():
@@ -176,7 +177,7 @@ def summary(report: CaptureReport, interface: str, file: str | None) -> list[str
 
 
 def _until_then(packets: int) -> str:
-    return f"{packets:,} packets were captured until then; what was written stays readable"
+    return f"{packets:,} packets were kept until then; what was written stays readable"
 
 
 def _row(report: CaptureReport, interface: str) -> dict[str, str | int | float]:

@@ -148,6 +148,11 @@ impl Files {
         self.written + self.writer.as_ref().map_or(0, |writer| writer.get_ref().position())
     }
 
+    /// Packets that it was given.
+    pub(super) fn delivered(&self) -> u64 {
+        self.delivered
+    }
+
     /// Packets that could not be written.
     pub(super) fn unwritten(&self) -> u64 {
         self.unwritten + self.writer.as_ref().map_or(0, |writer| writer.get_ref().unwritten())

@@ -377,7 +377,9 @@ impl Capture {
         if let Some(files) = &self.files {
             self.progress.written = files.written();
             self.progress.files = files.begun();
-            self.progress.unwritten = files.unwritten();
+            // Behind a failure packets are seen and not given to the file.
+            let missed = self.progress.packets.saturating_sub(files.delivered());
+            self.progress.unwritten = files.unwritten() + missed;
         }
         let mut shown = lock(&self.control.progress);
         shown.clone_from(&self.progress);
