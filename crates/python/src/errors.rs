@@ -35,6 +35,8 @@ fn errno(kind: ErrorKind) -> i32 {
         ErrorKind::QuotaExceeded => libc::ENOBUFS,
         ErrorKind::ResourceBusy => libc::EBUSY,
         ErrorKind::OutOfMemory => libc::ENOMEM,
+        ErrorKind::IsADirectory => libc::EISDIR,
+        ErrorKind::NotADirectory => libc::ENOTDIR,
         ErrorKind::StorageFull => libc::ENOSPC,
         ErrorKind::FileTooLarge => libc::EFBIG,
         ErrorKind::ReadOnlyFilesystem => libc::EROFS,

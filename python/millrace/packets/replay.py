@@ -91,7 +91,7 @@ class Replay:
         `expression`: which packets, in tcpdump's language. The file is sent so many `times`;
         `packets` and `seconds` end it.
 
-        Raises ValueError for what makes no sense and for what is no capture file, OSError.
+        Raises ValueError for what makes no sense, OSError for what is no capture file.
         """
         paces = [speed, packets_per_s, bits_per_s, fastest or None]
         if sum(pace is not None for pace in paces) > 1:
@@ -127,8 +127,8 @@ class Replay:
     ) -> ReplayReport:
         """Send to the end; `watch` is called every `interval` seconds.
 
-        Raises ValueError for a damaged file, after all before the damage was sent; OSError for an
-        interface that is gone or down, and for a port that takes nothing for long (TimeoutError).
+        Raises OSError: a damaged file, after all before the damage was sent; an interface that is
+        gone or down; a port that takes nothing for long (TimeoutError).
         """
         before = port.stats()["drops"]
         looked = 0.0
