@@ -11,13 +11,20 @@ from millrace.cli.report import Row, Value
 TESTPMD = 1.0
 #: At least so many times Scapy's rate.
 SCAPY = 100.0
+#: At least so many of the packets that tcpdump keeps, at every offered rate.
+TCPDUMP = 1.0
 #: At least so many million frames a second on one core.
 MEMORY = {"headers": 10.0, "filter": 20.0}
 
 
 def compare(rows: Sequence[Row]) -> list[Row]:
     """One row for each target: beside testpmd the median of the cells and the worst of them."""
-    return [*_beside_testpmd(rows), *_beside_scapy(rows), *_in_memory(rows)]
+    return [
+        *_beside_testpmd(rows),
+        *_beside_scapy(rows),
+        *_beside_tcpdump(rows),
+        *_in_memory(rows),
+    ]
 
 
 def _beside_testpmd(rows: Sequence[Row]) -> list[Row]:
@@ -63,6 +70,24 @@ def _beside_scapy(rows: Sequence[Row]) -> list[Row]:
     return found
 
 
+def _beside_tcpdump(rows: Sequence[Row]) -> list[Row]:
+    captures = [row for row in rows if row["work"] == "capture"]
+    theirs = {_offer(row): row for row in captures if row["tool"] == "tcpdump"}
+    shares = [
+        (_number(row, "kept") / max(_number(theirs[_offer(row)], "kept"), 1e-9), row)
+        for row in captures
+        if row["tool"] == "millrace" and _offer(row) in theirs
+    ]
+    if not shares:
+        return []
+    least, row = min(shares, key=lambda share: share[0])
+    wanted = row["wanted_mpps"]
+    rate = "as many as go" if wanted is None else f"{wanted} M/s"
+    kept, other = _number(row, "kept"), _number(theirs[_offer(row)], "kept")
+    said = f"least at {row['frame_bytes']} bytes, {rate}: {kept:.1%} of what came, and {other:.1%}"
+    return [_row("capture", "tcpdump", row["port"], least, TCPDUMP, said)]
+
+
 def _in_memory(rows: Sequence[Row]) -> list[Row]:
     return [
         _row(row["work"], "million a second", "memory", _rate(row), MEMORY[str(row["work"])], "")
@@ -85,6 +110,10 @@ def _row(work: Value, over: str, port: Value, figure: float, target: float, deta
 
 def _cell(row: Row) -> tuple[Value, ...]:
     return tuple(row[name] for name in ("work", "port", "frame_bytes", "batch"))
+
+
+def _offer(row: Row) -> tuple[Value, ...]:
+    return row["frame_bytes"], row["wanted_mpps"]
 
 
 def _rate(row: Row) -> float:

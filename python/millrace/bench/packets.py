@@ -15,7 +15,14 @@ from dataclasses import dataclass, field
 from statistics import median
 from typing import Any
 
-from millrace.bench import core_time, packet_memory, packet_modes, packet_targets, testpmd
+from millrace.bench import (
+    core_time,
+    packet_capture,
+    packet_memory,
+    packet_modes,
+    packet_targets,
+    testpmd,
+)
 from millrace.bench.packet_sites import (
     Counters,
     Site,
@@ -34,7 +41,7 @@ SIZES = (64, 256, 1024, 1514)
 BATCHES = (1, 8, 32, 64)
 TOOLS = ("millrace", "testpmd", "scapy")
 #: What is measured besides.
-MORE = ("memory", "modes")
+MORE = ("memory", "modes", "capture")
 #: After a start, before a rate is looked at.
 _WARM_UP = 0.1
 #: Scapy is measured at one size: its packets cost what they cost.
@@ -51,6 +58,7 @@ class Plan:
     batches: Sequence[int] = BATCHES
     tools: Sequence[str] = TOOLS
     more: Sequence[str] = MORE
+    capture_sizes: Sequence[int] = packet_capture.SIZES
     seconds: float = 1.0
     rounds: int = 3
 
@@ -77,7 +85,7 @@ class Plan:
 
 
 #: For two minutes: one size, the smallest and the largest batch, once each.
-QUICK = Plan(sizes=(64,), batches=(1, 64), seconds=0.6, rounds=2)
+QUICK = Plan(sizes=(64,), batches=(1, 64), capture_sizes=(64,), seconds=0.6, rounds=2)
 
 
 @dataclass
@@ -126,6 +134,15 @@ def measure(plan: Plan, begin: Callable[[str], None] = lambda _: None) -> Outcom
         if "modes" in plan.more:
             begin("modes")
             outcome.rows += packet_modes.measure(lab, plan.kinds, plan.seconds)
+        if "capture" in plan.more:
+            tools = [name for name in packet_capture.TOOLS if name == "millrace"]
+            if (why := packet_capture.missing()) is None:
+                tools = list(packet_capture.TOOLS)
+            else:
+                outcome.notes.append(f"without tcpdump: {why}")
+            outcome.rows += packet_capture.measure(
+                lab, plan.seconds, plan.rounds, sizes=plan.capture_sizes, tools=tools, begin=begin
+            )
     if "memory" in plan.more:
         begin("memory")
         outcome.rows += packet_memory.measure(plan.seconds, plan.rounds)
@@ -151,7 +168,8 @@ def measure(plan: Plan, begin: Callable[[str], None] = lambda _: None) -> Outcom
 
 def steps(plan: Plan) -> int:
     """How many steps `measure` tells of."""
-    return len(plan.cells()) + len(plan.more)
+    captures = len(plan.capture_sizes) * len(packet_capture.RATES)
+    return len(plan.cells()) + sum(captures if part == "capture" else 1 for part in plan.more)
 
 
 def _name(row: Row) -> str:

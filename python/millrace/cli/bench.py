@@ -378,7 +378,7 @@ def packets(
     ] = None,
     more: Annotated[
         list[str] | None,
-        typer.Option("--part", metavar="NAME", help="memory, modes, none; repeatable."),
+        typer.Option("--part", metavar="NAME", help="memory, modes, capture, none; repeatable."),
     ] = None,
     seconds: Annotated[float | None, typer.Option(help="Length of one run.", min=0.05)] = None,
     rounds: Annotated[int | None, typer.Option(help="Runs of each row.", min=1)] = None,
@@ -389,7 +389,8 @@ def packets(
     """Receive, send and forward packets on veth pairs, beside DPDK's testpmd and Scapy.
 
     rxdrop, txpush, l2fwd: receive and drop, transmit, forward at layer 2. headers, filter: the
-    table of headers and a filter, in memory. echo, read: the two modes of a port. Every run says
+    table of headers and a filter, in memory. echo, read: the two modes of a port. capture: packets
+    kept in a file beside tcpdump, at several offered rates. Every run says
     what was offered and delivered, and drop counters make up the rest to the frame. As root on
     Debian a missing testpmd is installed; elsewhere it is left out, and that is said.
     """
