@@ -1,6 +1,7 @@
 //! The arena: frames of one size in one mapping, their meta data, and the free list.
 
 use core::fmt;
+use core::ptr::NonNull;
 use std::io;
 use std::sync::Arc;
 
@@ -29,6 +30,8 @@ impl Default for ArenaConfig {
 /// Frames for one stack and its port. Owned by one thread; nothing in it is shared but the mapping.
 pub struct Arena {
     shared: Arc<Shared>,
+    /// Where the mapping that `shared` has begins: one load instead of two for each access.
+    base: Base,
     meta: Box<[Meta]>,
     /// Apart from `meta`, whose users may overwrite it: memory safety rests on these.
     owners: Box<[Owners]>,
@@ -36,6 +39,13 @@ pub struct Arena {
     frame_size: usize,
     exhausted: u64,
 }
+
+struct Base(NonNull<u8>);
+
+// SAFETY: as of `Mapping`, whose address it is: plain memory without thread affinity.
+unsafe impl Send for Base {}
+// SAFETY: as above; a shared reference alone gives nothing but the address.
+unsafe impl Sync for Base {}
 
 impl Arena {
     /// Room left before the bytes of a frame that the stack or an application fills: Ethernet with
@@ -63,6 +73,7 @@ impl Arena {
         }
         let mapping = Mapping::new(frames as usize * frame_size as usize, hugepages)?;
         Ok(Arena {
+            base: Base(mapping.base()),
             shared: Arc::new(Shared::new(mapping, frames)),
             meta: vec![Meta::default(); frames as usize].into_boxed_slice(),
             owners: vec![Owners::NONE; frames as usize].into_boxed_slice(),
@@ -131,11 +142,43 @@ impl Arena {
         Some(frame)
     }
 
+    /// Takes a free frame for `owner` and copies `bytes` into it, from `meta.offset` on. Its entry
+    /// is `meta`, with the length of `bytes`.
+    ///
+    /// # Panics
+    /// When the bytes would leave the frame.
+    #[inline(always)]
+    pub fn allocate_filled(&mut self, owner: Owners, meta: Meta, bytes: &[u8]) -> Option<Frame> {
+        debug_assert!(!owner.is_empty());
+        let start = meta.offset as usize;
+        if start + bytes.len() > self.frame_size {
+            leaves_the_frame(start, bytes.len());
+        }
+        let Some(frame) = self.free.pop() else {
+            self.exhausted += 1;
+            return None;
+        };
+        let index = frame.index() as usize;
+        // SAFETY: only frames of this arena are ever put on its free list, and there are as many
+        // entries of each kind as frames. The bytes end within the frame (checked above), so the
+        // target lies within the mapping. The frame was free, so neither the kernel nor a `Held`
+        // reader has it, and `&mut self` excludes all other views of it, `bytes` included.
+        unsafe {
+            *self.owners.get_unchecked_mut(index) = owner;
+            *self.meta.get_unchecked_mut(index) = Meta { len: bytes.len() as u16, ..meta };
+            let to = self.base.0.as_ptr().add(index * self.frame_size + start);
+            core::ptr::copy_nonoverlapping(bytes.as_ptr(), to, bytes.len());
+        }
+        Some(frame)
+    }
+
     /// Adds an owner to a frame that already has one.
     #[inline]
     pub fn own(&mut self, frame: Frame, owner: Owners) {
         let owners = &mut self.owners[frame.index() as usize];
-        assert!(!owners.is_empty(), "{frame:?} is free");
+        if owners.is_empty() {
+            is_not(frame, owner, *owners);
+        }
         *owners |= owner;
     }
 
@@ -143,7 +186,9 @@ impl Arena {
     #[inline]
     pub fn pass(&mut self, frame: Frame, from: Owners, to: Owners) {
         let owners = &mut self.owners[frame.index() as usize];
-        assert!(owners.contains(from), "{frame:?} is not {from:?} but {owners:?}");
+        if !owners.contains(from) {
+            is_not(frame, from, *owners);
+        }
         *owners = owners.without(from) | to;
     }
 
@@ -155,7 +200,9 @@ impl Arena {
     #[inline]
     pub fn release(&mut self, frame: Frame, owner: Owners) {
         let owners = &mut self.owners[frame.index() as usize];
-        assert!(owners.contains(owner), "{frame:?} is not {owner:?} but {owners:?}");
+        if !owners.contains(owner) {
+            is_not(frame, owner, *owners);
+        }
         *owners = owners.without(owner);
         if owners.is_empty() {
             self.free.push(frame);
@@ -173,11 +220,82 @@ impl Arena {
         }
     }
 
+    /// Copies a packet that is to be transmitted to `to`, which has room for all its bytes.
+    ///
+    /// # Panics
+    /// When a part of the packet leaves its frame.
+    pub fn gather(&self, packet: &Transmit, to: &mut [u8]) {
+        let start = packet.offset as usize;
+        let mut bytes = &self.room(packet.head)[start..start + packet.len as usize];
+        let (mut frame, mut left) = (packet.head, to);
+        for more in (0..packet.frames).rev() {
+            let (now, later) = left.split_at_mut(bytes.len().min(left.len()));
+            now.copy_from_slice(&bytes[..now.len()]);
+            left = later;
+            if more > 0 {
+                frame = self.meta(frame).next;
+                bytes = self.bytes(frame);
+            }
+        }
+        debug_assert!(left.is_empty(), "the frames of a packet must hold its total");
+        left.fill(0);
+    }
+
     /// Ends [`Owners::TRANSMIT`] for the frames of a packet that the port is done with.
     #[inline]
     pub fn transmitted(&mut self, packet: &Transmit) {
-        let mut frame = packet.head;
-        for _ in 0..packet.frames {
+        match packet.frames {
+            1 => self.release(packet.head, Owners::TRANSMIT),
+            frames => self.transmitted_chain(packet.head, frames),
+        }
+    }
+
+    /// [`Arena::gather`] and [`Arena::transmitted`] in one: the transmission of a port whose wire
+    /// has memory of its own.
+    ///
+    /// # Panics
+    /// When the packet leaves its frames or a frame is not [`Owners::TRANSMIT`].
+    #[inline(always)]
+    pub fn transmit_to(&mut self, packet: &Transmit, to: &mut [u8]) {
+        if packet.frames != 1 {
+            return self.transmit_chain_to(packet, to);
+        }
+        debug_assert_eq!(packet.len as usize, to.len(), "a single frame holds the whole packet");
+        let (frame, start) = (packet.head, packet.offset as usize);
+        if start + to.len() > self.frame_size {
+            leaves_the_frame(start, to.len());
+        }
+        let owners = &mut self.owners[frame.index() as usize];
+        if owners.intersects(Owners::FILL) {
+            is_untouchable(frame, *owners);
+        }
+        if !owners.contains(Owners::TRANSMIT) {
+            is_not(frame, Owners::TRANSMIT, *owners);
+        }
+        *owners = owners.without(Owners::TRANSMIT);
+        if owners.is_empty() {
+            self.free.push(frame);
+        }
+        // SAFETY: `owners[index]` was in bounds and the bytes end within the frame (checked above),
+        // so they lie within the mapping. The frame is not FILL, so the kernel does not write it,
+        // and if it is free now, `&mut self` keeps it as it is until we return. For the same reason
+        // `to` is no view of this arena.
+        unsafe {
+            let base = self.base.0.as_ptr();
+            let from = base.add(frame.index() as usize * self.frame_size + start);
+            core::ptr::copy_nonoverlapping(from, to.as_mut_ptr(), to.len());
+        }
+    }
+
+    #[inline(never)]
+    fn transmit_chain_to(&mut self, packet: &Transmit, to: &mut [u8]) {
+        self.gather(packet, to);
+        self.transmitted_chain(packet.head, packet.frames);
+    }
+
+    fn transmitted_chain(&mut self, head: Frame, frames: u16) {
+        let mut frame = head;
+        for _ in 0..frames {
             let next = self.meta[frame.index() as usize].next;
             self.release(frame, Owners::TRANSMIT);
             frame = next;
@@ -231,12 +349,14 @@ impl Arena {
     #[inline]
     pub fn room(&self, frame: Frame) -> &[u8] {
         let index = frame.index() as usize;
-        assert!(!self.owners[index].intersects(Owners::FILL), "{frame:?} is with the port");
+        if self.owners[index].intersects(Owners::FILL) {
+            is_untouchable(frame, self.owners[index]);
+        }
         // SAFETY: `owners[index]` was in bounds, so the frame lies within the mapping. Only this
         // arena hands out its memory: `&self` excludes `room_mut`, and the kernel writes no frame
         // that is not FILL.
         unsafe {
-            let start = self.shared.mapping().base().as_ptr().add(index * self.frame_size);
+            let start = self.base.0.as_ptr().add(index * self.frame_size);
             core::slice::from_raw_parts(start, self.frame_size)
         }
     }
@@ -249,12 +369,14 @@ impl Arena {
     pub fn room_mut(&mut self, frame: Frame) -> &mut [u8] {
         let index = frame.index() as usize;
         let owners = self.owners[index];
-        assert!(!owners.intersects(Owners::FILL | Owners::HELD), "{frame:?} is {owners:?}");
+        if owners.intersects(Owners::FILL | Owners::HELD) {
+            is_untouchable(frame, owners);
+        }
         // SAFETY: in bounds as in `room`; `&mut self` excludes other views made by this arena, and
         // a `Held` reader, the only one that outlives the borrow, owns no frame that passes the
         // assertion. The kernel reads frames in flight, which is no access of this program.
         unsafe {
-            let start = self.shared.mapping().base().as_ptr().add(index * self.frame_size);
+            let start = self.base.0.as_ptr().add(index * self.frame_size);
             core::slice::from_raw_parts_mut(start, self.frame_size)
         }
     }
@@ -274,7 +396,7 @@ impl Arena {
         // SAFETY: both ranges were checked to lie within their frames, the frames differ, and
         // neither is with the kernel or, for the target, held by a reader.
         unsafe {
-            let to = self.shared.mapping().base().as_ptr().add(to_index);
+            let to = self.base.0.as_ptr().add(to_index);
             core::ptr::copy_nonoverlapping(from, to, len);
         }
         self.meta[target.index() as usize].len += len as u16;
@@ -333,6 +455,26 @@ impl Arena {
     }
 }
 
+// What follows says what is wrong, apart from the code that must be short.
+
+#[cold]
+#[inline(never)]
+fn is_not(frame: Frame, owner: Owners, owners: Owners) -> ! {
+    panic!("{frame:?} is not {owner:?} but {owners:?}");
+}
+
+#[cold]
+#[inline(never)]
+fn is_untouchable(frame: Frame, owners: Owners) -> ! {
+    panic!("{frame:?} may not be accessed: it is {owners:?}");
+}
+
+#[cold]
+#[inline(never)]
+fn leaves_the_frame(start: usize, len: usize) -> ! {
+    panic!("{len} bytes from {start} on are too long for a frame");
+}
+
 impl fmt::Debug for Arena {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Arena")
@@ -373,7 +515,7 @@ mod tests {
     }
 
     #[test]
-    #[should_panic(expected = "with the port")]
+    #[should_panic(expected = "may not be accessed: it is {fill}")]
     fn nobody_looks_at_a_frame_the_kernel_may_write() {
         let mut arena = arena(1);
         let frame = arena.allocate(Owners::FILL).unwrap();
@@ -387,6 +529,86 @@ mod tests {
         assert!(arena.allocate_keeping(Owners::UNACKED, 2).is_none());
         assert_eq!(arena.exhausted(), 1);
         assert!(arena.allocate(Owners::TRANSMIT).is_some());
+    }
+
+    #[test]
+    fn a_frame_is_taken_with_its_bytes_or_not_at_all() {
+        let mut arena = arena(1);
+        let meta = Meta { offset: 2, timestamp: 7, ..Meta::default() };
+        let frame = arena.allocate_filled(Owners::RECEIVED, meta, b"millrace").unwrap();
+        assert_eq!(arena.bytes(frame), b"millrace");
+        assert_eq!(&arena.room(frame)[2..10], b"millrace");
+        assert_eq!(arena.meta(frame).timestamp, 7);
+        assert!(arena.allocate_filled(Owners::RECEIVED, meta, b"millrace").is_none());
+        assert_eq!(arena.exhausted(), 1);
+        arena.release(frame, Owners::RECEIVED);
+        assert!(arena.allocate_filled(Owners::RECEIVED, meta, &[1; 2046]).is_some());
+    }
+
+    #[test]
+    #[should_panic(expected = "too long")]
+    fn a_frame_takes_no_more_than_it_has_room_for() {
+        let meta = Meta { offset: 2, ..Meta::default() };
+        let _ = arena(1).allocate_filled(Owners::RECEIVED, meta, &[1; 2047]);
+    }
+
+    #[test]
+    fn a_packet_of_several_frames_is_transmitted_whole() {
+        let mut arena = arena(3);
+        let frames = [0; 3].map(|_| arena.allocate(Owners::TRANSMIT).unwrap());
+        arena.meta_mut(frames[0]).next = frames[1];
+        arena.meta_mut(frames[1]).next = frames[2];
+        let packet = Transmit { head: frames[0], frames: 2, ..Transmit::default() };
+        arena.transmitted(&packet);
+        assert_eq!(arena.free(), 2);
+        arena.transmitted(&Transmit { head: frames[2], frames: 1, ..packet });
+        assert_eq!(arena.free(), 3);
+    }
+
+    #[test]
+    fn a_packet_leaves_with_its_bytes_and_who_else_owns_its_frame_keeps_it() {
+        let mut arena = arena(3);
+        let frames = [0; 3].map(|_| arena.allocate(Owners::TRANSMIT).unwrap());
+        for (frame, bytes) in frames.into_iter().zip([b"mill", b"race", b"flow"]) {
+            arena.room_mut(frame)[10..14].copy_from_slice(bytes);
+            *arena.meta_mut(frame) = Meta { offset: 10, len: 4, ..Meta::default() };
+        }
+        arena.own(frames[0], Owners::UNACKED);
+        let lone = Transmit {
+            head: frames[0],
+            total: 3,
+            offset: 11,
+            len: 3,
+            frames: 1,
+            ..Transmit::default()
+        };
+        let mut to = [0; 3];
+        arena.transmit_to(&lone, &mut to);
+        assert_eq!((&to, arena.owners(frames[0])), (b"ill", Owners::UNACKED));
+        arena.meta_mut(frames[1]).next = frames[2];
+        let chain = Transmit { head: frames[1], total: 7, frames: 2, ..lone };
+        let mut to = [0; 7];
+        arena.transmit_to(&chain, &mut to);
+        assert_eq!((&to, arena.free()), (b"aceflow", 2));
+    }
+
+    #[test]
+    #[should_panic(expected = "is not {transmit} but {unacked}")]
+    fn only_what_was_handed_over_is_transmitted() {
+        let mut arena = arena(1);
+        let head = arena.allocate(Owners::UNACKED).unwrap();
+        let packet = Transmit { head, total: 4, len: 4, frames: 1, ..Transmit::default() };
+        arena.transmit_to(&packet, &mut [0; 4]);
+    }
+
+    #[test]
+    #[should_panic(expected = "too long")]
+    fn no_packet_is_read_beyond_its_frame() {
+        let mut arena = arena(1);
+        let head = arena.allocate(Owners::TRANSMIT).unwrap();
+        let packet =
+            Transmit { head, total: 4, offset: 2045, len: 4, frames: 1, ..Transmit::default() };
+        arena.transmit_to(&packet, &mut [0; 4]);
     }
 
     #[test]

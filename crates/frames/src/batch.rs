@@ -46,6 +46,18 @@ impl<T: Copy + Default> Batch<T> {
         }
     }
 
+    /// How many there are.
+    #[inline]
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether there are none.
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
     /// How many more there is room for.
     #[inline]
     pub fn room(&self) -> usize {
@@ -83,14 +95,16 @@ impl<T: Copy + Default> Deref for Batch<T> {
     type Target = [T];
     #[inline]
     fn deref(&self) -> &[T] {
-        &self.items[..self.len]
+        // SAFETY: `len` is never more than there are items.
+        unsafe { self.items.get_unchecked(..self.len) }
     }
 }
 
 impl<T: Copy + Default> DerefMut for Batch<T> {
     #[inline]
     fn deref_mut(&mut self) -> &mut [T] {
-        &mut self.items[..self.len]
+        // SAFETY: as above.
+        unsafe { self.items.get_unchecked_mut(..self.len) }
     }
 }
 

@@ -4,7 +4,7 @@
 //! never by a pointer. Each frame has an [`Meta`] entry beside it (where its bytes start, how many
 //! there are, what follows it in a chain) and a set of [`Owners`]; it returns to the free list when
 //! the last owner lets go. [`RxBatch`] and [`TxBatch`] carry at most [`BURST`] frames between the
-//! storeys, and [`ring`] carries small messages between two threads.
+//! storeys; between two threads [`ring`] carries small messages, and [`pipe`] copies of packets.
 //!
 //! This crate knows nothing of headers, protocols, sockets or clocks, and it may not allocate
 //! after the arena is made.
@@ -14,7 +14,9 @@ mod batch;
 mod held;
 mod mapping;
 mod meta;
+pub mod pipe;
 pub mod ring;
+mod sync;
 mod time;
 
 pub use arena::{Arena, ArenaConfig};

@@ -1,27 +1,48 @@
 //! Between the frames of an arena and packets that lie in one piece elsewhere: the copy of the
 //! ports that own the bytes of their wire (memory, pcap).
 
-use millrace_frames::{Arena, Frame, Owners, Transmit};
+use millrace_frames::pipe::Record;
+use millrace_frames::{Arena, Frame, Meta, Owners, Transmit};
 use millrace_wire::checksum;
 
 /// Where a received packet starts in its first frame: the IP header behind the 14 bytes of
 /// Ethernet then lies on a multiple of four (the kernel's `NET_IP_ALIGN`).
 pub(crate) const RX_OFFSET: usize = 2;
 
-/// Copies a received packet into frames of its own, owned [`Owners::RECEIVED`]. Length, offset,
-/// chain and total are set; timestamp, checksum state and segment size are left to the caller.
-/// `None` when the arena has too few free frames; it then has as many as before.
-#[inline]
-pub(crate) fn scatter(arena: &mut Arena, bytes: &[u8]) -> Option<Frame> {
-    let room = arena.frame_size() - RX_OFFSET;
-    let head = arena.allocate(Owners::RECEIVED)?;
-    let first = bytes.len().min(room);
-    arena.room_mut(head)[RX_OFFSET..RX_OFFSET + first].copy_from_slice(&bytes[..first]);
-    let meta = arena.meta_mut(head);
-    meta.offset = RX_OFFSET as u16;
-    meta.len = first as u16;
-    meta.total = bytes.len() as u32;
-    if first < bytes.len() && !scatter_rest(arena, head, &bytes[first..]) {
+/// Whether [`scatter`] takes no more than one frame for a packet.
+#[inline(always)]
+pub(crate) fn fits_a_frame(arena: &Arena, bytes: &[u8]) -> bool {
+    RX_OFFSET + bytes.len() <= arena.frame_size()
+}
+
+/// Copies a received packet into frames of its own, owned [`Owners::RECEIVED`]. The first frame's
+/// entry has what `record` says. `None` when the arena has too few free frames; it then has as many
+/// as before.
+#[inline(always)]
+pub(crate) fn scatter(arena: &mut Arena, record: Record, bytes: &[u8]) -> Option<Frame> {
+    let meta = Meta {
+        timestamp: record.arrival.as_nanos(),
+        total: record.len,
+        offset: RX_OFFSET as u16,
+        gso_size: record.gso_size,
+        checksum: record.checksum,
+        ..Meta::default()
+    };
+    if fits_a_frame(arena, bytes) {
+        return arena.allocate_filled(Owners::RECEIVED, meta, bytes);
+    }
+    let head = scatter_chain(arena, bytes)?;
+    let Meta { next, len, .. } = *arena.meta(head);
+    *arena.meta_mut(head) = Meta { next, len, ..meta };
+    Some(head)
+}
+
+#[inline(never)]
+fn scatter_chain(arena: &mut Arena, bytes: &[u8]) -> Option<Frame> {
+    let (first, rest) = bytes.split_at(arena.frame_size() - RX_OFFSET);
+    let meta = Meta { offset: RX_OFFSET as u16, ..Meta::default() };
+    let head = arena.allocate_filled(Owners::RECEIVED, meta, first)?;
+    if !scatter_rest(arena, head, rest) {
         arena.release_chain(head, Owners::RECEIVED);
         return None;
     }
@@ -31,41 +52,14 @@ pub(crate) fn scatter(arena: &mut Arena, bytes: &[u8]) -> Option<Frame> {
 fn scatter_rest(arena: &mut Arena, head: Frame, bytes: &[u8]) -> bool {
     let mut last = head;
     for piece in bytes.chunks(arena.frame_size()) {
-        let Some(frame) = arena.allocate(Owners::RECEIVED) else {
+        let meta = Meta::default();
+        let Some(frame) = arena.allocate_filled(Owners::RECEIVED, meta, piece) else {
             return false;
         };
-        arena.room_mut(frame)[..piece.len()].copy_from_slice(piece);
-        let meta = arena.meta_mut(frame);
-        meta.offset = 0;
-        meta.len = piece.len() as u16;
         arena.meta_mut(last).next = frame;
         last = frame;
     }
     true
-}
-
-/// Copies a packet to transmit to the start of `to`. Returns how many bytes its frames had, at
-/// most `to.len()`.
-#[inline]
-pub(crate) fn gather(arena: &Arena, packet: &Transmit, to: &mut [u8]) -> usize {
-    let start = packet.offset as usize;
-    let first = &arena.room(packet.head)[start..start + packet.len as usize];
-    let filled = first.len().min(to.len());
-    to[..filled].copy_from_slice(&first[..filled]);
-    if packet.frames > 1 { filled + gather_rest(arena, packet, &mut to[filled..]) } else { filled }
-}
-
-fn gather_rest(arena: &Arena, packet: &Transmit, to: &mut [u8]) -> usize {
-    let mut filled = 0;
-    let mut frame = packet.head;
-    for _ in 1..packet.frames {
-        frame = arena.meta(frame).next;
-        let bytes = arena.bytes(frame);
-        let len = bytes.len().min(to.len() - filled);
-        to[filled..filled + len].copy_from_slice(&bytes[..len]);
-        filled += len;
-    }
-    filled
 }
 
 /// Whether the place that a packet names for its checksum lies within it.
@@ -92,14 +86,18 @@ pub fn finish_checksum(packet: &mut [u8], start: usize, offset: usize) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use millrace_frames::{ArenaConfig, Hugepages};
+    use millrace_frames::{ArenaConfig, ChecksumState, Hugepages, Instant};
+
+    fn record(len: u32) -> Record {
+        Record { arrival: Instant::ZERO, len, gso_size: 0, checksum: ChecksumState::Unknown }
+    }
 
     #[test]
     fn a_large_packet_becomes_a_chain_and_comes_back_whole() {
         let config = ArenaConfig { frames: 40, frame_size: 2048, hugepages: Hugepages::Never };
         let mut arena = Arena::new(config).unwrap();
         let bytes: Vec<u8> = (0..65_549u32).map(|at| (at % 251) as u8).collect();
-        let head = scatter(&mut arena, &bytes).unwrap();
+        let head = scatter(&mut arena, record(65_549), &bytes).unwrap();
         assert_eq!(arena.meta(head).total, 65_549);
         let packet = Transmit {
             head,
@@ -110,7 +108,7 @@ mod tests {
             ..Transmit::default()
         };
         let mut back = vec![0; bytes.len()];
-        assert_eq!(gather(&arena, &packet, &mut back), bytes.len());
+        arena.gather(&packet, &mut back);
         assert_eq!(back, bytes);
         arena.release_chain(head, Owners::RECEIVED);
         assert_eq!(arena.free(), 40);
@@ -120,7 +118,7 @@ mod tests {
     fn a_chain_that_finds_too_few_frames_leaves_none_behind() {
         let config = ArenaConfig { frames: 3, frame_size: 2048, hugepages: Hugepages::Never };
         let mut arena = Arena::new(config).unwrap();
-        assert!(scatter(&mut arena, &[1; 2048 * 3]).is_none());
+        assert!(scatter(&mut arena, record(2048 * 3), &[1; 2048 * 3]).is_none());
         assert_eq!(arena.free(), 3);
     }
 

@@ -238,7 +238,7 @@ impl Port for XdpLive {
                     break;
                 } else {
                     live.write(written, packet.total as usize, |to| {
-                        copy::gather(arena, packet, to);
+                        arena.gather(packet, to);
                         if packet.checksum_start != 0 {
                             let (start, at) = (packet.checksum_start, packet.checksum_offset);
                             copy::finish_checksum(to, start.into(), at.into());

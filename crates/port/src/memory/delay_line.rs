@@ -1,8 +1,8 @@
-//! An impaired direction: the packets that are on a [`Link`], in order of arrival.
+//! The packets that are on a [`Link`], in order of arrival.
 
+use millrace_frames::pipe::Record;
 use millrace_frames::{Arena, ChecksumState, Instant, Transmit};
 
-use super::queue::Record;
 use crate::copy;
 use crate::impair::{Counters, Impairment, InFlight, Link, Verdict};
 
@@ -19,10 +19,17 @@ pub(super) enum Fate {
     WireFull,
 }
 
+/// A packet under way: its cell, and what travels with it.
+#[derive(Clone, Copy, Debug)]
+struct Travelling {
+    cell: u32,
+    record: Record,
+}
+
 #[derive(Debug)]
 pub(super) struct DelayLine {
     link: Link,
-    in_flight: InFlight<Record>,
+    in_flight: InFlight<Travelling>,
     cells: Box<[u8]>,
     cell: usize,
     free: Vec<u32>,
@@ -62,13 +69,7 @@ impl DelayLine {
         self.in_flight.earliest()
     }
 
-    pub(super) fn push(
-        &mut self,
-        now: Instant,
-        arena: &Arena,
-        packet: &Transmit,
-        checksum: ChecksumState,
-    ) -> Fate {
+    pub(super) fn push(&mut self, now: Instant, arena: &Arena, packet: &Transmit) -> Fate {
         let passage = match self.link.offer(now, packet.total) {
             Verdict::Lost => return Fate::Lost,
             Verdict::QueueDropped => return Fate::QueueFull,
@@ -80,15 +81,8 @@ impl DelayLine {
         };
         let start = cell as usize * self.cell;
         let bytes = &mut self.cells[start..start + packet.total as usize];
-        let len = copy::gather(arena, packet, bytes);
-        debug_assert_eq!(len, bytes.len(), "the frames of a packet must hold its total");
-        let mut record = Record {
-            start: start as u32,
-            len: len as u32,
-            arrival: passage.arrival,
-            gso_size: packet.gso_size,
-            checksum,
-        };
+        arena.gather(packet, bytes);
+        let mut record = super::record(packet, passage.arrival);
         if passage.flipped_bit.is_some() {
             if packet.checksum_start != 0 {
                 let (start, offset) = (packet.checksum_start, packet.checksum_offset);
@@ -97,29 +91,30 @@ impl DelayLine {
             record.checksum = ChecksumState::Unknown;
         }
         self.link.alter(&passage, bytes);
-        self.in_flight.push(record.arrival, record);
+        let travelling = Travelling { cell, record };
+        self.in_flight.push(record.arrival, travelling);
         if passage.duplicate {
-            self.duplicate(record);
+            self.duplicate(travelling);
         }
         Fate::Sent
     }
 
     /// The next packet, if it has arrived by `now`, which is then gone.
     pub(super) fn pop(&mut self, now: Instant) -> Option<(Record, &[u8])> {
-        let (_, record) = self.in_flight.pop(now)?;
-        let start = record.start as usize;
-        self.free.push((start / self.cell) as u32);
+        let (_, Travelling { cell, record }) = self.in_flight.pop(now)?;
+        self.free.push(cell);
+        let start = cell as usize * self.cell;
         Some((record, &self.cells[start..start + record.len as usize]))
     }
 
-    fn duplicate(&mut self, record: Record) {
+    fn duplicate(&mut self, original: Travelling) {
         let Some(cell) = self.free.pop() else {
             self.duplicates_dropped += 1;
             return;
         };
-        let to = cell as usize * self.cell;
-        let from = record.start as usize;
+        let Travelling { cell: from, record } = original;
+        let (from, to) = (from as usize * self.cell, cell as usize * self.cell);
         self.cells.copy_within(from..from + record.len as usize, to);
-        self.in_flight.push(record.arrival, Record { start: to as u32, ..record });
+        self.in_flight.push(record.arrival, Travelling { cell, record });
     }
 }

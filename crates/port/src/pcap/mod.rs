@@ -14,6 +14,7 @@ use std::fs::File;
 use std::io::{self, Read, Write};
 use std::path::Path;
 
+use millrace_frames::pipe::Record;
 use millrace_frames::{Arena, ChecksumState, Duration, Instant, RxBatch, RxFlags, TxBatch};
 
 use crate::{Capabilities, Port, Statistics, Timestamps, copy};
@@ -257,7 +258,13 @@ impl Port for PcapPort {
             let Some(packet) = self.reader.as_ref().and_then(PcapReader::packet) else {
                 break;
             };
-            let head = copy::scatter(arena, packet.bytes);
+            let record = Record {
+                arrival: packet.timestamp,
+                len: packet.bytes.len() as u32,
+                gso_size: 0,
+                checksum: ChecksumState::Unknown,
+            };
+            let head = copy::scatter(arena, record, packet.bytes);
             if head.is_none() && count > 0 {
                 // A file waits, so what is lost is only what finds no frame on its own.
                 break;
@@ -269,9 +276,8 @@ impl Port for PcapPort {
             };
             let len = packet.bytes.len() as u64;
             let cut = len < u64::from(packet.original_len);
-            let meta = arena.meta_mut(head);
-            meta.timestamp = packet.timestamp.as_nanos();
             if cut {
+                let meta = arena.meta_mut(head);
                 meta.mark = packet.original_len;
                 meta.set_rx_flags(RxFlags::CUT);
             }
@@ -305,10 +311,8 @@ impl Port for PcapPort {
                 self.counters.tx_too_long += 1;
             } else if let (Some(writer), Ok(())) = (&mut self.writer, &written) {
                 let (time, len) = (now + self.epoch, packet.total);
-                written = writer.write_with(0, time, len, len, |to| {
-                    let filled = copy::gather(arena, packet, to);
-                    debug_assert_eq!(filled, to.len(), "the frames hold the packet's total");
-                });
+                let write = |to: &mut [u8]| arena.gather(packet, to);
+                written = writer.write_with(0, time, len, len, write);
                 self.counters.tx_packets += 1;
                 self.counters.tx_bytes += u64::from(len);
             }
