@@ -268,6 +268,13 @@ def clients(wire: Wire, count: int, port: int = 80) -> Iterator[list[socket.sock
         yield handles
 
 
+def waiting(server: socket.socket) -> int:
+    """Connections that a listener has not accepted yet: its tcpi_unacked."""
+    info = server.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 104)
+    unacked: int = struct.unpack_from("=I", info, 24)[0]
+    return unacked
+
+
 def test_the_accept_queue_overflows(wire: Wire, clinic: Clinic) -> None:
     wire.a.host.sysctl("net.core.somaxconn", 2)
 
@@ -286,6 +293,7 @@ def test_the_accept_queue_overflows(wire: Wire, clinic: Clinic) -> None:
 
 def test_connections_wait_to_be_accepted(wire: Wire, clinic: Clinic) -> None:
     with listener(wire.a, 20) as server, clients(wire, 15):
+        until(lambda: waiting(server) == 15)
         (found,) = clinic.sick("accept-queue")
         assert "15 of 20 wait" in found.evidence
         accepted = [server.accept()[0] for _ in range(15)]
