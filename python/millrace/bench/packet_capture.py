@@ -12,6 +12,7 @@ import contextlib
 import json
 import os
 import re
+import select
 import shutil
 import signal
 import subprocess
@@ -36,6 +37,9 @@ TOOLS = ("millrace", "tcpdump")
 _RING_BYTES = 64 << 20
 #: More than a tool takes to begin or to end; longer is a hang.
 _PATIENCE_SECONDS = 60.0
+#: What tcpdump says.
+_CAPTURED = re.compile(r"(\d+) packets? captured")
+_DROPPED = re.compile(r"(\d+) packets? dropped by kernel")
 
 
 @dataclass(frozen=True)
@@ -143,6 +147,8 @@ def _run(
         passed = time.monotonic() - begun
         spent_after = core_time.process_seconds(process.pid)
         arrived = _received(wire.b) - before
+        if tool == "tcpdump":
+            _settle(process, arrived)
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=_PATIENCE_SECONDS)
     kept, lost = _ended(tool, out, err)
@@ -196,6 +202,24 @@ def _started(
             process.kill()
 
 
+def _settle(process: subprocess.Popen[str], arrived: int) -> None:
+    """Wait until tcpdump has taken all from its ring: it throws away what is in there at its end.
+
+    Its ring gives a block that is not full only after a second. SIGUSR1 makes it tell its counts.
+    """
+    assert process.stderr is not None
+    end = time.monotonic() + _PATIENCE_SECONDS
+    while time.monotonic() < end:
+        process.send_signal(signal.SIGUSR1)
+        if not select.select([process.stderr], [], [], _PATIENCE_SECONDS)[0]:
+            return
+        told = process.stderr.readline()
+        kept, lost = _CAPTURED.search(told), _DROPPED.search(told)
+        if kept is None or lost is None or int(kept[1]) + int(lost[1]) >= arrived:
+            return
+        time.sleep(0.05)
+
+
 def _send(
     end: Interface, size: int, rate: float | None, seconds: float, core: int
 ) -> dict[str, Any]:
@@ -219,8 +243,7 @@ def _ended(tool: str, out: str, err: str) -> tuple[int, int]:
     if tool == "millrace":
         told = json.loads(out)[0]
         return told["packets"], told["lost"]
-    kept = re.search(r"(\d+) packets? captured", err)
-    lost = re.search(r"(\d+) packets? dropped by kernel", err)
+    kept, lost = _CAPTURED.search(err), _DROPPED.search(err)
     if kept is None or lost is None:
         raise RuntimeError(f"tcpdump did not say what it has captured: {err.strip()}")
     return int(kept[1]), int(lost[1])
@@ -229,7 +252,7 @@ def _ended(tool: str, out: str, err: str) -> tuple[int, int]:
 def _received(end: Interface) -> int:
     """Packets that an interface has counted."""
     with end.host.enter():
-        text = Path("/proc/net/dev").read_text()
+        text = Path("/proc/thread-self/net/dev").read_text()
     for line in text.splitlines():
         name, _, counts = line.partition(":")
         if name.strip() == end.name:
