@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import struct
 import sys
 from pathlib import Path
@@ -117,3 +118,16 @@ def test_maps_are_put_into_the_code() -> None:
     code = found.with_maps([7])
     assert code[1] == 0x11
     assert struct.unpack_from("<i", code, 4) == (7,)
+
+
+@clang
+@pytest.mark.kernel
+def test_the_command(tmp_path: Path) -> None:
+    from millrace.cli import main
+
+    file = tmp_path / "rows.json"
+    words = ["--program", "blocklist", "--rounds", "1", "--json", str(file)]
+    assert main(["bench", "xdp", *words]) == 0
+    rows = json.loads(file.read_text())
+    assert [row["arm"] for row in rows] == ["python", "clang"]
+    assert main(["bench", "xdp", "--program", "nonsense"]) == 1

@@ -358,6 +358,34 @@ def top(
 
 
 @app.command()
+def xdp(
+    json_file: JsonOption = None,
+    program: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="One of the seven; repeatable.")
+    ] = None,
+    rounds: Annotated[int, typer.Option(help="Runs of each arm.", min=1)] = 7,
+    dropping: Annotated[
+        bool, typer.Option("--drop", help="Drop frames on a veth pair, and count them.")
+    ] = False,
+) -> None:
+    """Run XDP programs from Python beside the same in C by clang -O2. Takes root.
+
+    Instructions, and nanoseconds a frame by BPF_PROG_TEST_RUN; with --drop, frames that programs
+    which drop all have dropped on a veth pair, and at what rate. Without clang there is no ratio.
+    """
+    from millrace.bench import xdp as bench
+    from millrace.cli.report import check_json_file, show
+
+    check_json_file(json_file)
+    if dropping:
+        rows = bench.drop_rates(program or ("shield", "blocklist"), rounds=rounds)
+        show(rows, title="Frames dropped on veth", json_file=json_file)
+        return
+    rows = bench.measure(program or (), rounds=rounds)
+    show(rows, title="XDP programs from Python and from C", json_file=json_file)
+
+
+@app.command()
 def packets(
     json_file: JsonOption = None,
     plots: Annotated[
