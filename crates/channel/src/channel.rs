@@ -189,7 +189,7 @@ impl Channel {
         self.transmit()?;
         loop {
             self.attend();
-            let received = self.receive()?;
+            let received = self.receive(|_| clock::now())?;
             self.gather(batch);
             if !batch.is_empty() || done(self) {
                 self.last_work = self.now;
@@ -220,7 +220,6 @@ impl Channel {
                 continue;
             }
             self.last_work = self.now;
-            self.now = clock::now();
         }
     }
 
@@ -236,7 +235,7 @@ impl Channel {
         self.now = self.now.max(now);
         self.attend();
         self.transmit()?;
-        let received = self.receive()?;
+        let received = self.receive(|now| now)?;
         self.gather(batch);
         self.transmit()?;
         Ok(received > 0 || !batch.is_empty())
@@ -273,8 +272,10 @@ impl Channel {
         self.ended.clear();
     }
 
-    /// Takes what has arrived and runs the timers.
-    fn receive(&mut self) -> io::Result<usize> {
+    /// Takes what has arrived and runs the timers. `look` gives the time when packets were there:
+    /// what was read before them may be older than they are, by all that sending took and by all
+    /// that this thread was not run, and a round trip that ends before it began to is a wrong one.
+    fn receive(&mut self, look: impl Fn(Instant) -> Instant) -> io::Result<usize> {
         let mut received = 0;
         for _ in 0..BURSTS {
             let count = match self.port.rx(self.now, self.stack.arena_mut(), &mut self.rx) {
@@ -292,6 +293,7 @@ impl Channel {
             if count == 0 {
                 break;
             }
+            self.now = look(self.now);
             let full = self.rx.is_full();
             if !self.watched.taps.is_empty() {
                 self.show_received();
