@@ -6,6 +6,9 @@ use super::{
 };
 use crate::tcp::congestion::{AckSample, CaState, Congestion, LostSegment, RateSample, Signal};
 
+/// The short-term bounds rise by one part in so many.
+const RAISE: u64 = 8;
+
 impl Bbr {
     pub(super) fn update_latest_delivery_signals(&mut self, sample: &AckSample, rate: u64) {
         self.loss_round_start = false;
@@ -57,6 +60,8 @@ impl Bbr {
             self.meet_rival(sample);
         } else if unexplained && !probes {
             self.lower_bounds(congestion);
+        } else if quiet {
+            self.raise_bounds();
         }
         self.is_loss_in_round = false;
     }
@@ -90,6 +95,20 @@ impl Bbr {
         let in_flight = (u64::from(in_flight) * 100 / held).min(u64::from(NO_VOLUME)) as u32;
         self.bw_shortterm = bw.max(self.bw_shortterm / 100 * BETA);
         self.inflight_shortterm = in_flight.max(percent(self.inflight_shortterm, BETA));
+    }
+
+    /// Once a round trip without a queue, in which nothing was lost that the path does not always
+    /// lose: there is room. The draft keeps the bounds until the next probe, seconds later, also
+    /// those that stem from what one round of Startup lost.
+    fn raise_bounds(&mut self) {
+        if self.bw_shortterm != NO_RATE {
+            self.bw_shortterm += self.bw_shortterm / RAISE;
+            self.inflight_shortterm =
+                self.inflight_shortterm.saturating_add(self.inflight_shortterm / RAISE as u32);
+            if self.bw_shortterm >= self.max_bw() {
+                self.reset_short_term_model();
+            }
+        }
     }
 
     pub(super) fn start_round(&mut self, sample: &AckSample) {

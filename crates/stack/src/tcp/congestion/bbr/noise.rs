@@ -16,8 +16,9 @@ use crate::tcp::congestion::AckSample;
 /// Shares are in 1024ths. The largest that is learned: about an eighth.
 const MOST: u32 = 130;
 
-/// A round trip is quiet up to this part over the shortest, and a little for timers.
-const QUIET_DIVISOR: u32 = 8;
+/// A round trip is quiet up to this part over the shortest, and a little for timers. Short queues,
+/// of a tenth of what the path holds, must not pass for none.
+const QUIET_DIVISOR: u32 = 16;
 const QUIET_US: u32 = 250;
 
 /// What is known of it.
@@ -72,7 +73,10 @@ impl Noise {
         let delivered = sample.rate.delivered_total.wrapping_sub(self.delivered_before);
         let mean = self.rtt_sum.checked_div(u64::from(self.rtt_count));
         let bound = u64::from(min_rtt_us) + u64::from((min_rtt_us / QUIET_DIVISOR).max(QUIET_US));
-        self.quiet = mean.is_some_and(|mean| mean <= bound);
+        // The mean of a round in which a queue has only now filled up says nothing of it; the
+        // smoothed time is that of its end.
+        self.quiet =
+            mean.is_some_and(|mean| mean <= bound) && u64::from(sample.smoothed_us) <= bound;
         if learns && self.quiet {
             self.lost = self.lost - self.lost / 8 + lost.min(1 << 28);
             self.sent = self.sent - self.sent / 8 + lost.saturating_add(delivered).min(1 << 28);

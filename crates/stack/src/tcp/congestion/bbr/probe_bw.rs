@@ -4,6 +4,10 @@
 use super::{AckPhase, Bbr, HEADROOM, MOST_RENO_ROUNDS, NO_VOLUME, State, elapsed, percent};
 use crate::tcp::congestion::{AckSample, Congestion};
 
+/// A flow that may not have in flight what the path was seen to hold, though there is no queue,
+/// probes after so many round trips: an outage, or what Startup lost, bounds it and no other flow.
+const HELD_DOWN_ROUNDS: u32 = 8;
+
 impl Bbr {
     pub(super) fn start_probe_bw_down(&mut self, sample: &AckSample) {
         self.reset_congestion_signals();
@@ -109,8 +113,12 @@ impl Bbr {
         sample: &AckSample,
     ) -> bool {
         let reno_rounds = (self.target_inflight(congestion) / self.mss).min(MOST_RENO_ROUNDS);
+        let held_down = self.noise.quiet()
+            && self.inflight_longterm < self.bdp_of(self.max_bw(), 100)
+            && self.rounds_since_probe_up >= HELD_DOWN_ROUNDS;
         if elapsed(sample.now_us, self.cycle_stamp, self.bw_probe_wait_us)
             || self.rounds_since_probe_up >= reno_rounds
+            || held_down
         {
             self.start_probe_bw_refill(sample.rate.delivered_total);
             return true;

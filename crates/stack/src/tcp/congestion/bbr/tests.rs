@@ -471,3 +471,28 @@ fn a_startup_that_losses_ended_is_followed_by_a_probe_at_once() {
     let waited = until(&mut model, 2_000, |bbr| bbr.state == State::ProbeBwUp);
     assert!(waited < 500, "{waited} ms");
 }
+
+#[test]
+fn what_a_short_queue_loses_is_not_taken_for_the_path_s_own() {
+    let mut model = Model::new(Path::new(1000, 20, 0.1), &[(Algorithm::Bbr, 0)]);
+    model.run_ms(5_000);
+    let flow = &model.flows[0];
+    let lost = flow.lost as f64 / (flow.lost + flow.delivered) as f64;
+    assert!(lost < 0.02, "{lost:.4}");
+    let share = model.shares(10_000)[0];
+    assert!(share > 0.9, "{share:.3}");
+}
+
+#[test]
+fn bounds_of_one_bad_round_do_not_last_while_there_is_no_queue() {
+    let mut model = model(Path::new(100, 20, 1.0));
+    model.run_ms(4_000);
+    until(&mut model, 5_000, |bbr| bbr.state == State::ProbeBwCruise);
+    let Private::Bbr(state) = &mut model.flows[0].private else { panic!("not BBR") };
+    state.bw_shortterm = state.max_bw() / 2;
+    state.inflight_shortterm = state.bdp_of(state.max_bw(), 50);
+    model.run_ms(20 * 10);
+    let state = bbr(&model);
+    assert_eq!(state.state, State::ProbeBwCruise, "not for a probe");
+    assert_eq!((state.bw_shortterm, state.inflight_shortterm), (NO_RATE, NO_VOLUME));
+}
