@@ -15,7 +15,7 @@ def test_every_combination_is_a_cell() -> None:
 
 def test_a_buffer_never_limits_a_flow() -> None:
     for cell in link_cells.cells():
-        assert cell.link.buffer >= 2 * cell.link.bdp_bytes * (1 + cell.link.queue_bdp)
+        assert cell.link.buffer >= 4 * cell.link.bdp_bytes * (1 + cell.link.queue_bdp)
 
 
 @pytest.mark.parametrize(

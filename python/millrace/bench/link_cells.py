@@ -20,6 +20,7 @@ REORDER_ROUND_TRIPS = 0.125
 #: More than any product of bandwidth and delay here, with its queue.
 MOST_BUFFER = 128 << 20
 _LEAST_BUFFER = 4 << 20
+_BUFFERED_PRODUCTS = 12
 
 #: How long a flow is watched: so many round trips, and no less or more than so many seconds. A
 #: window that follows losses, on a link that has some, needs more of them before luck evens out;
@@ -45,8 +46,12 @@ class Link:
 
     @property
     def buffer(self) -> int:
-        """A send buffer that never limits the flow."""
-        wanted = 4 * self.bdp_bytes * (1 + self.queue_bdp)
+        """A send buffer that never limits the flow.
+
+        What is sent again may be lost again, twice in a row at 10 %, and all the while the window
+        goes on.
+        """
+        wanted = _BUFFERED_PRODUCTS * self.bdp_bytes * (1 + self.queue_bdp)
         return int(min(max(wanted, _LEAST_BUFFER), MOST_BUFFER))
 
     @property

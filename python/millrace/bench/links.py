@@ -24,7 +24,7 @@ from millrace.bench.figures import Row
 from millrace.bench.link_cells import MOST_BUFFER, REORDER, REORDER_ROUND_TRIPS, Cell, Link
 from millrace.bench.link_log import Flow, Log, Run
 from millrace.bench.link_rows import ARMS, LINUX, OURS
-from millrace.bench.priority import prefer
+from millrace.bench.priority import favour
 from millrace.cli.report import Steps
 from millrace.lab import Host, Lab, LabError, Statistics, Wire
 
@@ -100,7 +100,7 @@ class Range:
         process = self.receiver.popen(
             args, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )
-        prefer(process.pid)
+        favour(process.pid)
         try:
             assert process.stdout is not None
             if not process.stdout.readline():
@@ -142,7 +142,7 @@ def _flows(
                 args, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
             )
             processes.append(process)
-            prefer(process.pid)
+            favour(process.pid)
         try:
             out, err = sink.communicate(timeout=seconds + _GRACE_SECONDS)
         except subprocess.TimeoutExpired:
