@@ -430,7 +430,7 @@ impl Stack {
         match state {
             State::Closed => self.free_connection(index),
             State::SynSent => self.free_connection(index),
-            State::TimeWait => {}
+            State::TimeWait => self.release_transfer(index),
             _ if unread || linger.is_some_and(|time| time.is_zero()) => {
                 self.abort_connection(index, Failure::Aborted)
             }

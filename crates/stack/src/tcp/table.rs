@@ -296,6 +296,11 @@ impl Stack {
         connection.forget_data(&mut self.arena);
         connection.link = NO_LINK;
         connection.link_back = tail;
+        if connection.flags.has(Flags::ATTACHED) {
+            self.give_back_if_plain(index);
+        } else {
+            self.release_transfer(index);
+        }
         match tail {
             NO_LINK => self.time_wait.head = index as u32,
             tail => self.connections[tail as usize].link = index as u32,

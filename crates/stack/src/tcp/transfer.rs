@@ -141,6 +141,8 @@ impl Transfer {
         self.small_until = None;
         self.more_until = None;
         self.pushed = Seq(0);
+        self.segment_size = SegmentSize::default();
+        self.limit = Limit::default();
     }
 
     /// As new, keeping the memory of its lists.
@@ -175,7 +177,9 @@ impl Transfers {
 
     fn give_back(&mut self, number: u32) {
         let record = &mut self.records[number as usize];
-        if self.free.len() < KEPT {
+        if record.is_plain() {
+            record.clear_plain();
+        } else if self.free.len() < KEPT {
             record.clear();
         } else {
             // After a flood nobody needs them so soon again.
@@ -243,7 +247,8 @@ impl Stack {
         }
     }
 
-    fn give_back_if_plain(&mut self, index: usize) {
+    /// Gives the record back unless it holds something worth keeping.
+    pub(crate) fn give_back_if_plain(&mut self, index: usize) {
         if self.transfer(index).is_some_and(Transfer::is_plain) {
             let number = core::mem::replace(&mut self.connections[index].transfer, NO_LINK);
             self.transfers.give_back_plain(number);
