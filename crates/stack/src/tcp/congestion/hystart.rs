@@ -1,5 +1,10 @@
 //! HyStart++ (RFC 9406): leaves the initial slow start when round-trip times rise, before a queue
 //! overflows, and makes sure of it at a quarter of the speed first.
+//!
+//! The RFC looks at the first eight samples of a round. A window that is paced doubles within the
+//! round in which it outgrows the path, and those samples say nothing of it yet: a queue as long as
+//! the path is full a round later, and half of the window is lost. So every eight samples are
+//! looked at.
 
 use millrace_wire::seq::Seq;
 
@@ -35,7 +40,9 @@ pub(crate) struct HyStart {
     /// A round has begun.
     started: bool,
     last_min_us: u32,
+    /// Least of this round, and of the samples since eight were looked at last.
     current_min_us: u32,
+    recent_min_us: u32,
     samples: u8,
     /// Rounds of conservative slow start that ended; `None` outside of it.
     conservative: Option<u8>,
@@ -48,6 +55,7 @@ impl HyStart {
         started: false,
         last_min_us: NONE,
         current_min_us: NONE,
+        recent_min_us: NONE,
         samples: 0,
         conservative: None,
         baseline_us: NONE,
@@ -63,6 +71,7 @@ impl HyStart {
             self.window_end = sample.snd_nxt;
             self.last_min_us = self.current_min_us;
             self.current_min_us = NONE;
+            self.recent_min_us = NONE;
             self.samples = 0;
             if let Some(rounds) = &mut self.conservative {
                 *rounds += 1;
@@ -73,11 +82,12 @@ impl HyStart {
         }
         if sample.rtt_us > 0 {
             self.current_min_us = self.current_min_us.min(sample.rtt_us);
-            self.samples = self.samples.saturating_add(1);
+            self.recent_min_us = self.recent_min_us.min(sample.rtt_us);
+            self.samples += 1;
         }
         if self.samples >= RTT_SAMPLES {
             if self.conservative.is_some() {
-                if self.current_min_us < self.baseline_us {
+                if self.recent_min_us < self.baseline_us {
                     // The rise was jitter.
                     self.conservative = None;
                     self.baseline_us = NONE;
@@ -85,11 +95,13 @@ impl HyStart {
             } else if self.last_min_us != NONE {
                 let threshold = (self.last_min_us / MIN_RTT_DIVISOR)
                     .clamp(MIN_RTT_THRESH_US, MAX_RTT_THRESH_US);
-                if self.current_min_us >= self.last_min_us.saturating_add(threshold) {
+                if self.recent_min_us >= self.last_min_us.saturating_add(threshold) {
                     self.conservative = Some(0);
-                    self.baseline_us = self.current_min_us;
+                    self.baseline_us = self.recent_min_us;
                 }
             }
+            self.recent_min_us = NONE;
+            self.samples = 0;
         }
         if self.conservative.is_some() { Growth::Conservative } else { Growth::Full }
     }
@@ -150,6 +162,28 @@ mod tests {
             assert_eq!(rounds.round(95_000), Growth::Conservative);
         }
         assert_eq!(rounds.acks(95_000, 1), Growth::Leave);
+    }
+
+    #[test]
+    fn a_rise_within_a_round_is_seen_in_it() {
+        let mut rounds = Rounds::new();
+        rounds.acks(20_000, 10);
+        rounds.acks(20_000, 10);
+        // One long round: its first acknowledgements find no queue, its last ones do.
+        let mut growth = Growth::Full;
+        for rtt_us in [20_000, 20_500, 21_000, 25_000, 26_000] {
+            for _ in 0..8 {
+                growth = rounds.hystart.on_ack(&AckSample {
+                    acked: 1000,
+                    delivered: 1000,
+                    rtt_us,
+                    ack: Seq(rounds.at + 1000),
+                    snd_nxt: Seq(rounds.at + 50_000),
+                    ..AckSample::default()
+                });
+            }
+        }
+        assert_eq!(growth, Growth::Conservative);
     }
 
     #[test]
