@@ -57,4 +57,8 @@ def program() -> Iterator[Callable[..., subprocess.Popen[str]]]:
     yield start
     for process in started:
         process.kill()
-        process.communicate()
+        process.wait()
+        # Not to their ends: whatever it left running may hold the others of these.
+        for stream in (process.stdout, process.stderr):
+            if stream is not None:
+                stream.close()

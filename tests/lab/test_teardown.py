@@ -22,6 +22,8 @@ from millrace.lab import Lab
 def wait():
     print("waiting", flush=True)
     time.sleep(1000)
+# Under nohup it is ignored, which a lab leaves as it is.
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 lab = Lab()
 a, b = lab.host("a"), lab.host("b")
 lab.wire(a, b)
