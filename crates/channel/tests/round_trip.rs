@@ -6,8 +6,8 @@ use std::io;
 use std::thread;
 use std::time::Duration;
 
-use common::{CLIENT, SERVER, bytes, channel, config};
-use millrace_channel::{Channel, Completions, Kind};
+use common::{CLIENT, SERVER, channel, config, ping, serve};
+use millrace_channel::Channel;
 use millrace_frames::{Arena, Instant, RxBatch, TxBatch};
 use millrace_port::memory::{MemoryPort, WireConfig, wire};
 use millrace_port::{Capabilities, Port, Statistics, clock};
@@ -50,45 +50,16 @@ impl Port for Slow {
 fn no_round_trip_is_shorter_than_it_was() {
     const ROUNDS: usize = 10;
     let (near, far) = wire(WireConfig::default());
-    let mut server = channel(far, &config(SERVER));
+    let server = channel(far, &config(SERVER));
     let settings = config(CLIENT);
     let arena = settings.arena(near.capabilities().mtu).unwrap();
     let mut client = Channel::new(Box::new(Slow(near)), arena, &settings).unwrap();
-    let echo = thread::spawn(move || {
-        server.listen(Channel::any(7), 8).unwrap();
-        let mut batch = Completions::new();
-        loop {
-            server.turn(&mut batch, None).unwrap();
-            if batch.is_empty() {
-                return;
-            }
-            for done in &batch {
-                match done.kind {
-                    Kind::Read => {
-                        let data = bytes(&server, done);
-                        server.write_owned(done.handle, Box::new(data), 0).unwrap();
-                    }
-                    Kind::Closed => return,
-                    _ => {}
-                }
-            }
-        }
-    });
+    let echo = thread::spawn(move || serve(server));
     let handle = client.connect(format!("{SERVER}:7").parse().unwrap(), None).unwrap();
-    client.write(handle, b"x").unwrap();
-    let (mut rounds, mut batch) = (0, Completions::new());
-    while rounds < ROUNDS {
-        client.turn(&mut batch, None).unwrap();
-        for done in &batch {
-            if done.kind == Kind::Read {
-                rounds += 1;
-                client.write(handle, b"x").unwrap();
-            }
-        }
-    }
+    ping(&mut client, handle, ROUNDS);
     let info = client.tcp_info(handle).unwrap();
     assert!(Duration::from_micros(info.min_rtt.into()) >= SENDING, "{info:?}");
     client.abort(handle);
     client.close(Duration::ZERO).unwrap();
-    echo.join().unwrap();
+    drop(echo.join().unwrap());
 }

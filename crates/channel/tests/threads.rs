@@ -6,34 +6,11 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
-use common::{CLIENT, SERVER, bytes, channel, config, pattern};
+use common::{CLIENT, SERVER, bytes, channel, config, pattern, ping, serve};
 use millrace_channel::{Channel, Completions, Kind, Wait, Wake};
 use millrace_port::memory::{WireConfig, wire};
 
 const WAITS: [Wait; 3] = [Wait::Spin, Wait::Sleep, Wait::SpinThenSleep(Duration::from_micros(50))];
-
-/// Echoes until the peer has closed its connection.
-fn serve(mut server: Channel) -> Channel {
-    server.listen(Channel::any(7), 8).unwrap();
-    let mut batch = Completions::new();
-    loop {
-        server.turn(&mut batch, None).unwrap();
-        for done in &batch {
-            match done.kind {
-                Kind::Read => {
-                    let data = bytes(&server, done);
-                    server.write_owned(done.handle, Box::new(data), 0).unwrap();
-                }
-                Kind::Finished => server.close_handle(done.handle),
-                Kind::Closed => return server,
-                _ => {}
-            }
-        }
-        if batch.is_empty() {
-            return server;
-        }
-    }
-}
 
 #[test]
 fn every_way_of_waiting_echoes() {
@@ -81,17 +58,7 @@ fn no_wake_up_is_missed() {
         });
         let thread = thread::spawn(move || serve(server));
         let handle = client.connect(format!("{SERVER}:7").parse().unwrap(), None).unwrap();
-        client.write(handle, b"x").unwrap();
-        let (mut rounds, mut batch) = (0, Completions::new());
-        while rounds < ROUNDS {
-            client.turn(&mut batch, None).unwrap();
-            for done in &batch {
-                if done.kind == Kind::Read {
-                    rounds += 1;
-                    client.write(handle, b"x").unwrap();
-                }
-            }
-        }
+        ping(&mut client, handle, ROUNDS);
         client.close_handle(handle);
         client.close(Duration::from_secs(5)).unwrap();
         thread.join().unwrap();

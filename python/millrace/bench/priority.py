@@ -15,8 +15,6 @@ from pathlib import Path
 
 #: Less than that of a wire's forwarder (`millrace.lab.forwarder`), which sleeps when it is done.
 PRIORITY = 1
-
-
 #: The least nice value, which is the greatest weight.
 _NICE = -20
 

@@ -103,3 +103,41 @@ pub fn bytes(channel: &Channel, done: &Completion) -> Vec<u8> {
 pub fn pattern(len: usize) -> Vec<u8> {
     (0..len).map(|at| (at as u32).wrapping_mul(2_654_435_761).to_be_bytes()[0]).collect()
 }
+
+/// Echoes until the peer has closed its connection.
+pub fn serve(mut server: Channel) -> Channel {
+    server.listen(Channel::any(7), 8).unwrap();
+    let mut batch = Completions::new();
+    loop {
+        server.turn(&mut batch, None).unwrap();
+        for done in &batch {
+            match done.kind {
+                Kind::Read => {
+                    let data = bytes(&server, done);
+                    server.write_owned(done.handle, Box::new(data), 0).unwrap();
+                }
+                Kind::Finished => server.close_handle(done.handle),
+                Kind::Closed => return server,
+                _ => {}
+            }
+        }
+        if batch.is_empty() {
+            return server;
+        }
+    }
+}
+
+/// A byte there and back, so many times.
+pub fn ping(client: &mut Channel, handle: Handle, rounds: usize) {
+    client.write(handle, b"x").unwrap();
+    let (mut done_rounds, mut batch) = (0, Completions::new());
+    while done_rounds < rounds {
+        client.turn(&mut batch, None).unwrap();
+        for done in &batch {
+            if done.kind == Kind::Read {
+                done_rounds += 1;
+                client.write(handle, b"x").unwrap();
+            }
+        }
+    }
+}

@@ -177,13 +177,13 @@ impl Transfers {
 
     fn give_back(&mut self, number: u32) {
         let record = &mut self.records[number as usize];
-        if record.is_plain() {
-            record.clear_plain();
-        } else if self.free.len() < KEPT {
-            record.clear();
-        } else {
+        if self.free.len() >= KEPT {
             // After a flood nobody needs them so soon again.
             **record = Transfer::default();
+        } else if record.is_plain() {
+            record.clear_plain();
+        } else {
+            record.clear();
         }
         self.free.push(number);
     }
