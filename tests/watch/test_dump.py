@@ -112,6 +112,39 @@ def test_super_segments_are_whole_and_small_buffers_lose_and_say_so(
     assert max(sizes) > 1514
 
 
+def test_the_last_frames_are_seen_of_a_process_that_ends_at_once(
+    watched: Callable[..., Any],
+) -> None:
+    program = watched()
+    process = start()
+    assert program.process.stdin is not None
+    program.process.stdin.write("client.close(0); server.close(0); os._exit(0)\n")
+    program.process.stdin.close()
+    out, said = process.communicate(timeout=30)
+    assert process.returncode == 0
+    assert b"[R" in out
+    assert b"0 lost" in said
+
+
+def test_one_too_many_is_told(watched: Callable[..., Any]) -> None:
+    program = watched()
+    looking = [start() for _ in range(4)]
+    found = program.found()
+    with (
+        pytest.raises(OSError, match="as many as can look at the frames of memory:wire"),
+        dump.Capture(found, found.pages),
+    ):
+        pass
+    # A place that is free again is found, at once or a little later.
+    gone = looking.pop()
+    gone.kill()
+    gone.communicate()
+    looking.append(start())
+    program.end()
+    for process in looking:
+        assert b"[R" in process.communicate(timeout=30)[0]
+
+
 def test_the_process_goes_on_when_its_watcher_is_killed_and_ends_when_it_does(
     watched: Callable[..., Any],
 ) -> None:

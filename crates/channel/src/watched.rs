@@ -50,6 +50,8 @@ const BRIEF: [(&str, Kind); 10] = [
 /// does nothing.
 #[derive(Debug)]
 pub(crate) struct Watched {
+    /// Before the publisher, which is dropped after them so that their last frames are waited for.
+    pub(crate) taps: Vec<Tap>,
     publisher: Option<Publisher>,
     attention: Arc<AtomicBool>,
     /// When to write; [`Instant::FAR_FUTURE`] while nothing has happened since the last time.
@@ -57,7 +59,6 @@ pub(crate) struct Watched {
     /// When numbers, and tables, may be written again.
     values_at: Instant,
     tables_at: Instant,
-    pub(crate) taps: Vec<Tap>,
     /// Packets at the front of the transmit batch that taps have seen.
     pub(crate) shown: usize,
 }

@@ -11,7 +11,8 @@ use crate::source::Source;
 use crate::table::{Cell, Kind, Table};
 use crate::{Ask, Values, server};
 
-/// Shows one channel or port. It is taken off the page and the socket when it is dropped.
+/// Shows one channel or port. It is taken off the page and the socket when it is dropped; taps are to
+/// be dropped before, or those who look are waited for in vain.
 #[derive(Debug)]
 pub struct Publisher {
     page: Page,
@@ -124,6 +125,8 @@ impl Publisher {
 
 impl Drop for Publisher {
     fn drop(&mut self) {
+        // Nobody will answer these.
+        drop(self.source.take());
         server::leave(&self.source);
     }
 }

@@ -62,6 +62,8 @@ pub(crate) fn register(name: &str, wake: Box<dyn Fn() + Send + Sync>) -> io::Res
     // A child that was forked has its parent's memory, and none of its threads.
     if server.as_ref().is_some_and(|server| server.identity.pid != std::process::id()) {
         *server = None;
+        CLIENTS.store(0, Ordering::Relaxed);
+        dump::forget();
     }
     let server = match server {
         Some(server) => server,
@@ -74,7 +76,8 @@ pub(crate) fn register(name: &str, wake: Box<dyn Fn() + Send + Sync>) -> io::Res
     Ok(Place { source, identity: server.identity, folder: server.folder.clone() })
 }
 
-/// Takes a publisher out, and closes the socket after the last.
+/// Takes a publisher out. After the last it closes the socket, and lets those who look at frames have
+/// the last of them.
 pub(crate) fn leave(source: &Source) {
     let mut state = state();
     let (place, _) = &mut *state;
@@ -88,6 +91,8 @@ pub(crate) fn leave(source: &Source) {
         // Ends the accept.
         let _ = rustix::net::shutdown(server.listener.as_fd(), Shutdown::Both);
         *place = None;
+        drop(state);
+        dump::wait_for_streams();
     }
 }
 

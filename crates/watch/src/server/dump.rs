@@ -3,7 +3,8 @@
 use std::io::{self, Read};
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Weak};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -12,13 +13,51 @@ use millrace_port::pcap::{ByteOrder, Direction, FileFormat, PacketInfo, PcapWrit
 use rustix::event::{PollFd, PollFlags, Timespec};
 
 use super::{Quiet, TURN, find, send};
-use crate::source::Ask;
+use crate::source::{Ask, Source};
 use crate::tap::{self, TapReader, tap};
 
 /// How often to look whether a publisher has come by.
 const LOOK_AGAIN: Duration = Duration::from_micros(500);
+/// How long to wait before a publisher that has no room for another tap is asked again.
+const ASK_AGAIN: Duration = Duration::from_millis(20);
 /// How long to wait for frames when none has come.
 const REST: Timespec = Timespec { tv_sec: 0, tv_nsec: 5_000_000 };
+
+/// How long the process's last publisher waits for its frames to get away: as a rule it leaves
+/// because the process ends, and takes this thread along.
+const LAST_FRAMES: Duration = Duration::from_millis(250);
+
+/// Streams that are not through.
+static STREAMS: AtomicUsize = AtomicUsize::new(0);
+
+/// Counted for as long as it lives.
+struct Stream;
+
+impl Stream {
+    fn begin() -> Stream {
+        STREAMS.fetch_add(1, Ordering::Relaxed);
+        Stream
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        STREAMS.fetch_sub(1, Ordering::Release);
+    }
+}
+
+/// Forgets streams whose threads a fork has left behind.
+pub(super) fn forget() {
+    STREAMS.store(0, Ordering::Relaxed);
+}
+
+/// Waits until the streams are through, but not for clients that do not read.
+pub(super) fn wait_for_streams() {
+    let patience = Instant::now() + LAST_FRAMES;
+    while STREAMS.load(Ordering::Acquire) > 0 && Instant::now() < patience {
+        thread::sleep(LOOK_AGAIN);
+    }
+}
 
 pub(super) fn dump(
     stream: &mut UnixStream,
@@ -26,16 +65,15 @@ pub(super) fn dump(
     snap: usize,
     buffer: usize,
 ) -> io::Result<()> {
+    let _counted = Stream::begin();
     let sources = sources.iter().map(|&number| find(number)).collect::<io::Result<Vec<_>>>()?;
-    let names: Vec<String> = sources.iter().map(|source| source.name.clone()).collect();
     let mut readers = Vec::with_capacity(sources.len());
     for source in &sources {
-        let (tap, reader) = tap(snap, buffer);
-        source.ask(Ask::Tap(tap))?;
-        readers.push(reader);
+        readers.push(ask(source, snap, buffer)?);
     }
+    let names: Vec<String> = sources.iter().map(|source| source.name.clone()).collect();
     // Publishers that leave must not be kept by us.
-    drop::<Vec<Arc<_>>>(sources);
+    let sources: Vec<Weak<Source>> = sources.iter().map(Arc::downgrade).collect();
     // What passes after the answer is to be seen. Who makes no turn is not waited for: its frames come
     // when it makes one.
     let patience = Instant::now() + TURN;
@@ -44,6 +82,24 @@ pub(super) fn dump(
     {
         thread::sleep(LOOK_AGAIN);
     }
+    for (source, reader) in sources.iter().zip(&mut readers) {
+        while let Some(source) = refused_by(source, reader) {
+            if Instant::now() >= patience {
+                let text = format!(
+                    "as many as can look at the frames of {} do so already; end one of them",
+                    source.name
+                );
+                return Err(io::Error::new(io::ErrorKind::ResourceBusy, text));
+            }
+            // Who was killed gives its place back when its thread has noticed.
+            thread::sleep(ASK_AGAIN);
+            *reader = ask(&source, snap, buffer)?;
+            drop(source);
+            while Instant::now() < patience && !(reader.is_placed() || reader.is_ended()) {
+                thread::sleep(LOOK_AGAIN);
+            }
+        }
+    }
     send(stream, &[b"ok\n"])?;
     // A reader that pauses only loses frames, which is counted.
     stream.set_write_timeout(None)?;
@@ -51,6 +107,19 @@ pub(super) fn dump(
     // What went wrong with the stream has nobody left to be told to.
     let _ = copy(stream, &names, &mut readers);
     Ok(())
+}
+
+fn ask(source: &Source, snap: usize, buffer: usize) -> io::Result<TapReader> {
+    let (tap, reader) = tap(snap, buffer);
+    source.ask(Ask::Tap(tap))?;
+    Ok(reader)
+}
+
+/// The source, if it is there and has thrown the tap away.
+fn refused_by(source: &Weak<Source>, reader: &TapReader) -> Option<Arc<Source>> {
+    // In this order: a source that leaves throws its taps away before it goes.
+    let source = source.upgrade()?;
+    (reader.is_ended() && !reader.is_placed()).then_some(source)
 }
 
 fn copy(stream: &UnixStream, names: &[String], readers: &mut [TapReader]) -> io::Result<()> {
