@@ -89,6 +89,34 @@ def test_a_refused_connection_says_so() -> None:
     assert isinstance(error, ConnectionRefusedError)
 
 
+def test_a_connection_is_looked_at_while_it_lives_and_after() -> None:
+    seen: list[dict[str, int] | None] = []
+
+    def scenario(sim: Simulation) -> None:
+        client, server = sim.host(), sim.host()
+        sim.wire(client, server, delay="10ms")
+
+        def serve(peer: Connection) -> None:
+            peer.on_data = peer.write
+
+        def close(_: bytes) -> None:
+            seen.append(connection.tcp_info)
+            connection.close()
+            sim.after("1s", lambda: seen.append(connection.tcp_info))
+
+        server.listen(7, serve)
+        connection = client.connect(server, 7)
+        connection.on_connected = lambda: connection.write(b"m")
+        connection.on_data = close
+
+    simulate(scenario)
+    for info in seen:
+        assert info is not None
+        assert 20_000 <= info["tcpi_min_rtt"] < 21_000
+        assert info["tcpi_bytes_received"] == 1
+    assert len(seen) == 2
+
+
 def test_outages_and_hosts_that_vanish() -> None:
     def scenario(sim: Simulation) -> None:
         client, server = sim.host(), sim.host()

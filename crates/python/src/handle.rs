@@ -14,7 +14,7 @@ use pyo3::{PyTraverseError, PyVisit};
 
 use crate::completion::socket_address;
 use crate::errors::to_python;
-use crate::info::ConnectionInfo;
+use crate::info::{ConnectionInfo, tcp_info};
 use crate::options;
 use crate::shared::Shared;
 use crate::write;
@@ -228,11 +228,7 @@ impl Handle {
     /// All that TCP knows of this connection, under the names of Linux's struct tcp_info.
     fn tcp_info<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         let info = self.shared.core()?.channel.tcp_info(self.inner).map_err(to_python)?;
-        let dict = PyDict::new(py);
-        for (name, value) in info.iter() {
-            dict.set_item(name, value)?;
-        }
-        Ok(dict)
+        tcp_info(py, &info)
     }
 
     /// What TCP knows of this connection now.

@@ -1,6 +1,7 @@
 //! A look at a connection.
 
 use pyo3::prelude::*;
+use pyo3::types::PyDict;
 
 /// What TCP knows of a connection at one moment. Times are in seconds, sizes in bytes.
 #[pyclass(frozen, get_all, module = "millrace._native")]
@@ -70,4 +71,16 @@ impl From<millrace_channel::ConnectionInfo> for ConnectionInfo {
             retries: info.retries,
         }
     }
+}
+
+/// Linux's `struct tcp_info` as a dictionary.
+pub(crate) fn tcp_info<'py>(
+    py: Python<'py>,
+    info: &millrace_channel::TcpInfo,
+) -> PyResult<Bound<'py, PyDict>> {
+    let dict = PyDict::new(py);
+    for (name, value) in info.iter() {
+        dict.set_item(name, value)?;
+    }
+    Ok(dict)
 }

@@ -17,7 +17,7 @@ use pyo3::types::{PyBool, PyBytes, PyDict, PyList, PyTuple};
 
 use crate::errors::to_python;
 use crate::forwarder::impairment;
-use crate::info::ConnectionInfo;
+use crate::info::{ConnectionInfo, tcp_info};
 use crate::options::duration;
 
 /// A network that is described first and then alive: the first thing that needs it alive brings it
@@ -243,6 +243,16 @@ impl Simulation {
     /// A look at a connection; when it is over, the last one.
     fn info(&mut self, connection: u32) -> PyResult<Option<ConnectionInfo>> {
         Ok(self.world()?.info(ExternalId(connection)).map(ConnectionInfo::from))
+    }
+
+    /// The same under the names of Linux's struct tcp_info.
+    fn tcp_info<'py>(
+        &mut self,
+        py: Python<'py>,
+        connection: u32,
+    ) -> PyResult<Option<Bound<'py, PyDict>>> {
+        let info = self.world()?.tcp_info(ExternalId(connection));
+        info.map(|info| tcp_info(py, &info)).transpose()
     }
 
     /// Go on until a time, until nothing will happen any more, or until something is to be told.

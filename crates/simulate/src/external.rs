@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 
 use millrace_frames::Owners;
-use millrace_stack::{ConnectionId, ConnectionInfo, Failure, Ready, Stack};
+use millrace_stack::{ConnectionId, ConnectionInfo, Failure, Ready, Stack, TcpInfo};
 
 /// A connection of the scenario's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -38,7 +38,8 @@ pub enum Notice {
 pub(crate) struct External {
     pub(crate) host: u32,
     pub(crate) id: Option<ConnectionId>,
-    pub(crate) last_info: Option<ConnectionInfo>,
+    /// A look at it when it was over.
+    pub(crate) last: Option<(ConnectionInfo, TcpInfo)>,
     connected: bool,
     outgoing: VecDeque<u8>,
     waiting: bool,
@@ -48,12 +49,17 @@ pub(crate) struct External {
     finished_told: bool,
 }
 
+/// What a stack knows of a connection, in its own words and in Linux's.
+pub(crate) fn look(stack: &Stack, id: ConnectionId) -> Option<(ConnectionInfo, TcpInfo)> {
+    Some((stack.info(id).ok()?, stack.tcp_info(id).ok()?))
+}
+
 impl External {
     pub(crate) fn new(host: u32, id: ConnectionId, connected: bool) -> External {
         External {
             host,
             id: Some(id),
-            last_info: None,
+            last: None,
             connected,
             outgoing: VecDeque::new(),
             waiting: false,
@@ -82,7 +88,7 @@ impl External {
             self.paused = false;
             self.work(number, stack, notices);
             let failure = stack.failure(id).ok().flatten();
-            self.last_info = stack.info(id).ok();
+            self.last = look(stack, id);
             if self.id.take().is_some() {
                 stack.release(id);
                 notices.push_back(Notice::Closed(number, failure));
@@ -122,7 +128,7 @@ impl External {
                 notices.push_back(Notice::Drained(number));
             }
             if self.closing {
-                self.last_info = stack.info(id).ok();
+                self.last = look(stack, id);
                 self.id = None;
                 stack.close(id);
             } else if core::mem::take(&mut self.shutting) {
@@ -171,7 +177,7 @@ impl External {
 
     pub(crate) fn abort(&mut self, stack: &mut Stack) {
         if let Some(id) = self.id.take() {
-            self.last_info = stack.info(id).ok();
+            self.last = look(stack, id);
             stack.abort(id);
             stack.release(id);
         }

@@ -822,6 +822,9 @@ class Simulation:
     def info(self, connection: int) -> ConnectionInfo | None:
         """A look at a connection; when it is over, the last one."""
 
+    def tcp_info(self, connection: int) -> dict[str, int] | None:
+        """The same under the names of Linux's struct tcp_info."""
+
     def run(self, until: float) -> tuple[str, list[tuple[str, int, Any]]]:
         """Go on until a time, until nothing will happen any more, or until something is to be told.
         Returns "time", "quiet" or "notices", and what is to be told.

@@ -206,6 +206,13 @@ class Connection:
         """A look at the connection (`millrace.ConnectionInfo`); when it is over, the last one."""
         return self._native.info(self._number)
 
+    @property
+    def tcp_info(self) -> dict[str, int] | None:
+        """The same under the names of Linux's struct tcp_info: "tcpi_rtt" in microseconds,
+        "tcpi_snd_cwnd" in segments and so on.
+        """
+        return self._native.tcp_info(self._number)
+
     def _told(self, what: str, value: Any) -> None:
         if what == "connected" and self.on_connected is not None:
             self.on_connected()

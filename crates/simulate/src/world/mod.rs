@@ -16,7 +16,7 @@ use std::path::PathBuf;
 
 use millrace_frames::{Duration, Instant};
 use millrace_port::impair::{Impairment, Link, Passage, Verdict};
-use millrace_stack::{ConnectionInfo, Counters, Event as StackEvent, ListenerId, Ready};
+use millrace_stack::{ConnectionInfo, Counters, Event as StackEvent, ListenerId, Ready, TcpInfo};
 use millrace_wire::ether::EtherType;
 use millrace_wire::mac::Mac;
 
@@ -24,7 +24,7 @@ use crate::content::Content;
 use crate::conversation::{Conversation, Report};
 use crate::endpoint::Endpoint;
 use crate::event::{Event, Events};
-use crate::external::{External, ExternalId, Notice};
+use crate::external::{External, ExternalId, Notice, look};
 use crate::host::{Holder, Host, Server, sent};
 use crate::link::LinkCounters;
 use crate::packet::{Packet, Packets};

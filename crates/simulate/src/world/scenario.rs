@@ -186,10 +186,19 @@ impl World {
 
     /// A look at a connection of the scenario's; when it is over, the last one.
     pub fn info(&self, connection: ExternalId) -> Option<ConnectionInfo> {
+        self.look(connection).map(|(info, _)| info)
+    }
+
+    /// The same under the names of Linux's `struct tcp_info`.
+    pub fn tcp_info(&self, connection: ExternalId) -> Option<TcpInfo> {
+        self.look(connection).map(|(_, tcp)| tcp)
+    }
+
+    fn look(&self, connection: ExternalId) -> Option<(ConnectionInfo, TcpInfo)> {
         let external = self.externals.get(connection.0 as usize)?;
         match external.id {
-            Some(id) => self.hosts[external.host as usize].stack.info(id).ok(),
-            None => external.last_info,
+            Some(id) => look(&self.hosts[external.host as usize].stack, id),
+            None => external.last,
         }
     }
 
