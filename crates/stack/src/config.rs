@@ -255,8 +255,9 @@ pub struct Config {
     pub receive_buffer_max: u32,
     /// Most frames that wait for a gap before them to be filled, per connection.
     pub out_of_order_frames: u16,
-    /// Most such frames of all connections together; 0: a quarter of the arena's. None gets more
-    /// than the others leave free.
+    /// Most such frames of all connections together; 0: half of the arena's. None gets more than the
+    /// others leave free. Less than half makes windows that are announced larger than what is kept
+    /// behind a gap, and a peer that fills them sends much again.
     pub out_of_order_frames_total: u32,
     /// Most frames of datagrams that a socket keeps for its application; newer datagrams are
     /// dropped. An empty queue takes one datagram of any size.

@@ -178,7 +178,7 @@ impl Stack {
             time_wait_count: 0,
             out_of_order_total: 0,
             out_of_order_most: match config.out_of_order_frames_total {
-                0 => arena.frames() as u32 / 4,
+                0 => arena.frames() as u32 / 2,
                 most => most,
             },
             fast_open_cache: Cache::default(),

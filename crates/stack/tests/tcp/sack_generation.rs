@@ -192,20 +192,50 @@ fn a_hoarder_leaves_room_for_others() {
 
 #[test]
 fn single_bytes_with_gaps_between_are_kept_within_the_bound() {
-    let mut peer = Peer::with(|config| config.receive_buffer = 1 << 20);
+    let mut peer = Peer::with(|config| {
+        config.receive_buffer = 1 << 20;
+        config.out_of_order_frames_total = 512;
+    });
     let id = peer.accepted_sack();
     for at in (0..3000u32).rev() {
         peer.send(ACK, 2 + at * 2, 1, &pattern(1 + at as usize * 2, 1));
         peer.take();
     }
-    // Half of a quarter of the arena: as much as is left to others.
-    assert_eq!(peer.stack.counters().out_of_order, 2048 / 4 / 2);
+    // As much as is left to others.
+    assert_eq!(peer.stack.counters().out_of_order, 512 / 2);
     assert_eq!(peer.stack.counters().drop_tcp_out_of_order_full, 3000 - 256);
     for start in (0..6000).step_by(1000) {
         peer.send(ACK, 1 + start, 1, &pattern(start as usize, 1000));
     }
     peer.take();
     assert_eq!(peer.read(id), pattern(0, 6000));
+}
+
+#[test]
+fn all_of_the_window_is_kept_behind_a_gap() {
+    let mut peer = Peer::with(|config| config.receive_buffer = 8 << 20);
+    let id = peer.accepted_with(Some(1460), Some(7));
+    let mut seq = 1;
+    let mut send = |peer: &mut Peer, gap: u32| {
+        seq += gap;
+        peer.send(ACK, seq, 1, &pattern(seq as usize - 1, 1460));
+        seq += 1460;
+        peer.take();
+    };
+    // How large the peer's segments are is seen.
+    for _ in 0..20 {
+        send(&mut peer, 0);
+        peer.read(id);
+    }
+    // Frames are what limits it, not the buffer.
+    let window = peer.stack.info(id).unwrap().receive_window;
+    assert!((100 * 1460..1 << 20).contains(&window), "{window}");
+    send(&mut peer, 1460);
+    for _ in 2..window / 1460 {
+        send(&mut peer, 0);
+    }
+    assert_eq!(peer.stack.counters().out_of_order, u64::from(window / 1460 - 1));
+    assert_eq!(peer.stack.counters().drop_tcp_out_of_order_full, 0);
 }
 
 #[test]
