@@ -432,7 +432,7 @@ impl Maker {
 }
 
 /// Parts of TCP that a random host may lack.
-const FEATURES: [&str; 12] = [
+const FEATURES: [&str; 13] = [
     "window_scaling",
     "timestamps",
     "sack",
@@ -444,6 +444,7 @@ const FEATURES: [&str; 12] = [
     "limited_transmit",
     "undo",
     "rto_restart",
+    "held_timestamps",
     "pacing",
 ];
 

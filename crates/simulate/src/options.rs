@@ -153,6 +153,7 @@ pub fn set_option(host: &mut HostSpec, name: &str, value: &OptionValue) -> io::R
             limited_transmit => config.tcp.limited_transmit,
             undo => config.tcp.undo,
             rto_restart => config.tcp.rto_restart,
+            held_timestamps => config.tcp.held_timestamps,
             pacing => config.tcp.pacing,
             prediction => config.tcp.prediction,
         }

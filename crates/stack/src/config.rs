@@ -45,6 +45,9 @@ pub struct TcpFeatures {
     pub undo: bool,
     /// The retransmission timer counts from the segment's own time (RFC 7765).
     pub rto_restart: bool,
+    /// Copies that leave in fast recovery, on a path that reorders, have a timestamp that has the
+    /// peer refuse nothing which they overtake (RFC 7323 §5.3).
+    pub held_timestamps: bool,
     /// Segments are spread over the round trip.
     pub pacing: bool,
     /// Acknowledgements go at once where a sender needs them, and are delayed for as long as was
@@ -71,6 +74,7 @@ impl Default for TcpFeatures {
             limited_transmit: true,
             undo: true,
             rto_restart: true,
+            held_timestamps: true,
             pacing: true,
             quick_ack: true,
             slow_start_after_idle: true,

@@ -112,7 +112,7 @@ impl Stack {
         self.arena.own(cursor, Owners::TRANSMIT);
         if !self.emit_ordinary(index, cursor, len, sum, out) {
             let mut writer = OptionWriter::new();
-            let options = self.segment_options(index, len, &mut writer);
+            let options = self.segment_options(index, len, self.timestamp(index), &mut writer);
             let bits = Bits::ACK | Bits::PSH;
             let segment = Outgoing { head: cursor, frames: 1, len, sum, seq, bits, options };
             self.emit(index, &segment, out);

@@ -110,11 +110,13 @@ impl Stack {
 
     /// Options of a segment with `len` bytes of payload: what was agreed on (RFC 7323, RFC 2018),
     /// as far as it fits. `mss` of the connection leaves room for those that every segment has.
+    /// `timestamp`: the value to carry.
     #[inline]
     pub(crate) fn segment_options<'a>(
         &mut self,
         index: usize,
         len: u32,
+        timestamp: u32,
         to: &'a mut OptionWriter,
     ) -> SegmentOptions<'a> {
         let connection = &self.connections[index];
@@ -123,20 +125,20 @@ impl Stack {
             || connection.flags.has(rare)
             || self.config.user_timeout_option.is_some()
         {
-            self.rare_options(index, len, to);
+            self.rare_options(index, len, timestamp, to);
             return SegmentOptions::Written(to.padded());
         }
         match connection.features.has(Features::TIMESTAMPS) {
-            true => SegmentOptions::Timestamps(self.timestamp(index), connection.ts_recent),
+            true => SegmentOptions::Timestamps(timestamp, connection.ts_recent),
             false => SegmentOptions::None,
         }
     }
 
     #[cold]
-    fn rare_options(&mut self, index: usize, len: u32, to: &mut OptionWriter) {
+    fn rare_options(&mut self, index: usize, len: u32, timestamp: u32, to: &mut OptionWriter) {
         let connection = &self.connections[index];
         if connection.features.has(Features::TIMESTAMPS) {
-            to.timestamps(self.timestamp(index), connection.ts_recent);
+            to.timestamps(timestamp, connection.ts_recent);
         }
         let reports =
             !connection.out_of_order.is_empty() || connection.flags.has(Flags::REPORT_DUPLICATE);

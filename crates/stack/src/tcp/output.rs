@@ -51,6 +51,8 @@ pub(crate) struct Shape {
     pub(crate) super_: bool,
     /// PSH, whether or not more is there to be sent.
     pub(crate) push: bool,
+    /// A timestamp other than the clock's.
+    pub(crate) timestamp: Option<u32>,
 }
 
 /// Payload that leaves in a frame of its own.
@@ -507,7 +509,8 @@ impl Stack {
             return false;
         };
         let mut writer = OptionWriter::new();
-        let options = self.segment_options(index, 0, &mut writer);
+        let clock = self.timestamp(index);
+        let options = self.segment_options(index, 0, clock, &mut writer);
         self.emit(
             index,
             &Outgoing { head: frame, frames: 1, len: 0, sum: 0, seq, bits, options },
@@ -550,7 +553,7 @@ impl Stack {
         shape: Shape,
         out: &mut TxBatch,
     ) -> Option<(Seq, Frame)> {
-        let Shape { fin, super_, push } = shape;
+        let Shape { fin, super_, push, timestamp } = shape;
         if most == 0 {
             return self
                 .send_empty(index, seq, Bits::FIN | Bits::ACK, out)
@@ -620,7 +623,8 @@ impl Stack {
             bits |= Bits::PSH;
         }
         let mut writer = OptionWriter::new();
-        let options = self.segment_options(index, len, &mut writer);
+        let timestamp = timestamp.unwrap_or_else(|| self.timestamp(index));
+        let options = self.segment_options(index, len, timestamp, &mut writer);
         self.emit(index, &Outgoing { head, frames, len, sum, seq, bits, options }, out);
         Some((next_seq, next))
     }

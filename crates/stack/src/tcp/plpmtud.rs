@@ -262,7 +262,7 @@ impl Stack {
         }
         let end = seq + len;
         let mut writer = OptionWriter::new();
-        let options = self.segment_options(index, len, &mut writer);
+        let options = self.segment_options(index, len, self.timestamp(index), &mut writer);
         let bits = if self.pushes(index, false, end) { Bits::ACK | Bits::PSH } else { Bits::ACK };
         let segment = Outgoing { head, frames: 1, len, sum, seq, bits, options };
         // For once this is the size of a segment.

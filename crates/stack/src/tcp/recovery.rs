@@ -256,6 +256,7 @@ impl Stack {
             && self.connections[index].features.has(Features::TIMESTAMPS)
             && let Some((_, echo)) = segment.timestamps
             && echo != 0
+            && self.transfer(index).is_none_or(|transfer| transfer.copies.dates(echo))
             && let Some(age) = self.echo_age(index, echo)
         {
             rtt = age.saturating_mul(1000).max(1000);

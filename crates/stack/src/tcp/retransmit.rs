@@ -163,16 +163,20 @@ impl Stack {
         let Some(transfer) = self.transfers.get_mut(connection.transfer) else { return true };
         let Some(&piece) = transfer.sent.get(at) else { return true };
         let data = ((connection.snd_end - piece.start).max(0) as u32).min(piece.len());
-        let shape = Shape { fin: piece.end.gt(connection.snd_end), super_: true, push };
+        let fin = piece.end.gt(connection.snd_end);
+        let timestamp = connection
+            .features
+            .has(Features::TIMESTAMPS)
+            .then(|| self.copy_timestamp(index, &piece));
+        let shape = Shape { fin, super_: true, push, timestamp };
         let Some((end, _)) =
             self.transmit_piece(index, piece.frame, piece.start, data.min(most), shape, out)
         else {
             return false;
         };
-        let timestamp = self.connections[index]
-            .features
-            .has(Features::TIMESTAMPS)
-            .then(|| self.timestamp(index));
+        if let Some(timestamp) = timestamp {
+            self.note_copy_timestamp(index, timestamp);
+        }
         let now_us = self.now_us;
         let in_flight = self.in_flight(index);
         let Some(transfer) = self.transfers.get_mut(self.connections[index].transfer) else {

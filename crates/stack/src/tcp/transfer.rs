@@ -13,6 +13,7 @@ use super::connection::NO_LINK;
 use super::delivery_rate::Delivery;
 use super::ecn::feedback::Accurate;
 use super::fast_open::client::Attempt;
+use super::held_timestamps::CopyTimestamps;
 use super::keepalive::Probes;
 use super::out_of_order::Blocks;
 use super::pacing::Pacing;
@@ -45,6 +46,8 @@ pub(crate) struct Transfer {
     pub(crate) probe: TailLossProbe,
     pub(crate) prr: Prr,
     pub(crate) undo: Undo,
+    /// Timestamps of what was sent again.
+    pub(crate) copies: CopyTimestamps,
     pub(crate) delivery: Delivery,
     pub(crate) pacing: Pacing,
     pub(crate) usage: WindowUsage,
@@ -135,6 +138,7 @@ impl Transfer {
         self.recovery = Recovery::default();
         self.rack = Rack::default();
         self.undo = Undo::default();
+        self.copies = CopyTimestamps::default();
         self.delivery = Delivery::default();
         self.pacing = Pacing::default();
         self.usage = WindowUsage::default();

@@ -16,6 +16,7 @@ mod fast_open;
 mod fast_retransmit;
 mod frto;
 mod handshake;
+mod held_timestamps;
 mod icmp_errors;
 mod info;
 mod keepalive;
