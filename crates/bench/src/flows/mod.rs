@@ -58,8 +58,9 @@ impl Sender {
             .congestion
             .parse()
             .map_err(|error| Failure::Usage(format!("--congestion: {error}")))?;
-        // Twice the buffer: a frame may be half full, and acknowledgements need some as well.
-        config.frames = config.frames.max(self.buffer / 1024);
+        // A frame holds a segment, and one connection may hold a fifth of the frames; without them the
+        // buffer would be smaller than what was asked for.
+        config.frames = config.frames.max(self.buffer / 256);
         Channel::open_port(port, config).map_err(|error| Failure::of(port, error))
     }
 }
