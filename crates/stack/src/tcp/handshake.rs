@@ -6,6 +6,7 @@ use millrace_wire::tcp::Flags as Bits;
 
 use super::connection::{Failure, Features, Flags, Ready, State};
 use super::input::Segment;
+use super::rtt::Sample;
 use crate::address::{Word, is_v4};
 use crate::stack::Stack;
 
@@ -181,7 +182,8 @@ impl Stack {
         let connection = &mut self.connections[index];
         let (una, nxt) = (connection.snd_una, connection.snd_nxt);
         if connection.retries == 0 || of_the_last {
-            connection.rtt.sample(since, una, nxt, now_us, bounds);
+            let sample = Sample { rtt: since, path: since };
+            connection.rtt.sample(sample, una, nxt, now_us, bounds);
         } else {
             connection.rtt.start_carefully(bounds);
         }

@@ -5,6 +5,7 @@
 use super::congestion::{AckSample, CaState};
 use super::connection::Flags;
 use super::input::Segment;
+use super::rtt::Sample;
 use super::transfer::Transfer;
 use crate::stack::Stack;
 
@@ -44,11 +45,13 @@ impl Stack {
         connection.advance_una(ack, self.tick);
         connection.acknowledge_data(&mut self.arena, ack);
 
-        let rtt_us = now_us.wrapping_sub(first_sent_at).max(1);
-        let (una, nxt) = (connection.snd_una, connection.snd_nxt);
-        connection.rtt.sample(rtt_us, una, nxt, now_us, bounds);
-        let min_rtt_us = connection.rtt.least();
+        let rtt = now_us.wrapping_sub(first_sent_at).max(1);
         sent.acknowledge_before(ack);
+        let last_sent_at = sent.first().map_or(first_sent_at, |last| last.sent_at);
+        let rtt_us = now_us.wrapping_sub(last_sent_at).max(1);
+        let (una, nxt) = (connection.snd_una, connection.snd_nxt);
+        connection.rtt.sample(Sample { rtt, path: rtt_us }, una, nxt, now_us, bounds);
+        let min_rtt_us = connection.rtt.least();
         if let Some(last) = sent.first() {
             rack.arrived_in_order(last.sent_at, last.end.min(ack), now_us);
             delivery.delivered_in_order(acked, last, now_us, min_rtt_us);

@@ -13,6 +13,7 @@ use super::frto::{Decision, Frto, Seen};
 use super::input::Segment;
 use super::limited_transmit;
 use super::rack::{self, Circumstances};
+use super::rtt::Sample;
 use super::scoreboard::{Mark, Sent};
 use super::tail_loss_probe::Verdict;
 use super::timers::Timer;
@@ -60,6 +61,9 @@ struct Told {
     /// 0: none.
     rtt_us: u32,
     sack_rtt_us: u32,
+    /// The same by the last of them.
+    last_rtt_us: u32,
+    last_sack_rtt_us: u32,
     /// Something was acknowledged that had been sent more than once.
     repeated: bool,
     /// Something was delivered that was sent once, and before the state was entered.
@@ -71,6 +75,17 @@ struct Told {
     duplicate: bool,
     /// When to look for losses again, microseconds; 0: no need.
     wait_us: u32,
+}
+
+impl Told {
+    /// Time since what arrived last was sent; 0: it is not known, for it was sent more than once.
+    fn path_us(&self) -> u32 {
+        let cumulative = if self.repeated { 0 } else { self.last_rtt_us };
+        match (cumulative, self.last_sack_rtt_us) {
+            (0, other) | (other, 0) => other,
+            (one, other) => one.min(other),
+        }
+    }
 }
 
 impl Stack {
@@ -162,8 +177,9 @@ impl Stack {
             }
             if !ever {
                 told.original |= piece.end.le(high);
+                told.last_rtt_us = now_us.wrapping_sub(piece.sent_at).max(1);
                 if told.rtt_us == 0 {
-                    told.rtt_us = now_us.wrapping_sub(piece.sent_at).max(1);
+                    told.rtt_us = told.last_rtt_us;
                 }
             }
         }
@@ -230,8 +246,9 @@ impl Stack {
                 }
                 if !ever {
                     told.original |= piece.end.le(high);
+                    told.last_sack_rtt_us = now_us.wrapping_sub(piece.sent_at).max(1);
                     if told.sack_rtt_us == 0 {
-                        told.sack_rtt_us = now_us.wrapping_sub(piece.sent_at).max(1);
+                        told.sack_rtt_us = told.last_sack_rtt_us;
                     }
                 }
                 highest = highest.max(piece.end);
@@ -265,7 +282,9 @@ impl Stack {
             let (now_us, bounds) = (self.now_us, self.rtt_bounds);
             let connection = &mut self.connections[index];
             let (una, nxt) = (connection.snd_una, connection.snd_nxt);
-            connection.rtt.sample(rtt, una, nxt, now_us, bounds);
+            let path = told.path_us();
+            let sample = Sample { rtt, path: if path > 0 { path } else { rtt } };
+            connection.rtt.sample(sample, una, nxt, now_us, bounds);
         }
     }
 
@@ -594,7 +613,7 @@ impl Stack {
             lost: told.lost,
             in_flight,
             prior_in_flight,
-            rtt_us: if told.repeated || told.rtt_us == 0 { told.sack_rtt_us } else { told.rtt_us },
+            rtt_us: told.path_us(),
             min_rtt_us: least,
             smoothed_us: connection.rtt.smoothed(),
             mss,

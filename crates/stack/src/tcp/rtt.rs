@@ -33,6 +33,17 @@ const AFTER_LOST_SYN: u32 = 3_000_000;
 /// How long the least sample is believed, microseconds.
 const LEAST_LASTS: u32 = 300_000_000;
 
+/// What an acknowledgement shows, microseconds.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Sample {
+    /// Since the first segment that it covers left: a timeout must leave time for acknowledgements
+    /// that were delayed.
+    pub(crate) rtt: u32,
+    /// Since the last one left: how long the path takes. A peer with a gap may wait a millisecond
+    /// before it tells of all that came in it (Linux: a twentieth of the round trip, if that is less).
+    pub(crate) path: u32,
+}
+
 /// Bounds of the timeout, microseconds.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Bounds {
@@ -78,14 +89,22 @@ impl Rtt {
     /// Takes a sample (RFC 6298 §2.2 and §2.3), when everything before `una` is acknowledged and
     /// `nxt` is sent next.
     #[inline]
-    pub(crate) fn sample(&mut self, rtt: u32, una: Seq, nxt: Seq, now_us: u32, bounds: Bounds) {
+    pub(crate) fn sample(
+        &mut self,
+        sample: Sample,
+        una: Seq,
+        nxt: Seq,
+        now_us: u32,
+        bounds: Bounds,
+    ) {
         // 0 means "none yet".
-        let rtt = rtt.clamp(1, 1 << 27);
+        let rtt = sample.rtt.clamp(1, 1 << 27);
+        let path = sample.path.clamp(1, 1 << 27);
         self.backoff = 0;
         let now = (now_us >> 20) as u16;
         let age = u32::from(now.wrapping_sub(self.least_at) & 0xfff) << 20;
-        if self.least == 0 || rtt <= self.least || age > LEAST_LASTS {
-            self.least = rtt;
+        if self.least == 0 || path <= self.least || age > LEAST_LASTS {
+            self.least = path;
             self.least_at = now;
         }
         // The least timeout bounds the variation, so that the sum leaves time for a delayed
@@ -153,11 +172,15 @@ mod tests {
 
     const BOUNDS: Bounds = Bounds { min: 200_000, max: 120_000_000 };
 
+    fn at_once(rtt: u32) -> Sample {
+        Sample { rtt, path: rtt }
+    }
+
     fn sampled(samples: &[u32]) -> Rtt {
         let mut rtt = Rtt::new(1_000_000);
         for (round, &sample) in (0u32..).zip(samples) {
             let (una, nxt) = (Seq(round * 1000 + 1), Seq(round * 1000 + 1000));
-            rtt.sample(sample, una, nxt, round, BOUNDS);
+            rtt.sample(at_once(sample), una, nxt, round, BOUNDS);
         }
         rtt
     }
@@ -188,7 +211,7 @@ mod tests {
     fn many_samples_in_one_round_trip_do_not_hide_its_variation() {
         let mut rtt = sampled(&[100_000]);
         for _ in 0..100 {
-            rtt.sample(100_000, Seq(2), Seq(900), 1, BOUNDS);
+            rtt.sample(at_once(100_000), Seq(2), Seq(900), 1, BOUNDS);
         }
         assert!(rtt.timeout >= 300_000);
     }
@@ -197,7 +220,7 @@ mod tests {
     fn the_least_round_trip_is_kept_and_forgotten_after_minutes() {
         let mut rtt = sampled(&[300, 100, 200]);
         assert_eq!(rtt.least(), 100);
-        rtt.sample(250, Seq(1), Seq(2), LEAST_LASTS + (1 << 20), BOUNDS);
+        rtt.sample(at_once(250), Seq(1), Seq(2), LEAST_LASTS + (1 << 20), BOUNDS);
         assert_eq!(rtt.least(), 250);
     }
 
@@ -215,7 +238,7 @@ mod tests {
         let mut rtt = sampled(&[500_000]);
         rtt.back_off();
         assert_eq!(rtt.backed_off(BOUNDS), 3_000_000);
-        rtt.sample(500_000, Seq(1), Seq(2), 1, BOUNDS);
+        rtt.sample(at_once(500_000), Seq(1), Seq(2), 1, BOUNDS);
         assert_eq!(rtt.backoff, 0);
     }
 }

@@ -32,6 +32,8 @@ pub(super) struct Noise {
     delivered_before: u32,
     rtt_sum: u64,
     rtt_count: u32,
+    /// Eight times the smoothed round-trip time of the path; 0: no sample yet.
+    smoothed8: u32,
     quiet: bool,
 }
 
@@ -43,6 +45,7 @@ impl Noise {
         delivered_before: 0,
         rtt_sum: 0,
         rtt_count: 0,
+        smoothed8: 0,
         quiet: false,
     };
 
@@ -57,6 +60,10 @@ impl Noise {
         if sample.rtt_us > 0 {
             self.rtt_sum += u64::from(sample.rtt_us);
             self.rtt_count += 1;
+            self.smoothed8 = match self.smoothed8 {
+                0 => sample.rtt_us.saturating_mul(8),
+                before => (before - before / 8).saturating_add(sample.rtt_us),
+            };
         }
     }
 
@@ -76,7 +83,7 @@ impl Noise {
         // The mean of a round in which a queue has only now filled up says nothing of it; the
         // smoothed time is that of its end.
         self.quiet =
-            mean.is_some_and(|mean| mean <= bound) && u64::from(sample.smoothed_us) <= bound;
+            mean.is_some_and(|mean| mean <= bound) && u64::from(self.smoothed8 / 8) <= bound;
         if learns && self.quiet {
             self.lost = self.lost - self.lost / 8 + lost.min(1 << 28);
             self.sent = self.sent - self.sent / 8 + lost.saturating_add(delivered).min(1 << 28);
