@@ -120,6 +120,8 @@ pub(crate) struct Bbr {
     full_bw: u64,
     /// The peer's window held this flow back in this round.
     full_bw_held: bool,
+    /// The same of the last round.
+    last_round_held: bool,
     drain_start_round: u32,
 
     // Probing for bandwidth.
@@ -185,6 +187,7 @@ impl Default for Bbr {
             full_bw_count: 0,
             full_bw: 0,
             full_bw_held: false,
+            last_round_held: false,
             drain_start_round: 0,
             ack_phase: AckPhase::Init,
             is_bw_probe_sample: false,

@@ -106,6 +106,16 @@ impl Noise {
         rate.saturating_mul(1024) / u64::from(1024 - self.share())
     }
 
+    /// How much of what is in flight will arrive. Only while there is no queue: what is sent in the
+    /// place of what the path loses would else keep a flow from ever getting down to the model's
+    /// volume.
+    pub(super) fn arriving(&self, in_flight: u32) -> u32 {
+        if !self.quiet {
+            return in_flight;
+        }
+        (u64::from(in_flight) * u64::from(1024 - self.share()) / 1024) as u32
+    }
+
     /// The share of loss that was learned, 1024ths.
     fn share(&self) -> u32 {
         let share = (u64::from(self.lost) * 1024).checked_div(self.sent.into()).unwrap_or(0);

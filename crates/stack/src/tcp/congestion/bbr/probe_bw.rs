@@ -83,8 +83,8 @@ impl Bbr {
     }
 
     pub(super) fn is_time_to_cruise(&self, sample: &AckSample) -> bool {
-        sample.in_flight <= self.inflight_with_headroom()
-            && sample.in_flight <= self.inflight(self.max_bw(), 100)
+        let in_flight = self.noise.arriving(sample.in_flight);
+        in_flight <= self.inflight_with_headroom() && in_flight <= self.inflight(self.max_bw(), 100)
     }
 
     pub(super) fn is_time_to_go_down(

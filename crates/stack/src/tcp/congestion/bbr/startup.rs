@@ -15,6 +15,9 @@ impl Bbr {
     pub(super) fn check_full_bw_reached(&mut self, sample: &AckSample, rate: u64) {
         let held = self.full_bw_held;
         self.full_bw_held = sample.peer_limited || (held && !self.round_start);
+        if self.round_start {
+            self.last_round_held = held;
+        }
         if self.full_bw_now || sample.rate.app_limited {
             return;
         }
@@ -54,9 +57,12 @@ impl Bbr {
         }
         let enough = self.loss_events_in_round >= STARTUP_LOSSES || sample.no_sack;
         let (lost, in_flight) = (sample.rate.lost_since_send, sample.rate.in_flight_at_send);
-        // Without a queue it takes more loss than a path may have by itself.
+        // Without a queue it takes more loss than a path may have by itself, and no loss is too much
+        // where the peer's window was full: then little is in flight, and what is found lost is of a
+        // flight that was many times as large.
         let too_high = if self.noise.quiet() && !sample.no_sack {
-            u64::from(lost) * 1024 > u64::from(in_flight) * u64::from(Noise::most())
+            let held = self.full_bw_held || self.last_round_held;
+            !held && u64::from(lost) * 1024 > u64::from(in_flight) * u64::from(Noise::most())
         } else {
             self.is_inflight_too_high(lost, in_flight, sample.no_sack)
         };

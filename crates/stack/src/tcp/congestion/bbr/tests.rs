@@ -443,6 +443,45 @@ fn a_full_window_of_the_peer_is_no_full_pipe() {
     assert!(bbr.full_bw_reached);
 }
 
+#[test]
+fn what_is_lost_while_the_peers_window_is_full_does_not_end_startup() {
+    let mut model = model(Path::new(100, 40, 2.0));
+    until(&mut model, 5_000, |bbr| bbr.state == State::ProbeBwCruise && bbr.noise.quiet());
+    let rate = RateSample {
+        // Found lost of a flight of a megabyte, since one of the hundred kilobytes left that there was
+        // room for.
+        lost_since_send: 50_000,
+        in_flight_at_send: 100_000,
+        ..RateSample::default()
+    };
+    let sample = AckSample { lost: MSS, state: CaState::Recovery, rate, ..AckSample::default() };
+    for (held, ends) in [(true, false), (false, true)] {
+        let mut bbr = *bbr(&model);
+        bbr.state = State::Startup;
+        bbr.full_bw_reached = false;
+        bbr.loss_events_in_round = STARTUP_LOSSES;
+        bbr.loss_round_start = true;
+        bbr.last_round_held = held;
+        bbr.check_startup_high_loss(&sample);
+        assert_eq!(bbr.full_bw_reached, ends);
+    }
+}
+
+#[test]
+fn what_a_path_loses_is_not_to_be_drained() {
+    for (loss_ppm, cruises) in [(100_000, true), (0, false)] {
+        let mut path = Path::new(100, 40, 1.0);
+        path.loss_ppm = loss_ppm;
+        let mut model = model(path);
+        until(&mut model, 20_000, |bbr| bbr.state == State::ProbeBwCruise && bbr.noise.quiet());
+        let mut bbr = *bbr(&model);
+        bbr.inflight_longterm = NO_VOLUME;
+        let in_flight = bbr.bdp_of(bbr.max_bw(), 107);
+        let sample = AckSample { in_flight, ..AckSample::default() };
+        assert_eq!(bbr.is_time_to_cruise(&sample), cruises);
+    }
+}
+
 /// What departs from the draft: no headroom where nobody needs it.
 #[test]
 fn a_path_with_a_short_queue_is_used_whole_and_made_room_on() {
