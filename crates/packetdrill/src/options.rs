@@ -33,6 +33,7 @@ const STACK_OPTIONS: &[(i32, i32, OptionName)] = &[
     (libc::SOL_SOCKET, libc::SO_LINGER, OptionName::Linger),
     (libc::SOL_SOCKET, libc::SO_SNDBUF, OptionName::SendBuffer),
     (libc::SOL_SOCKET, libc::SO_RCVBUF, OptionName::ReceiveBuffer),
+    (libc::SOL_SOCKET, libc::SO_MAX_PACING_RATE, OptionName::MaxPacingRate),
     (libc::IPPROTO_IP, libc::IP_TOS, OptionName::TypeOfService),
     (libc::IPPROTO_IP, libc::IP_TTL, OptionName::TimeToLive),
     (libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, OptionName::MtuDiscover),

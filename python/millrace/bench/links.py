@@ -53,6 +53,8 @@ class Range:
         self._lab = lab
         self._port = port
         self._binary = binary.find()
+        #: What is measured was weighed heavier than the rest of the machine, as far as is known.
+        self.is_favoured = True
         for host in (self.sender, self.receiver):
             _prepare(host)
 
@@ -77,6 +79,15 @@ class Range:
         finally:
             wire.remove()
 
+    def notes(self) -> list[str]:
+        """What is to be known of the flows that were measured here."""
+        if self.is_favoured:
+            return []
+        return [
+            "Whatever else runs here took time from the flows as it liked: to weigh them heavier "
+            "takes CAP_SYS_NICE (run as root)."
+        ]
+
     def available(self) -> list[str]:
         """The kernel's congestion controls."""
         names = self.sender.sysctl("net.ipv4.tcp_available_congestion_control")
@@ -100,7 +111,7 @@ class Range:
         process = self.receiver.popen(
             args, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )
-        favour(process.pid)
+        self.is_favoured &= favour(process.pid)
         try:
             assert process.stdout is not None
             if not process.stdout.readline():
@@ -142,7 +153,7 @@ def _flows(
                 args, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
             )
             processes.append(process)
-            favour(process.pid)
+            place.is_favoured &= favour(process.pid)
         try:
             out, err = sink.communicate(timeout=seconds + _GRACE_SECONDS)
         except subprocess.TimeoutExpired:
@@ -267,6 +278,7 @@ def measure(
                     log.add(flow, calm(place, flow))
                     keep(link_rows.rows(runs))
                 runs[flow.cell, flow.arm].append(log[flow])
+    notes += place.notes()
     rows = link_rows.rows(runs)
     compared = link_rows.compare(rows)
     notes += link_rows.wire_notes([run for seen in runs.values() for run in seen])
@@ -356,6 +368,7 @@ def fairness(
                     "fair": 0.4 <= share <= 0.6,
                 }
             )
+    notes += place.notes()
     unfair = sum(not row["fair"] for row in rows)
     notes.append(
         f"Medians of {repeat} runs of {seconds:g} s, without the first third; "
@@ -438,7 +451,7 @@ def short(
                         "failed": failed[arm],
                     }
                 )
-    return Outcome(rows, _short_compared(rows), [])
+    return Outcome(rows, _short_compared(rows), place.notes())
 
 
 def _short(

@@ -5,9 +5,8 @@
 //! runs what time does, [`handshake`] and [`listen`] open connections, [`api`] is what an
 //! application calls. What was sent and what became of it is in [`scoreboard`]; [`recovery`] decides
 //! what that means, with a file for each of its parts: [`rack`], [`tail_loss_probe`], [`prr`],
-//! [`frto`], [`undo`], [`limited_transmit`], [`rto_restart`],
-//! [`held_timestamps`]. [`congestion`], [`rtt`],
-//! [`delivery_rate`] and [`pacing`] are the documents of their names.
+//! [`frto`], [`undo`], [`limited_transmit`], [`rto_restart`], [`held_timestamps`]. [`congestion`],
+//! [`rtt`], [`delivery_rate`] and [`pacing`] are the documents of their names.
 
 pub(crate) mod api;
 pub(crate) mod autotuning;

@@ -1,6 +1,8 @@
 //! Pacing: segments leave at a rate and not in bursts of a window, so that queues on the path stay
 //! short. The rate is the algorithm's own, or the window over the round-trip time.
 
+use core::num::NonZeroU64;
+
 use super::connection::Flags;
 use crate::stack::Stack;
 use crate::wheel::TICK_SHIFT;
@@ -35,6 +37,12 @@ impl Pacing {
     #[inline]
     pub(crate) fn in_force(&self) -> bool {
         self.running || self.most > 0
+    }
+
+    /// The application sets a limit, or takes it back. What leaves next waits for no rate of before.
+    pub(crate) fn limit(&mut self, most: Option<NonZeroU64>) {
+        self.most = most.map_or(0, NonZeroU64::get);
+        self.running = false;
     }
 
     /// How far ahead of its rate the connection is, microseconds; 0: not at all, or not paced.

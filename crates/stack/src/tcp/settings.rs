@@ -5,6 +5,7 @@
 //! its own in its [`super::transfer::Transfer`] and the flag [`Flags::CUSTOM`]; a listener's are
 //! inherited by what it accepts.
 
+use core::num::NonZeroU64;
 use core::time::Duration;
 use std::io;
 
@@ -42,6 +43,8 @@ pub(crate) struct Settings {
     /// Most bytes of the send and the receive buffer, fixed by the application; 0: tuned.
     pub(crate) send_buffer: u32,
     pub(crate) receive_buffer: u32,
+    /// Most bytes a second; `None`: as congestion control has it.
+    pub(crate) max_pacing_rate: Option<NonZeroU64>,
     pub(crate) algorithm: Algorithm,
 }
 
@@ -82,6 +85,7 @@ impl Settings {
             mtu_discovery: MtuDiscovery::Want,
             send_buffer: 0,
             receive_buffer: 0,
+            max_pacing_rate: None,
             algorithm: config.congestion,
         }
     }
@@ -171,6 +175,9 @@ socket_options! {
     SendBuffer(u32) = "SO_SNDBUF",
     /// Size of the receive buffer, bytes: fixed from then on. 0: tuned again.
     ReceiveBuffer(u32) = "SO_RCVBUF",
+    /// Most bytes a second to send; `None`: as congestion control has it. An initial window may leave
+    /// at once.
+    MaxPacingRate(Option<NonZeroU64>) = "SO_MAX_PACING_RATE",
     /// Congestion control.
     Congestion(Algorithm) = "TCP_CONGESTION",
 }
@@ -189,7 +196,8 @@ impl core::str::FromStr for OptionName {
 impl SocketOption {
     /// The option of a name with the value that setsockopt(2) takes: 0 or 1, seconds for
     /// `TCP_KEEPIDLE`, `TCP_KEEPINTVL` and `TCP_LINGER2` (-1: none), milliseconds for
-    /// `TCP_USER_TIMEOUT` (0: none), seconds for `SO_LINGER` (-1: off), bytes.
+    /// `TCP_USER_TIMEOUT` (0: none), seconds for `SO_LINGER` (-1: off), bytes a second for
+    /// `SO_MAX_PACING_RATE` (-1: no limit), bytes.
     ///
     /// # Errors
     /// `InvalidInput` for a value out of bounds, and for `TCP_CONGESTION`, whose value is a text.
@@ -239,6 +247,14 @@ impl SocketOption {
             }),
             OptionName::SendBuffer => SocketOption::SendBuffer(bytes()?),
             OptionName::ReceiveBuffer => SocketOption::ReceiveBuffer(bytes()?),
+            OptionName::MaxPacingRate => {
+                let rate = between(-1, i64::MAX)?;
+                let limit = (rate != -1).then(|| {
+                    let rate = NonZeroU64::new(rate.unsigned_abs());
+                    rate.ok_or_else(|| invalid("SO_MAX_PACING_RATE of 0 would send nothing".into()))
+                });
+                SocketOption::MaxPacingRate(limit.transpose()?)
+            }
             OptionName::Congestion => {
                 return Err(invalid("TCP_CONGESTION takes a name, such as reno".into()));
             }
@@ -267,6 +283,9 @@ impl SocketOption {
             | SocketOption::SendBuffer(bytes)
             | SocketOption::ReceiveBuffer(bytes) => bytes.into(),
             SocketOption::MtuDiscover(how) => (how as u8).into(),
+            SocketOption::MaxPacingRate(rate) => {
+                rate.map_or(-1, |rate| i64::try_from(rate.get()).unwrap_or(i64::MAX))
+            }
             SocketOption::Congestion(_) => return None,
         })
     }
@@ -320,6 +339,7 @@ fn apply(settings: &mut Settings, option: SocketOption) -> io::Result<()> {
         SocketOption::MtuDiscover(how) => settings.mtu_discovery = how,
         SocketOption::SendBuffer(bytes) => settings.send_buffer = bounded(bytes),
         SocketOption::ReceiveBuffer(bytes) => settings.receive_buffer = bounded(bytes),
+        SocketOption::MaxPacingRate(rate) => settings.max_pacing_rate = rate,
         SocketOption::KeepCount(count) => {
             return Err(invalid(format!("TCP_KEEPCNT is 1 to 127, not {count}")));
         }
@@ -366,6 +386,7 @@ impl Settings {
             OptionName::MtuDiscover => SocketOption::MtuDiscover(self.mtu_discovery),
             OptionName::SendBuffer => SocketOption::SendBuffer(self.send_buffer),
             OptionName::ReceiveBuffer => SocketOption::ReceiveBuffer(self.receive_buffer),
+            OptionName::MaxPacingRate => SocketOption::MaxPacingRate(self.max_pacing_rate),
             OptionName::Congestion => SocketOption::Congestion(self.algorithm),
         }
     }
@@ -468,7 +489,11 @@ impl Stack {
         }
         connection.algorithm = settings.algorithm;
         settings.algorithm = self.default_settings.algorithm;
+        let limits = settings.max_pacing_rate.is_some();
         self.keep_settings(index, settings);
+        if limits {
+            self.settings_changed(index, OptionName::MaxPacingRate);
+        }
     }
 
     /// Stores a connection's settings where they differ from the stack's.
@@ -513,6 +538,11 @@ impl Stack {
             OptionName::ReceiveBuffer => self.window_update(index),
             OptionName::UserTimeout => self.advertise_user_timeout(index),
             OptionName::SendBuffer | OptionName::NotSentLowat => self.tell_room(index),
+            OptionName::MaxPacingRate => {
+                let most = self.settings(index).max_pacing_rate;
+                self.transfer_mut(index).pacing.limit(most);
+                self.push_out(index);
+            }
             _ => {}
         }
     }

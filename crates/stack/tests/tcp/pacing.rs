@@ -1,6 +1,9 @@
 //! Segments are spread over the round trip.
 
+use core::num::NonZeroU64;
 use core::time::Duration;
+
+use millrace_stack::{OptionName, SocketOption};
 
 use crate::common::peer::{ACK, Peer};
 
@@ -74,4 +77,39 @@ fn a_short_path_is_not_paced() {
     peer.send(ACK, 1, 1001, &[]);
     peer.write(id, 1000, 10_000);
     assert_eq!(peer.take().len(), 10);
+}
+
+#[test]
+fn an_application_limits_the_rate_and_takes_the_limit_back() {
+    let mut peer = Peer::with(|config| config.initial_window = 4);
+    let id = peer.accepted_sack_over(10);
+    let limit = SocketOption::MaxPacingRate(NonZeroU64::new(100_000));
+    peer.stack.set_option(id, limit).unwrap();
+    assert_eq!(peer.stack.option(id, OptionName::MaxPacingRate).unwrap(), limit);
+    assert_eq!(peer.stack.tcp_info(id).unwrap().max_pacing_rate, 100_000);
+    peer.write(id, 0, 60_000);
+    // A round trip of nothing, so that only the rate holds it back: ten milliseconds a segment.
+    let mut left = Vec::new();
+    for at in 0..400 {
+        let sent = peer.take();
+        if let Some(last) = sent.last() {
+            left.extend(sent.iter().map(|_| at));
+            peer.send(ACK, 1, last.seq + 1000, &[]);
+        }
+        peer.advance_ms(1);
+    }
+    assert!((40..=44).contains(&left.len()), "{left:?}");
+    let later = &left[10..];
+    assert!(later.windows(2).all(|pair| (9..=11).contains(&(pair[1] - pair[0]))), "{left:?}");
+    peer.stack.set_option(id, SocketOption::MaxPacingRate(None)).unwrap();
+    let mut rest = 0;
+    for _ in 0..20 {
+        let sent = peer.take();
+        rest += sent.len();
+        if let Some(last) = sent.last() {
+            peer.send(ACK, 1, last.seq + 1000, &[]);
+        }
+        peer.advance_ms(1);
+    }
+    assert_eq!(left.len() + rest, 60, "what was left goes as the window allows");
 }
