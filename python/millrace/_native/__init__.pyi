@@ -261,8 +261,9 @@ class Handle:
         TCP_NODELAY, TCP_CORK, TCP_QUICKACK, SO_KEEPALIVE (0 or 1), TCP_KEEPIDLE, TCP_KEEPINTVL,
         TCP_LINGER2, SO_LINGER (seconds; the last two -1 for none), TCP_KEEPCNT, TCP_SYNCNT,
         TCP_USER_TIMEOUT (milliseconds, 0 for none), TCP_NOTSENT_LOWAT, TCP_MAXSEG,
-        TCP_WINDOW_CLAMP, SO_SNDBUF, SO_RCVBUF (bytes), SO_MAX_PACING_RATE (bytes a second, -1 for no
-        limit), IP_TOS, IP_TTL, IP_MTU_DISCOVER (0 to 3), and TCP_CONGESTION (a name). Raises ValueError for a name or value that makes no sense.
+        TCP_WINDOW_CLAMP, SO_SNDBUF, SO_RCVBUF (bytes), SO_MAX_PACING_RATE (bytes a second, -1 for
+        no limit), IP_TOS, IP_TTL, IP_MTU_DISCOVER (0 to 3), and TCP_CONGESTION (a name). Raises
+        ValueError for a name or value that makes no sense.
         """
 
     def option(self, name: str) -> int | str:
