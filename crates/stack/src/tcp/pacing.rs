@@ -28,7 +28,7 @@ pub(crate) struct Pacing {
     pub(crate) at_tick: u32,
     /// The rate of the last paced segment, bytes a second; 0: not paced.
     pub(crate) rate: u64,
-    /// Limit set by the application, bytes a second; 0: none.
+    /// The setting `SO_MAX_PACING_RATE`, kept here as well because each segment asks for it; 0: none.
     pub(crate) most: u64,
 }
 

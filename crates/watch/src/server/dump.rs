@@ -77,12 +77,8 @@ pub(super) fn dump(
     // What passes after the answer is to be seen. Who makes no turn is not waited for: its frames come
     // when it makes one.
     let patience = Instant::now() + TURN;
-    while Instant::now() < patience
-        && !readers.iter().all(|reader| reader.is_placed() || reader.is_ended())
-    {
-        thread::sleep(LOOK_AGAIN);
-    }
     for (source, reader) in sources.iter().zip(&mut readers) {
+        wait_until_settled(reader, patience);
         while let Some(source) = refused_by(source, reader) {
             if Instant::now() >= patience {
                 let text = format!(
@@ -95,9 +91,7 @@ pub(super) fn dump(
             thread::sleep(ASK_AGAIN);
             *reader = ask(&source, snap, buffer)?;
             drop(source);
-            while Instant::now() < patience && !(reader.is_placed() || reader.is_ended()) {
-                thread::sleep(LOOK_AGAIN);
-            }
+            wait_until_settled(reader, patience);
         }
     }
     send(stream, &[b"ok\n"])?;
@@ -113,6 +107,13 @@ fn ask(source: &Source, snap: usize, buffer: usize) -> io::Result<TapReader> {
     let (tap, reader) = tap(snap, buffer);
     source.ask(Ask::Tap(tap))?;
     Ok(reader)
+}
+
+/// Waits until the tap is placed or thrown away.
+fn wait_until_settled(reader: &TapReader, patience: Instant) {
+    while Instant::now() < patience && !(reader.is_placed() || reader.is_ended()) {
+        thread::sleep(LOOK_AGAIN);
+    }
 }
 
 /// The source, if it is there and has thrown the tap away.
