@@ -312,6 +312,7 @@ impl MillracePair {
         }
         if matches!(work, Work::Bulk { .. }) {
             config.send_buffer = 128 * 1024;
+            config.send_buffer_max = config.send_buffer;
         }
         let arena = ArenaConfig { frames: 16_384, frame_size: 2048, hugepages: Hugepages::Prefer };
         let table = config.connections;
