@@ -91,30 +91,33 @@ impl Sent {
     }
 }
 
-/// Everything in flight, in the order of sequence numbers.
+/// Everything in flight, in the order of sequence numbers. First what every transmission needs, then
+/// what is for losses.
 #[derive(Debug, Default)]
+#[repr(C)]
 pub(crate) struct Scoreboard {
     records: VecDeque<Sent>,
-    /// Bytes of records with the mark.
-    pub(crate) sacked: u32,
-    pub(crate) lost: u32,
-    pub(crate) retransmitted: u32,
-    /// End of the highest block selectively acknowledged; meaningless while nothing is.
-    pub(crate) highest_sacked: Seq,
-    /// The blocks of the last acknowledgement: what they cover needs no second look.
-    known: [(Seq, Seq); 4],
     /// No record before it is lost and waits to be sent again.
     next_lost: Seq,
     /// Every record before it is settled for the detection of loss: acknowledged selectively,
     /// lost, or sent again.
     pub(crate) undecided: Seq,
-    /// What was sent again, in the order of time; may name records that are gone.
-    pub(crate) retransmissions: VecDeque<(Seq, u32)>,
+    /// End of the highest block selectively acknowledged; meaningless while nothing is.
+    pub(crate) highest_sacked: Seq,
+    /// Some record has got a mark since the scoreboard was empty, or a block was told of.
+    marked: bool,
     /// Congestion control looks at each loss: they are kept until it has.
     pub(crate) keeps_losses: bool,
+    /// Bytes of records with the mark.
+    pub(crate) sacked: u32,
+    pub(crate) lost: u32,
+    pub(crate) retransmitted: u32,
+    /// The blocks of the last acknowledgement: what they cover needs no second look. None while
+    /// nothing is marked.
+    known: [(Seq, Seq); 4],
+    /// What was sent again, in the order of time; may name records that are gone.
+    pub(crate) retransmissions: VecDeque<(Seq, u32)>,
     pub(crate) losses: Vec<(u32, Snapshot)>,
-    /// Some record has got a mark since the scoreboard was empty.
-    marked: bool,
 }
 
 /// Memory that an empty scoreboard keeps for its next use, in records.
@@ -136,6 +139,7 @@ impl Scoreboard {
         self.shrink();
         (self.sacked, self.lost, self.retransmitted) = (0, 0, 0);
         self.known = Default::default();
+        self.marked = false;
     }
 
     fn shrink(&mut self) {
@@ -187,17 +191,27 @@ impl Scoreboard {
         self.records.back()
     }
 
-    /// Adds a first transmission, behind all others.
-    #[inline]
+    /// Adds a first transmission, behind all others. In line, for a record that is written to the
+    /// stack first and copied from there in larger pieces waits for itself.
+    #[inline(always)]
     pub(crate) fn push(&mut self, sent: Sent) {
         if self.records.is_empty() {
-            self.next_lost = sent.start;
-            self.undecided = sent.start;
-            self.highest_sacked = sent.start;
-            self.known = [(sent.start, sent.start); 4];
-            self.marked = false;
+            self.begin(sent.start);
         }
         self.records.push_back(sent);
+    }
+
+    #[inline]
+    fn begin(&mut self, start: Seq) {
+        // The next record takes the place of the last, which is in the cache.
+        self.records.clear();
+        self.next_lost = start;
+        self.undecided = start;
+        self.highest_sacked = start;
+        if self.marked {
+            self.known = Default::default();
+            self.marked = false;
+        }
     }
 
     /// Number of the record that holds `seq`, or of the first after it.
@@ -383,6 +397,10 @@ impl Scoreboard {
 
     /// The blocks of an acknowledgement, for the next one's [`Scoreboard::unknown_parts`].
     pub(crate) fn know(&mut self, blocks: &[(Seq, Seq)]) {
+        if blocks.is_empty() && !self.marked {
+            return;
+        }
+        self.marked = true;
         for (to, from) in self
             .known
             .iter_mut()
