@@ -48,7 +48,8 @@ impl Keys {
     }
 
     /// A pseudo-random function of a few words, for sequence numbers and ports.
-    pub(crate) fn prf(&self, words: &[u64]) -> u64 {
+    #[inline]
+    pub(crate) fn prf<const N: usize>(&self, words: &[u64; N]) -> u64 {
         prf(self.sip, words)
     }
 
@@ -64,8 +65,8 @@ impl Keys {
 }
 
 /// The same under another secret.
-pub(crate) fn prf(secret: [u64; 2], words: &[u64]) -> u64 {
-    siphash::<1, 3>(secret, words)
+pub(crate) fn prf<const N: usize>(secret: [u64; 2], words: &[u64; N]) -> u64 {
+    siphash::<1, 3, N>(secret, words)
 }
 
 #[inline]
@@ -75,26 +76,33 @@ fn fold(a: u64, b: u64) -> u64 {
 }
 
 /// SipHash-2-4 of whole 64-bit words.
-pub(crate) fn siphash24(key: [u64; 2], words: &[u64]) -> u64 {
-    siphash::<2, 4>(key, words)
+pub(crate) fn siphash24<const N: usize>(key: [u64; 2], words: &[u64; N]) -> u64 {
+    siphash::<2, 4, N>(key, words)
 }
 
 /// SipHash (Aumasson and Bernstein, 2012) of whole 64-bit words, with so many rounds for each and
-/// so many at the end.
-fn siphash<const EACH: usize, const LAST: usize>(key: [u64; 2], words: &[u64]) -> u64 {
+/// so many at the end. The number of words is known when it is compiled, so that no loop is left.
+fn siphash<const EACH: usize, const LAST: usize, const N: usize>(
+    key: [u64; 2],
+    words: &[u64; N],
+) -> u64 {
     let mut v = [
         key[0] ^ 0x736f_6d65_7073_6575,
         key[1] ^ 0x646f_7261_6e64_6f6d,
         key[0] ^ 0x6c79_6765_6e65_7261,
         key[1] ^ 0x7465_6462_7974_6573,
     ];
-    for &word in words.iter().chain(core::iter::once(&((words.len() as u64 * 8) << 56))) {
+    let mut take = |word: u64| {
         v[3] ^= word;
         for _ in 0..EACH {
             sip_round(&mut v);
         }
         v[0] ^= word;
+    };
+    for &word in words {
+        take(word);
     }
+    take((N as u64 * 8) << 56);
     v[2] ^= 0xff;
     for _ in 0..LAST {
         sip_round(&mut v);
@@ -128,7 +136,7 @@ mod tests {
         let mut default = std::collections::hash_map::DefaultHasher::new();
         default.write_u64(7);
         default.write_u64(u64::MAX);
-        assert_eq!(siphash::<1, 3>([0, 0], &[7, u64::MAX]), default.finish());
+        assert_eq!(siphash::<1, 3, 2>([0, 0], &[7, u64::MAX]), default.finish());
         let mut older = SipHasher::new_with_keys(5, 6);
         older.write_u64(u64::MAX);
         assert_eq!(siphash24([5, 6], &[u64::MAX]), older.finish());

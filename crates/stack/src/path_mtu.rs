@@ -46,7 +46,11 @@ impl PathMtus {
         PathMtus { entries: BTreeMap::new(), set: BTreeMap::new(), most: most.into() }
     }
 
+    #[inline]
     fn get(&self, destination: Word, now: Instant) -> Option<u16> {
+        if self.entries.is_empty() && self.set.is_empty() {
+            return None;
+        }
         let told = self.entries.get(&destination).filter(|&&(_, until)| now < until);
         let set = self.set.get(&destination).copied();
         told.map(|&(mtu, _)| mtu).into_iter().chain(set).min()
@@ -73,6 +77,7 @@ impl PathMtus {
 
 impl Stack {
     /// The largest packet to send to a destination, bytes with its IP header.
+    #[inline]
     pub(crate) fn path_mtu(&self, destination: Word) -> u16 {
         let own = if is_v4(destination) { self.config.mtu } else { self.ip6.mtu };
         self.path_mtus.get(destination, self.now).map_or(own, |mtu| mtu.min(own))

@@ -29,6 +29,20 @@ impl ConnectionId {
     }
 }
 
+/// A keyed function of a connection's four numbers, the halves of which tell nothing of each other.
+pub(crate) struct Secrets {
+    /// What is added to the clock of initial sequence numbers (RFC 6528).
+    pub(crate) sequence: u32,
+    /// What is added to the clock of timestamps (RFC 7323 §5.4).
+    pub(crate) timestamp: u32,
+}
+
+/// Where a new connection goes in the flow table, and the old one that makes way.
+struct Place {
+    hash: u32,
+    time_wait: Option<usize>,
+}
+
 /// A listener of this stack.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ListenerId {
@@ -171,18 +185,20 @@ impl Stack {
             local_port: local.map_or(0, |local| local.port()),
             local: local_index,
         };
-        if tuple.local_port == 0 {
-            tuple.local_port = self.choose_port(&tuple)?;
-        } else if !self.port_usable(&tuple, true) {
-            return Err(io::Error::new(
-                io::ErrorKind::AddrInUse,
-                format!("port {} to {remote} is in use", tuple.local_port),
-            ));
-        }
-        let hash = self.flow_hash(&tuple);
+        let Place { hash, time_wait } = if tuple.local_port == 0 {
+            let (port, place) = self.choose_port(&tuple)?;
+            tuple.local_port = port;
+            place
+        } else {
+            self.place_for(&tuple, true).ok_or_else(|| {
+                io::Error::new(
+                    io::ErrorKind::AddrInUse,
+                    format!("port {} to {remote} is in use", tuple.local_port),
+                )
+            })?
+        };
         let mut before = None;
-        if let Some(old) = self.find_connection(hash, &tuple) {
-            // `port_usable` let it pass, so it is in TIME-WAIT.
+        if let Some(old) = time_wait {
             self.counters.time_wait_reused += 1;
             before = Some(self.connections[old].snd_nxt);
             self.forget_time_wait(old);
@@ -193,8 +209,8 @@ impl Stack {
                 format!("all {} connections are in use", self.config.connections),
             ));
         };
-        let iss = self.initial_sequence(&tuple, before);
-        let ts_offset = self.timestamp_offset(&tuple);
+        let secrets = self.secrets_of(&tuple);
+        let iss = self.initial_sequence(&secrets, before);
         let mss = self.own_mss(tuple.remote);
         let timeout = self.config.initial_rto.as_micros().min(1 << 31) as u32;
         let connection = &mut self.connections[index];
@@ -202,7 +218,7 @@ impl Stack {
         connection.flags.set(Flags::SEND_SYN.with(Flags::ATTACHED).with(Flags::ACTIVE));
         connection.rtt = Rtt::new(timeout);
         connection.mss = mss;
-        connection.ts_offset = ts_offset;
+        connection.ts_offset = secrets.timestamp;
         connection.iss = iss;
         connection.snd_una = iss;
         connection.snd_nxt = iss;
@@ -212,18 +228,23 @@ impl Stack {
         Ok(ConnectionId { index: index as u32, generation })
     }
 
+    /// What is secret of the connection with these four numbers.
+    pub(crate) fn secrets_of(&self, tuple: &FourTuple) -> Secrets {
+        let secret = self.keys.prf(&tuple.words());
+        Secrets { sequence: secret as u32, timestamp: (secret >> 32) as u32 }
+    }
+
     /// RFC 6528: a clock of 4 microseconds plus a secret function of the connection. Where the
     /// last connection with the same four numbers was faster than that clock, the next number
     /// after all that it used (`before`; RFC 1122 §4.2.2.13).
-    pub(crate) fn initial_sequence(&self, tuple: &FourTuple, before: Option<Seq>) -> Seq {
-        let secret = self.keys.prf(&tuple.words());
-        let clock = Seq(((self.now.as_nanos() / 4000) as u32).wrapping_add(secret as u32));
+    pub(crate) fn initial_sequence(&self, secrets: &Secrets, before: Option<Seq>) -> Seq {
+        let clock = Seq(((self.now.as_nanos() / 4000) as u32).wrapping_add(secrets.sequence));
         before.map_or(clock, |before| clock.max(before + 1))
     }
 
     /// RFC 6056 §3.3.4, "double-hash port selection": successive ports for one destination, from
     /// a place that nobody else can foresee.
-    fn choose_port(&mut self, tuple: &FourTuple) -> io::Result<u16> {
+    fn choose_port(&mut self, tuple: &FourTuple) -> io::Result<(u16, Place)> {
         let (first, last) =
             (*self.config.ephemeral_ports.start(), *self.config.ephemeral_ports.end());
         let count = u32::from(last - first) + 1;
@@ -236,8 +257,8 @@ impl Stack {
                 self.port_counter[counter] = step.wrapping_add(1);
                 let port = first + (offset.wrapping_add(step) % count) as u16;
                 let candidate = FourTuple { local_port: port, ..*tuple };
-                if self.port_usable(&candidate, reuse) {
-                    return Ok(port);
+                if let Some(place) = self.place_for(&candidate, reuse) {
+                    return Ok((port, place));
                 }
             }
         }
@@ -251,16 +272,17 @@ impl Stack {
         ))
     }
 
-    /// Whether nobody listens on the port and no connection has the same four numbers; with
-    /// `reuse`, one in TIME-WAIT may be taken over: our sequence numbers only ever go forward.
-    fn port_usable(&self, tuple: &FourTuple, reuse: bool) -> bool {
+    /// Where a connection with these four numbers goes, if nobody listens on the port and no other
+    /// connection has them; with `reuse`, one in TIME-WAIT may be taken over: our sequence numbers
+    /// only ever go forward.
+    fn place_for(&self, tuple: &FourTuple, reuse: bool) -> Option<Place> {
         if self.tcp_ports[usize::from(tuple.local_port)] != NO_SOCKET {
-            return false;
+            return None;
         }
-        match self.find_connection(self.flow_hash(tuple), tuple) {
-            None => true,
-            Some(index) => reuse && self.may_succeed_time_wait(index),
-        }
+        let hash = self.flow_hash(tuple);
+        let time_wait = self.find_connection(hash, tuple);
+        let free = time_wait.is_none_or(|index| reuse && self.may_succeed_time_wait(index));
+        free.then_some(Place { hash, time_wait })
     }
 
     /// Writes behind what was written. Returns how many bytes were taken; when fewer than given,

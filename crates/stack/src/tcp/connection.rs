@@ -295,9 +295,12 @@ impl Queue {
         Some((head, frames))
     }
 
+    #[inline]
     pub(crate) fn release_all(&mut self, arena: &mut Arena, owner: Owners) {
-        arena.release_chain(self.head, owner);
-        *self = Queue::default();
+        if self.head.is_some() {
+            arena.release_chain(self.head, owner);
+            *self = Queue::default();
+        }
     }
 }
 

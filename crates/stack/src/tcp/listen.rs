@@ -9,7 +9,7 @@ use millrace_wire::mac::Mac;
 use millrace_wire::seq::Seq;
 use millrace_wire::tcp::Flags as Bits;
 
-use super::api::{ConnectionId, ListenerId};
+use super::api::{ConnectionId, ListenerId, Secrets};
 use super::connection::{Failure, Features, Flags, NO_LINK, State};
 use super::fast_open::server::Pending;
 use super::input::Segment;
@@ -420,8 +420,9 @@ impl Stack {
             }
         }
         let verdict = self.fast_open_verdict(listener, segment);
-        let iss = self.initial_sequence(&segment.tuple, before);
-        let Some(index) = self.open_passive(listener, hash, segment, mac, iss) else {
+        let secrets = self.secrets_of(&segment.tuple);
+        let iss = self.initial_sequence(&secrets, before);
+        let Some(index) = self.open_passive(listener, hash, segment, mac, (iss, &secrets)) else {
             return self.drop_chain(frame);
         };
         self.counters.segments_in += 1;
@@ -449,11 +450,10 @@ impl Stack {
         hash: u32,
         syn: &Segment,
         mac: Mac,
-        iss: Seq,
+        (iss, secrets): (Seq, &Secrets),
     ) -> Option<usize> {
         let index = self.take_connection(hash, &syn.tuple)?;
         self.inherit_settings(index, listener);
-        let ts_offset = self.timestamp_offset(&syn.tuple);
         let timeout = self.config.initial_rto.as_micros().min(1 << 31) as u32;
         self.learn_sender(syn.tuple.remote, mac);
         self.take_syn(index, syn);
@@ -461,7 +461,7 @@ impl Stack {
         connection.state = State::SynReceived;
         connection.listener = listener as u16;
         connection.rtt = super::rtt::Rtt::new(timeout);
-        connection.ts_offset = ts_offset;
+        connection.ts_offset = secrets.timestamp;
         connection.iss = iss;
         connection.snd_una = iss;
         connection.snd_nxt = iss;

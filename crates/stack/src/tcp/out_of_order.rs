@@ -293,10 +293,21 @@ impl Stack {
     }
 
     /// Nothing that waits is wanted any more.
+    #[inline]
     pub(crate) fn discard_out_of_order(&mut self, index: usize) {
         let connection = &mut self.connections[index];
-        connection.out_of_order.release_all(&mut self.arena, Owners::RECEIVED);
         connection.flags.clear(Flags::REPORT_DUPLICATE);
+        let transfer = self.transfers.get(connection.transfer);
+        if !connection.out_of_order.is_empty() || transfer.is_some_and(|it| !it.reports.is_empty())
+        {
+            self.discard_blocks(index);
+        }
+    }
+
+    #[cold]
+    fn discard_blocks(&mut self, index: usize) {
+        let connection = &mut self.connections[index];
+        connection.out_of_order.release_all(&mut self.arena, Owners::RECEIVED);
         if connection.transfer != NO_LINK
             && let Some(transfer) = self.transfers.get_mut(connection.transfer)
         {

@@ -99,7 +99,7 @@ impl Stack {
             let bits = scale.map_or(NO_SCALE, |shift| u32::from(shift.min(14)))
                 | if sack { SACK } else { 0 }
                 | if granted == Mode::Not { 0 } else { ECN };
-            let now = self.now_ms.wrapping_add(self.timestamp_offset(&syn.tuple));
+            let now = self.now_ms.wrapping_add(self.secrets_of(&syn.tuple).timestamp);
             let mut ours = now & !TS_BITS | bits;
             if ours.wrapping_sub(now) as i32 > 0 {
                 // Not later than the clock, which the connection will go on with.
@@ -179,7 +179,8 @@ impl Stack {
             options: &options,
             ..*segment
         };
-        let Some(index) = self.open_passive(listener, hash, &syn, mac, iss) else {
+        let secrets = self.secrets_of(&syn.tuple);
+        let Some(index) = self.open_passive(listener, hash, &syn, mac, (iss, &secrets)) else {
             return self.drop_chain(frame);
         };
         self.counters.syn_cookies_accepted += 1;

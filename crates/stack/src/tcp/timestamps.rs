@@ -10,7 +10,6 @@ use millrace_wire::tcp::Flags as Bits;
 
 use super::connection::{Connection, Features};
 use super::input::Segment;
-use super::table::FourTuple;
 use crate::stack::Stack;
 
 /// By so much may a value be older than the last one and still pass: a peer's processors may read
@@ -20,9 +19,6 @@ const TOLERANCE: i32 = 1;
 /// After so many seconds without a segment `TS.Recent` says nothing, for the peer's clock may have
 /// gone round by half (RFC 7323 §5.5).
 const OUTDATED: u32 = 24 * 24 * 3600;
-
-/// Sets the offset's hash apart from the others of the same four numbers.
-const OFFSET_DOMAIN: u64 = 0x7473_6f66_6673_6574;
 
 impl Connection {
     /// Everything below was acknowledged by a segment that left (RFC 7323's `Last.ACK.sent`).
@@ -59,12 +55,6 @@ pub(crate) fn newer(value: u32, than: u32) -> i32 {
 }
 
 impl Stack {
-    /// What is added to the clock for the connection with these four numbers.
-    pub(crate) fn timestamp_offset(&self, tuple: &FourTuple) -> u32 {
-        let [a, b, c] = tuple.words();
-        self.keys.prf(&[a, b, c, OFFSET_DOMAIN]) as u32
-    }
-
     /// The connection's clock now: milliseconds, and its offset.
     #[inline]
     pub(crate) fn timestamp(&self, index: usize) -> u32 {
