@@ -5,7 +5,7 @@ use millrace_wire::seq::Seq;
 
 use crate::stack::{List, Stack};
 use crate::tcp::connection::{Connection, Features, Flags, NO_LINK, State};
-use crate::tcp::output::ROUNDING;
+use crate::tcp::receive_window::ROUNDING;
 
 impl Stack {
     /// Asserts that lists, counts and queues agree with each other.

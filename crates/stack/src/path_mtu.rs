@@ -13,7 +13,8 @@ use core::time::Duration;
 use std::io;
 
 use millrace_frames::Instant;
-use millrace_wire::tcp::Quoted;
+use millrace_wire::tcp::{self, Quoted};
+use millrace_wire::{ipv4, ipv6};
 
 use crate::Stack;
 use crate::address::{Word, is_v4, word, word_v4};
@@ -81,6 +82,21 @@ impl Stack {
     pub(crate) fn path_mtu(&self, destination: Word) -> u16 {
         let own = if is_v4(destination) { self.config.mtu } else { self.ip6.mtu };
         self.path_mtus.get(destination, self.now).map_or(own, |mtu| mtu.min(own))
+    }
+
+    /// Largest payload of a segment that we can receive whole from there, and so announce.
+    pub(crate) fn own_mss(&self, remote: Word) -> u16 {
+        let (mtu, header) = match is_v4(remote) {
+            true => (self.config.mtu, ipv4::HEADER_LEN),
+            false => (self.ip6.mtu, ipv6::HEADER_LEN),
+        };
+        mtu - (header + tcp::HEADER_LEN) as u16
+    }
+
+    /// Largest payload of a segment that is known to get through to there.
+    pub(crate) fn path_mss(&self, remote: Word) -> u16 {
+        let header = if is_v4(remote) { ipv4::HEADER_LEN } else { ipv6::HEADER_LEN };
+        self.path_mtu(remote) - (header + tcp::HEADER_LEN) as u16
     }
 
     /// Sets the largest packet to send to a destination, as the `mtu` of a route says it; `None`:

@@ -219,7 +219,7 @@ bits! {
         WRITABLE = 4;
         /// The peer sent its FIN, and everything before it has come.
         FINISHED = 8;
-        /// The connection is over; [`crate::Stack::error`] says whether it went well.
+        /// The connection is over; [`crate::Stack::failure`] says whether it went well.
         CLOSED = 16;
         /// Everything written, the FIN included, was acknowledged.
         FLUSHED = 32;

@@ -1,6 +1,6 @@
-//! Acknowledgements of new data while all that was sent arrives, and in order: nothing is lost,
-//! doubtful or marked, and the window follows what is acknowledged. [`super::recovery`] would do the
-//! same with them, step by step; here the steps that find nothing to do are left out.
+//! Acknowledgements of new data while all that was sent arrives, and in order: nothing is lost, doubtful
+//! or marked, and the window follows what is acknowledged. [`super::acknowledgement`] would do the same
+//! with them, step by step; here the steps that find nothing to do are left out.
 
 use super::congestion::{AckSample, CaState};
 use super::connection::Flags;

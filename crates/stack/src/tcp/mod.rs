@@ -1,13 +1,16 @@
 //! TCP (RFC 9293).
 //!
 //! [`connection`] is data, and [`transfer`] what of it is needed only while data moves; behaviour is
-//! in files named after what they do: [`input`] takes segments, [`output`] makes them, [`timers`]
-//! runs what time does, [`handshake`] and [`listen`] open connections, [`api`] is what an
-//! application calls. What was sent and what became of it is in [`scoreboard`]; [`recovery`] decides
-//! what that means, with a file for each of its parts: [`rack`], [`tail_loss_probe`], [`prr`],
-//! [`frto`], [`undo`], [`limited_transmit`], [`rto_restart`], [`held_timestamps`]. [`congestion`],
-//! [`rtt`], [`delivery_rate`] and [`pacing`] are the documents of their names.
+//! in files named after what they do: [`input`] takes segments, [`output`] chooses those that leave
+//! and [`emit`] writes them, [`timers`] runs what time does, [`handshake`] and [`listen`] open
+//! connections, [`api`] is what an application calls. What was sent and what became of it is in
+//! [`scoreboard`]; what an [`acknowledgement`] tells goes there, [`loss_detection`] finds what is
+//! lost, and [`recovery`] decides what that means, with a file for each of their parts: [`rack`],
+//! [`tail_loss_probe`], [`prr`], [`frto`], [`undo`], [`limited_transmit`], [`rto_restart`],
+//! [`held_timestamps`]. [`congestion`], [`rtt`], [`delivery_rate`] and [`pacing`] are the documents
+//! of their names.
 
+mod acknowledgement;
 pub(crate) mod api;
 pub(crate) mod autotuning;
 pub(crate) mod buffers;
@@ -18,6 +21,7 @@ pub(crate) mod congestion;
 pub(crate) mod connection;
 pub(crate) mod delivery_rate;
 pub(crate) mod ecn;
+pub(crate) mod emit;
 pub(crate) mod fast_open;
 pub(crate) mod fast_path;
 mod fast_path_v6;
@@ -32,6 +36,7 @@ pub(crate) mod input;
 pub(crate) mod keepalive;
 pub(crate) mod limited_transmit;
 pub(crate) mod listen;
+mod loss_detection;
 pub(crate) mod nagle;
 mod one_segment;
 pub(crate) mod options;
@@ -46,6 +51,7 @@ pub(crate) mod push;
 pub(crate) mod quickack;
 pub(crate) mod rack;
 pub(crate) mod receive_queue;
+pub(crate) mod receive_window;
 pub(crate) mod recovery;
 pub(crate) mod reset;
 pub(crate) mod retransmit;

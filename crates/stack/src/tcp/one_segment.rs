@@ -11,8 +11,8 @@ use millrace_wire::tcp::{self, Flags as Bits, OptionWriter};
 
 use super::chronograph::Limit;
 use super::connection::{Features, Flags, NO_LINK};
+use super::emit::Outgoing;
 use super::headers;
-use super::output::Outgoing;
 use super::scoreboard::{Mark, Sent};
 use crate::address::is_v4;
 use crate::stack::Stack;

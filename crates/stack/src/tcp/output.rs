@@ -1,46 +1,23 @@
-//! Which segments a connection sends, and how they are written (RFC 9293 §3.8 and §3.10).
+//! Which segments a connection sends, and what is in them (RFC 9293 §3.8 and §3.10).
 //!
 //! Payload leaves in the frames it was written to; the headers are put into the head room before
-//! it. Several frames leave as one super-segment where the port cuts them up.
+//! it ([`super::emit`]). Several frames leave as one super-segment where the port cuts them up.
 
-use millrace_frames::{Arena, Frame, Owners, Transmit, TxBatch};
-use millrace_wire::mac::Mac;
+use millrace_frames::{Arena, Frame, Owners, TxBatch};
+use millrace_wire::checksum;
 use millrace_wire::seq::Seq;
-use millrace_wire::tcp::{self, Flags as Bits, OptionWriter};
-use millrace_wire::{checksum, ipv4, ipv6, protocol};
+use millrace_wire::tcp::{Flags as Bits, OptionWriter};
 
 use super::chronograph::Limit;
 use super::congestion::Private;
 use super::connection::{Connection, Features, Flags, NO_LINK, State};
-use super::ecn::feedback::Marking;
-use super::headers::{self, DONT_FRAGMENT, Headers};
+use super::emit::Outgoing;
 use super::options::SegmentOptions;
 use super::push::Train;
-use super::settings::MtuDiscovery;
-use crate::address::{Word, address, is_v4};
-use crate::control::{L4, L4_V6};
-use crate::memory::LEAST_SEGMENT;
-use crate::neighbour::{NeighbourRef, Resolution};
 use crate::stack::Stack;
 
 /// Frames in one super-segment, at most: what a port can gather in one call.
 const MOST_FRAMES: u16 = 46;
-
-/// By so much of the receive buffer may the roundings of scaled windows exceed it.
-pub(crate) const ROUNDING: u32 = 16;
-
-/// A segment to be written.
-pub(crate) struct Outgoing<'a> {
-    pub(crate) head: Frame,
-    pub(crate) frames: u16,
-    /// Payload bytes, over all frames.
-    pub(crate) len: u32,
-    /// Their sum.
-    pub(crate) sum: u16,
-    pub(crate) seq: Seq,
-    pub(crate) bits: Bits,
-    pub(crate) options: SegmentOptions<'a>,
-}
 
 /// What a transmission of payload may be besides the payload.
 #[derive(Clone, Copy, Default)]
@@ -82,49 +59,6 @@ pub(crate) enum Stop {
 }
 
 impl Connection {
-    /// Bytes that may still come: what is left of the receive buffer, and what the frames that
-    /// its queue may come to hold (`share`) take in full segments. And what that would be with
-    /// nothing in the queue.
-    #[inline]
-    fn receive_room(&self, buffer: u32, share: u32) -> (u32, u32) {
-        let full = self.quick_ack.full_segment().max(LEAST_SEGMENT);
-        let frames = share.saturating_sub(self.receive_frames.into());
-        let room = buffer.saturating_sub(self.receive_bytes).min(frames.saturating_mul(full));
-        let most = 0xffff << self.rcv_shift;
-        (room.min(most), buffer.min(share.saturating_mul(full)).min(most))
-    }
-
-    /// The window to announce, moved only if it is worth telling (RFC 9293 §3.8.6.2.2), and never
-    /// to the left. `buffer` is the receive buffer's size.
-    #[inline(always)]
-    pub(crate) fn announce(&mut self, buffer: u32, share: u32) -> u16 {
-        let (free, _) = self.receive_room(buffer, share);
-        let edge = self.rcv_nxt + free;
-        let step = u32::from(self.mss).min(buffer / 2) as i32;
-        if edge - self.rcv_adv >= step {
-            self.rcv_adv = edge;
-        }
-        let shift = self.rcv_shift;
-        // Rounded up, for rounding down would take back what was promised. But each rounding
-        // moves the edge, and a peer that makes us acknowledge every byte would move it forever.
-        let mut field = ((self.rcv_wnd() + (1 << shift) - 1) >> shift).min(0xffff);
-        let last = self.rcv_nxt - self.receive_bytes + buffer + buffer / ROUNDING;
-        if (self.rcv_nxt + (field << shift)).gt(last) {
-            field = self.rcv_wnd() >> shift;
-        }
-        self.rcv_adv = self.rcv_adv.max(self.rcv_nxt + (field << shift));
-        field as u16
-    }
-
-    /// A segment leaves with an acknowledgement of all that has come.
-    #[inline(always)]
-    pub(crate) fn acknowledges(&mut self) {
-        self.acks_owed = 0;
-        self.unacknowledged = 0;
-        self.flags.clear(Flags::DELACK_ARMED.with(Flags::PUSHED));
-        self.quick_ack.acknowledged();
-    }
-
     /// The sequence number of a segment without payload: `snd_nxt`, or where the peer's window
     /// ends if it has taken back what was sent into. Beyond that end it would have to refuse the
     /// acknowledgement too (RFC 9293 §3.10.7.4), and two such peers would wait for each other.
@@ -136,57 +70,6 @@ impl Connection {
 }
 
 impl Stack {
-    /// Largest payload of a segment that we can receive whole from there, and so announce.
-    pub(crate) fn own_mss(&self, remote: Word) -> u16 {
-        let (mtu, header) = match is_v4(remote) {
-            true => (self.config.mtu, ipv4::HEADER_LEN),
-            false => (self.ip6.mtu, ipv6::HEADER_LEN),
-        };
-        mtu - (header + tcp::HEADER_LEN) as u16
-    }
-
-    /// Largest payload of a segment that is known to get through to there.
-    pub(crate) fn path_mss(&self, remote: Word) -> u16 {
-        let header = if is_v4(remote) { ipv4::HEADER_LEN } else { ipv6::HEADER_LEN };
-        self.path_mtu(remote) - (header + tcp::HEADER_LEN) as u16
-    }
-
-    /// Time to live of packets to there, where nobody set it.
-    #[inline]
-    fn hop_limit(&self, remote: Word) -> u8 {
-        if is_v4(remote) { 64 } else { self.ip6.hop_limit }
-    }
-
-    /// What the IP header says of a connection with settings of its own: class, hop limit, and
-    /// whether it may be cut.
-    fn own_ip_fields(&mut self, index: usize) -> (u8, u8, u32) {
-        let settings = self.settings(index);
-        let (class, ttl, cut) =
-            (settings.type_of_service, settings.time_to_live, self.may_be_cut(index));
-        let Connection { local, remote, .. } = self.connections[index];
-        let hop_limit = if ttl == 0 { self.hop_limit(remote) } else { ttl };
-        let source = self.addresses.word(local);
-        let fragments = match cut {
-            true => self.identification(source, remote, protocol::TCP) << 16,
-            false => DONT_FRAGMENT,
-        };
-        (class, hop_limit, fragments)
-    }
-
-    /// Whether routers may cut the connection's packets.
-    #[inline]
-    fn may_be_cut(&self, index: usize) -> bool {
-        self.connections[index].flags.has(Flags::CUSTOM)
-            && self.settings(index).mtu_discovery == MtuDiscovery::Never
-            && is_v4(self.connections[index].remote)
-    }
-
-    /// Shift that makes the whole receive buffer announceable (RFC 7323 §2.2).
-    pub(crate) fn receive_shift(&self) -> u8 {
-        let most = self.config.receive_buffer.max(self.config.receive_buffer_max);
-        (0..14).find(|&shift| most >> shift <= 0xffff).unwrap_or(14)
-    }
-
     /// Sends what the connection may send now. Returns false if it must be called again because
     /// the batch is full or no frame is free.
     #[inline]
@@ -678,164 +561,4 @@ impl Stack {
         }
         self.pace(index, len);
     }
-
-    /// After the application has read: whether the window has grown so much that the peer must
-    /// be told without waiting for a reason.
-    #[inline]
-    pub(crate) fn window_update(&mut self, index: usize) {
-        let buffer = self.receive_limit(index);
-        let connection = &self.connections[index];
-        if !matches!(connection.state, State::Established | State::FinWait1 | State::FinWait2) {
-            return;
-        }
-        // What the share of frames allows is less, if anything.
-        if connection.rcv_wnd() >= buffer.min(0xffff << connection.rcv_shift) / 2 {
-            return;
-        }
-        let (free, most) = connection.receive_room(buffer, self.memory.share);
-        let edge = connection.rcv_nxt + free;
-        let gain = edge - connection.rcv_adv;
-        let wanted = (2 * u32::from(connection.mss)).min(most / 2) as i32;
-        if gain >= wanted && connection.rcv_wnd() < most / 2 {
-            self.acknowledge_now(index);
-        }
-    }
-
-    /// Writes the headers before the payload and hands the packet on.
-    pub(crate) fn emit(&mut self, index: usize, segment: &Outgoing<'_>, out: &mut TxBatch) {
-        let buffer = self.receive_limit(index);
-        let connection = &mut self.connections[index];
-        let next_hop = match self.neighbours.resolve(connection.neighbour, self.now) {
-            Resolution::Known(mac) => Some(mac),
-            Resolution::Wait => None,
-            Resolution::Gone => self.find_next_hop(index),
-        };
-        let connection = &mut self.connections[index];
-        // Never scaled on a SYN (RFC 7323 §2.2).
-        let window = if segment.bits.intersects(Bits::SYN) {
-            let window = self.memory.first_window(buffer);
-            // From what is acknowledged on, data of the peer's SYN included.
-            connection.rcv_adv = connection.rcv_adv.max(connection.rcv_nxt + u32::from(window));
-            window
-        } else {
-            connection.announce(buffer, self.memory.share)
-        };
-        let mut ack = Seq(0);
-        if segment.bits.intersects(Bits::ACK) {
-            // Beyond a gap each arrival is owed an acknowledgement without data, for only those
-            // count as duplicates (RFC 5681 §2).
-            let owed = core::mem::take(&mut connection.acks_owed);
-            connection.acknowledges();
-            if owed > 1 || (segment.len > 0 && !connection.out_of_order.is_empty()) {
-                connection.acks_owed = owed;
-            }
-            ack = connection.rcv_nxt;
-        }
-        let mut marking = Marking::default();
-        if connection.has_ecn() {
-            let new = segment.len > 0 && segment.seq == connection.snd_nxt;
-            marking = self.ecn_marking(index, segment.bits, new, segment.options.written());
-        }
-        let connection = &self.connections[index];
-        let transport_len = (tcp::HEADER_LEN + segment.options.len()) as u32 + segment.len;
-        let (class, hop_limit, fragments) = match connection.flags.has(Flags::CUSTOM) {
-            true => self.own_ip_fields(index),
-            false => (0, self.hop_limit(connection.remote), DONT_FRAGMENT),
-        };
-        let connection = &mut self.connections[index];
-        let headers = Headers {
-            destination_mac: next_hop.unwrap_or(Mac([0; 6])),
-            source_mac: self.config.mac,
-            source: self.addresses.word(connection.local),
-            destination: connection.remote,
-            address_sum: connection.address_sum,
-            source_port: connection.local_port,
-            destination_port: connection.remote_port,
-            seq: segment.seq,
-            ack,
-            bits: segment.bits | marking.bits,
-            ecn: marking.ecn,
-            class,
-            hop_limit,
-            fragments,
-            window,
-            options: (segment.options.len() as u16, segment.options.sum()),
-            transport_len: transport_len as u16,
-            payload_sum: (!self.config.tx_checksum).then_some(segment.sum),
-        };
-        let (mss, neighbour) = (connection.mss, connection.neighbour);
-        let meta = self.arena.meta(segment.head);
-        let (payload_at, head_len) = (usize::from(meta.offset), usize::from(meta.len));
-        let ipv6 = !is_v4(headers.destination);
-        let transport_at = if ipv6 { L4_V6 } else { L4 };
-        let header_len = transport_at + tcp::HEADER_LEN + segment.options.len();
-        let start = payload_at - header_len;
-        let room = &mut self.arena.room_mut(segment.head)[start..payload_at];
-        if !ipv6 {
-            if let Some((fixed, options)) = room.split_first_chunk_mut::<{ headers::LEN }>() {
-                headers.write_v4(fixed);
-                segment.options.write(options);
-            }
-        } else if let Some((fixed, options)) = room.split_first_chunk_mut::<{ headers::LEN_V6 }>() {
-            let label = headers.flow_label(&self.keys);
-            headers.write_v6(fixed, label);
-            segment.options.write(options);
-        }
-        let packet = Transmit {
-            head: segment.head,
-            total: (header_len + segment.len as usize) as u32,
-            offset: start as u16,
-            len: (header_len + head_len) as u16,
-            frames: segment.frames,
-            gso_size: if segment.len > u32::from(mss) { mss } else { 0 },
-            checksum_start: if self.config.tx_checksum { transport_at as u16 } else { 0 },
-            checksum_offset: tcp::CHECKSUM_OFFSET as u16,
-            ipv6,
-        };
-        self.counters.segments_out += 1;
-        self.connections[index].traffic.left(segment.len, mss.into());
-        if next_hop.is_none() {
-            self.dispatch(packet, neighbour, out);
-        } else if out.push(packet).is_err() {
-            // Callers look for room before; losing one packet is what a wire may do.
-            self.arena.transmitted(&packet);
-        }
-    }
-
-    /// The hardware address that a connection's packets go to, if it is known; if not, the
-    /// neighbour is looked up, and asked for.
-    #[inline(never)]
-    fn find_next_hop(&mut self, index: usize) -> Option<Mac> {
-        let word = self.connections[index].remote;
-        let (last, neighbour) = self.last_hop;
-        if last == word
-            && let Resolution::Known(mac) = self.neighbours.resolve(neighbour, self.now)
-        {
-            self.connections[index].neighbour = neighbour;
-            return Some(mac);
-        }
-        let remote = address(word);
-        let connecting = self.connections[index].state == State::SynSent;
-        let route = self.addresses.route(remote);
-        let found = route.and_then(|route| {
-            self.neighbours.look_up(&self.keys, route.next_hop, self.now, connecting)
-        });
-        self.release_neighbour_packets();
-        match (route, found) {
-            (None, _) => self.counters.drop_no_route += 1,
-            (_, None) => self.counters.drop_neighbour_cache_full += 1,
-            _ => {}
-        }
-        let neighbour = found.unwrap_or(NeighbourRef::NONE);
-        self.connections[index].neighbour = neighbour;
-        match self.neighbours.resolve(neighbour, self.now) {
-            Resolution::Known(mac) => {
-                self.last_hop = (word, neighbour);
-                Some(mac)
-            }
-            Resolution::Wait | Resolution::Gone => None,
-        }
-    }
 }
-
-const _: () = assert!(Arena::HEADROOM >= L4_V6 + tcp::MAX_HEADER_LEN);

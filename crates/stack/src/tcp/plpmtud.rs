@@ -14,7 +14,8 @@ use millrace_wire::tcp::{Flags as Bits, OptionWriter};
 
 use super::congestion::CaState;
 use super::connection::{Flags, State};
-use super::output::{Copied, Outgoing};
+use super::emit::Outgoing;
+use super::output::Copied;
 use super::settings::{LEAST_MSS, MtuDiscovery};
 use crate::address::is_v4;
 use crate::config::MtuProbing;
