@@ -119,6 +119,9 @@ def stages(report: Path) -> list[Stage]:
     # `--show-output`, because a skip is announced by a test that passes.
     show = ["--", "--show-output"]
     clippy = ["cargo", "clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]
+    # What is private may be named: these pages are for who works on the code.
+    links = "-D rustdoc::broken_intra_doc_links -A rustdoc::private_intra_doc_links"
+    rustdoc = ["cargo", "doc", "--workspace", "--no-deps", "--document-private-items"]
     loom = ["cargo", "test", "-p", "millrace-frames", "--lib", "--release", "loom"]
     return [
         Stage("rustfmt", ["cargo", "fmt", "--all", "--check"]),
@@ -127,6 +130,8 @@ def stages(report: Path) -> list[Stage]:
         Stage("mypy", [python, "-m", "mypy", "--strict", "python/millrace"]),
         Stage("stubs", [python, "-m", "mypy.stubtest", "millrace._native"]),
         Stage("clippy", clippy),
+        # A link in a comment that leads nowhere is a comment that was forgotten.
+        Stage("rustdoc", rustdoc, environment={"RUSTDOCFLAGS": links}),
         Stage("cargo", ["cargo", "test", "--workspace", "--no-fail-fast", *show], count_cargo),
         Stage(
             "loom",

@@ -1,6 +1,6 @@
 //! Millrace's native arm: HTTP on a channel, in one thread.
 //!
-//! The same program as [`crate::epoll`], with completions where that one has events. A request is
+//! The same program as [`mod@crate::epoll`], with completions where that one has events. A request is
 //! parsed where it lies; only one that comes in pieces is copied.
 
 use std::io;
