@@ -118,7 +118,7 @@ impl Stack {
             self.emit(index, &segment, out);
         }
         self.connections[index].cursor = Frame::NONE;
-        self.advance_past(index, end);
+        self.advance_unpaced(index, end);
         true
     }
 

@@ -539,12 +539,19 @@ impl Stack {
         Some(Copied { frame: copy, len: len as u32, sum, next, record_end })
     }
 
-    /// `snd_nxt` goes to `next`, and the retransmission timer runs.
-    #[inline(always)]
+    /// `snd_nxt` goes to `next`, the retransmission timer runs, and what leaves next keeps its pace.
+    #[inline]
     pub(crate) fn advance_past(&mut self, index: usize, next: Seq) {
+        let len = (next - self.connections[index].snd_nxt) as u32;
+        self.advance_unpaced(index, next);
+        self.pace(index, len);
+    }
+
+    /// The same for what is not paced.
+    #[inline(always)]
+    pub(crate) fn advance_unpaced(&mut self, index: usize, next: Seq) {
         let now_us = self.now_us;
         let connection = &mut self.connections[index];
-        let len = (next - connection.snd_nxt) as u32;
         connection.snd_nxt = next;
         connection.last_sent = now_us;
         let since = (self.tick as u32).wrapping_sub(connection.traffic.last_data_recv);
@@ -559,6 +566,5 @@ impl Stack {
         } else {
             self.push_back_probe(index);
         }
-        self.pace(index, len);
     }
 }
