@@ -33,7 +33,7 @@ pub(crate) struct Segment<'a> {
 
 /// Most frames in a receive queue, whatever its size in bytes: a segment and what waits beyond a
 /// gap must not take the count over 16 bits.
-const MOST_RECEIVE_FRAMES: u16 = 32_768;
+pub(super) const MOST_RECEIVE_FRAMES: u16 = 32_768;
 
 impl Segment<'_> {
     #[inline]

@@ -8,9 +8,9 @@
 use millrace_frames::{Frame, Owners};
 use millrace_wire::tcp::Flags as Bits;
 
-use super::connection::{Flags, Ready, State};
+use super::connection::{Features, Flags, Ready, State};
 use super::ecn::codepoint;
-use super::input::Segment;
+use super::input::{MOST_RECEIVE_FRAMES, Segment};
 use crate::stack::Stack;
 
 /// Something is going on that needs the general way.
@@ -36,6 +36,8 @@ impl Stack {
             // No segment beyond it has told of a window already.
             && connection.snd_wl1.le(segment.seq)
             && segment.ecn < codepoint::CE
+            // What comes unmarked after a mark may be worth telling at once (RFC 8257 §3.2).
+            && !connection.features.has(Features::ECHOES_CE)
             && len > 0
             && len == u32::from(meta.len)
             && meta.next.is_none()
@@ -46,10 +48,11 @@ impl Stack {
             && !connection.flags.has(UNUSUAL)
             && connection.timestamp_predicted(segment.timestamps)
             && segment.options.user_timeout.is_none()
-            // Nothing before it waits: no gap, and nothing unread that it could be joined to.
+            // Nothing before it waits for a gap to be filled.
             && connection.out_of_order.is_empty()
-            && connection.receive.is_empty()
-            && self.arena.free() > self.config.frame_reserve as usize / 2;
+            && connection.receive_frames < MOST_RECEIVE_FRAMES
+            && self.arena.free() > self.config.frame_reserve as usize / 2
+            && self.memory.fair(self.arena.free(), connection.receive_frames);
         if !as_predicted {
             return false;
         }
@@ -77,16 +80,21 @@ impl Stack {
         let meta = self.arena.meta_mut(frame);
         meta.mark = segment.seq.0;
         let piece = if meta.gso_size == 0 { len } else { meta.gso_size.into() };
-        connection.receive.head = frame;
-        connection.receive.tail = frame;
-        connection.receive_frames = 1;
-        connection.receive_bytes = len;
-        connection.advance_received(len);
+        debug_assert!(self.arena.owners(frame).contains(Owners::RECEIVED));
+        if connection.receive.is_empty() {
+            connection.receive.head = frame;
+            connection.receive.tail = frame;
+            connection.receive_frames = 1;
+            connection.receive_bytes = len;
+            connection.advance_received(len);
+        } else {
+            connection.append_received(&mut self.arena, frame, self.memory.pack_above);
+            connection.acks_owed = connection.acks_owed.min(1);
+        }
         connection.unacknowledged += len;
         if segment.has(Bits::PSH) {
             connection.flags.set(Flags::PUSHED);
         }
-        debug_assert!(self.arena.owners(frame).contains(Owners::RECEIVED));
         self.tell(index, Ready::READABLE);
         self.acknowledge_text(index, piece);
         true

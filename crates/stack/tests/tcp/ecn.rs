@@ -426,12 +426,17 @@ fn dctcp_asks_for_accurate_ecn_whatever_is_configured() {
 /// RFC 8257 §3.2: with RFC 3168's bits the echo follows the marks.
 #[test]
 fn dctcp_echoes_marks_one_by_one() {
-    let mut peer = Peer::with(|config| config.congestion = Algorithm::Dctcp);
-    let (_id, _) = accepted(&mut peer, says(0b011), Says::default());
-    peer.say(came(CE), ACK, 1, 1, &pattern(0, 1000));
-    assert_eq!(three(&peer.answer()), 0b001);
-    peer.say(came(ECT_0), ACK, 1001, 1, &pattern(1000, 1000));
-    assert_eq!(three(&peer.answer()), 0);
+    for keeps_up in [false, true] {
+        let mut peer = Peer::with(|config| config.congestion = Algorithm::Dctcp);
+        let (id, _) = accepted(&mut peer, says(0b011), Says::default());
+        peer.say(came(CE), ACK, 1, 1, &pattern(0, 1000));
+        assert_eq!(three(&peer.answer()), 0b001);
+        if keeps_up {
+            assert_eq!(peer.read(id).len(), 1000);
+        }
+        peer.say(came(ECT_0), ACK, 1001, 1, &pattern(1000, 1000));
+        assert_eq!(three(&peer.answer()), 0, "the application keeps up: {keeps_up}");
+    }
 }
 
 /// Marks on everything, from a path that has gone mad or a peer that lies: nothing breaks, and the
