@@ -46,6 +46,21 @@ impl<T: Copy + Default> Batch<T> {
         }
     }
 
+    /// Adds an item that is made in its place: one that is made elsewhere, field by field, and then
+    /// copied in larger pieces, waits for its own stores. Returns false, with nothing made, when the
+    /// batch is full.
+    #[inline(always)]
+    pub fn push_with(&mut self, make: impl FnOnce() -> T) -> bool {
+        match self.items.get_mut(self.len) {
+            Some(slot) => {
+                *slot = make();
+                self.len += 1;
+                true
+            }
+            None => false,
+        }
+    }
+
     /// How many there are.
     #[inline]
     pub fn len(&self) -> usize {

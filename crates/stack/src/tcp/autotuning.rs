@@ -81,10 +81,12 @@ impl Stack {
         let read = connection.rcv_nxt - connection.receive_bytes;
         if self.transfer(index).is_some_and(|transfer| {
             let mark = &transfer.right_sizing;
-            // However short the round trip is, so little asks for no larger buffer.
+            // However short the round trip is, so little asks for no larger buffer. And there is
+            // nothing to measure before it is over.
             mark.on
                 && connection.rcv_nxt.lt(mark.window_end)
-                && ((read - mark.read).max(0) as u32) <= mark.space
+                && (((read - mark.read).max(0) as u32) <= mark.space
+                    || self.now_us.wrapping_sub(mark.read_at) < mark.rtt_us)
         }) {
             return;
         }

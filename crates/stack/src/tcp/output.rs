@@ -6,12 +6,12 @@
 use millrace_frames::{Arena, Frame, Owners, TxBatch};
 use millrace_wire::checksum;
 use millrace_wire::seq::Seq;
-use millrace_wire::tcp::{Flags as Bits, OptionWriter};
+use millrace_wire::tcp::Flags as Bits;
 
 use super::chronograph::Limit;
 use super::congestion::Private;
 use super::connection::{Connection, Features, Flags, NO_LINK, State};
-use super::emit::Outgoing;
+use super::emit::{Outgoing, Plain};
 use super::options::SegmentOptions;
 use super::push::Train;
 use crate::stack::Stack;
@@ -283,8 +283,11 @@ impl Stack {
                     }
                     return Stop::Done;
                 }
-            } else if !usable.is_multiple_of(mss) && (usable < unsent || self.nagle_holds(index)) {
-                // Whole segments only.
+            } else if (usable < mss || self.config.tx_gso > 0)
+                && !usable.is_multiple_of(mss)
+                && (usable < unsent || self.nagle_holds(index))
+            {
+                // Whole segments only; where each leaves alone, this one is.
                 usable -= usable % mss;
                 if usable == 0 {
                     self.cork_ceiling(index);
@@ -391,14 +394,9 @@ impl Stack {
             self.counters.drop_no_frame += 1;
             return false;
         };
-        let mut writer = OptionWriter::new();
-        let clock = self.timestamp(index);
-        let options = self.segment_options(index, 0, clock, &mut writer);
-        self.emit(
-            index,
-            &Outgoing { head: frame, frames: 1, len: 0, sum: 0, seq, bits, options },
-            out,
-        );
+        let timestamp = self.timestamp(index);
+        let empty = Plain { head: frame, frames: 1, len: 0, sum: 0, seq, bits, timestamp };
+        self.emit_plain(index, &empty, out);
         true
     }
 
@@ -505,10 +503,8 @@ impl Stack {
         if self.pushes(index, push, end) {
             bits |= Bits::PSH;
         }
-        let mut writer = OptionWriter::new();
         let timestamp = timestamp.unwrap_or_else(|| self.timestamp(index));
-        let options = self.segment_options(index, len, timestamp, &mut writer);
-        self.emit(index, &Outgoing { head, frames, len, sum, seq, bits, options }, out);
+        self.emit_plain(index, &Plain { head, frames, len, sum, seq, bits, timestamp }, out);
         Some((next_seq, next))
     }
 

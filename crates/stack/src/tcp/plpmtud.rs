@@ -10,11 +10,11 @@
 
 use millrace_frames::{Owners, TxBatch};
 use millrace_wire::seq::Seq;
-use millrace_wire::tcp::{Flags as Bits, OptionWriter};
+use millrace_wire::tcp::Flags as Bits;
 
 use super::congestion::CaState;
 use super::connection::{Flags, State};
-use super::emit::Outgoing;
+use super::emit::Plain;
 use super::output::Copied;
 use super::settings::{LEAST_MSS, MtuDiscovery};
 use crate::address::is_v4;
@@ -262,13 +262,12 @@ impl Stack {
             return true;
         }
         let end = seq + len;
-        let mut writer = OptionWriter::new();
-        let options = self.segment_options(index, len, self.timestamp(index), &mut writer);
         let bits = if self.pushes(index, false, end) { Bits::ACK | Bits::PSH } else { Bits::ACK };
-        let segment = Outgoing { head, frames: 1, len, sum, seq, bits, options };
+        let timestamp = self.timestamp(index);
+        let segment = Plain { head, frames: 1, len, sum, seq, bits, timestamp };
         // For once this is the size of a segment.
         let mss = core::mem::replace(&mut self.connections[index].mss, size);
-        self.emit(index, &segment, out);
+        self.emit_plain(index, &segment, out);
         self.connections[index].mss = mss;
         self.note_sent(index, seq, end, first);
         self.connections[index].cursor = next;

@@ -54,13 +54,6 @@ impl Traffic {
         self.busy = self.busy.wrapping_sub(tick as u32);
     }
 
-    /// A segment with payload left, and no super-segment.
-    #[inline]
-    pub(crate) fn one_left(&mut self) {
-        self.segs_out = self.segs_out.wrapping_add(1);
-        self.data_segs_out = self.data_segs_out.wrapping_add(1);
-    }
-
     /// A segment left, or a super-segment with pieces of `mss` bytes.
     #[inline]
     pub(crate) fn left(&mut self, payload: u32, mss: u32) {
