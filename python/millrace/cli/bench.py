@@ -104,7 +104,10 @@ def links(
         bool, typer.Option("--quick", help="Twelve of the cells, flows of 2 s, once.")
     ] = False,
     fairness: Annotated[
-        bool, typer.Option("--fairness", help="Two flows, ours and Linux's, share a link.")
+        bool,
+        typer.Option(
+            "--fairness", help="Two flows share a link: ours and Linux's, and Linux's alone."
+        ),
     ] = False,
     short: Annotated[
         bool, typer.Option("--short", help="How long flows of 10 and 100 KiB take.")

@@ -114,6 +114,7 @@ impl Stack {
             return false;
         };
         if segment.frames != 1
+            || !self.config.tcp.prediction
             || !connection.features.has(Features::TIMESTAMPS)
             || connection.features.has(SHOWN_FEATURES)
             || connection.flags.has(SHOWN)
