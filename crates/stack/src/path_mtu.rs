@@ -100,8 +100,8 @@ impl Stack {
     }
 
     /// Sets the largest packet to send to a destination, as the `mtu` of a route says it; `None`:
-    /// what the interface takes. TCP's segments follow it, datagrams do not. Routers may still report less. Connections that are open follow,
-    /// and look for larger segments when it has become more.
+    /// what the interface takes. TCP's segments follow it, datagrams do not. Routers may still report
+    /// less. Connections that are open follow, and look for larger segments when it has become more.
     ///
     /// # Errors
     /// `InvalidInput` if it leaves no room for data, `QuotaExceeded` when as many are set as there

@@ -1,8 +1,9 @@
 //! Our own stack, on the memory port.
 //!
 //! A turn of a side is the loop that every program of ours runs: a burst from the port, the
-//! stack, the program's answers to what the stack tells, and bursts to the port. Everything is at its default but what the work itself asks for: table sizes,
-//! and for bulk a send buffer that keeps to the cache, as smoltcp has.
+//! stack, the program's answers to what the stack tells, and bursts to the port. Everything is at its
+//! default but what the work itself asks for: table sizes, and for bulk a send buffer that keeps to
+//! the cache, as smoltcp has.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};

@@ -53,7 +53,8 @@ impl Told {
 }
 
 impl Stack {
-    /// An acknowledgement of nothing beyond `snd_nxt`. Returns whether it advanced. `duplicate`: it carries nothing, and leaves the window as it was.
+    /// An acknowledgement of nothing beyond `snd_nxt`. Returns whether it advanced. `duplicate`: it
+    /// carries nothing, and leaves the window as it was.
     #[inline]
     pub(crate) fn acknowledged(
         &mut self,
