@@ -75,6 +75,27 @@ def test_softnet_and_shares() -> None:
     assert rates.cpu_shares[0].idle == 0.5
 
 
+@pytest.mark.parametrize(
+    ("before", "after", "busy"),
+    [
+        # A tick of iowait was taken back: the shares are still shares.
+        ((10, 0, 5, 100, 7, 0, 0, 0), (10, 0, 5, 109, 6, 0, 0, 0), 0.0),
+        # Hundredths that no float is: wholly idle is not a little less than not busy.
+        ((0.1, 0, 0, 1234567.81, 0.3, 0, 0, 0), (0.1, 0, 0, 1234567.84, 0.37, 0, 0, 0), 0.0),
+        ((0, 0, 0, 5, 0, 0, 0, 0), (3, 0, 0, 5, 0, 0, 1, 0), 1.0),
+        ((0, 0, 0, 0, 0, 0, 0, 0), (1, 0, 0, 2, 0, 0, 0, 1), 0.5),
+    ],
+)
+def test_shares_of_a_cpu_are_never_less_than_nothing(
+    before: tuple[float, ...], after: tuple[float, ...], busy: float
+) -> None:
+    first, second = pair({"cpu_times": {0: CpuTime(*before)}}, {"cpu_times": {0: CpuTime(*after)}})
+    share = (second - first).cpu_shares[0]
+    assert share.busy == pytest.approx(busy)
+    assert all(0 <= getattr(share, name) <= 1 for name in CpuTime.__slots__)
+    assert share.busy >= 0
+
+
 def test_what_is_missing_is_said() -> None:
     before, after = pair({"counters": {"A": 1}}, {"counters": NotAvailable("gone")})
     rates = after - before

@@ -43,6 +43,11 @@ class CpuTime:
             + self.steal
         )
 
+    @property
+    def busy(self) -> float:
+        """All but idle and waiting for a disk."""
+        return self.user + self.nice + self.system + self.irq + self.softirq + self.steal
+
 
 def read_cpu_times(access: Access) -> Mapping[int, CpuTime]:
     """Every CPU's seconds, by its number."""

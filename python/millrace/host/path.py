@@ -247,8 +247,7 @@ class _Builder:
             cpu = int(name.split()[1])
             share = times.get(cpu)
             if share is not None:
-                idle = share.idle + share.iowait
-                details = (f"{1 - idle:.0%} busy", f"{share.softirq:.0%} softirq")
+                details = (f"{share.busy:.0%} busy", f"{share.softirq:.0%} softirq")
                 self._boxes[name] = Box(name, "core", f"CPU {cpu}", details)
             if cpu not in runs:
                 continue

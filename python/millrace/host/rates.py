@@ -182,14 +182,14 @@ class Rates:
         found = {}
         for cpu, after in known(self.after.cpu_times).items():
             old = before.get(cpu)
-            if old is None or (total := after.total - old.total) <= 0:
+            if old is None:
                 continue
-            found[cpu] = CpuTime(
-                *(
-                    max(0.0, getattr(after, name) - getattr(old, name)) / total
-                    for name in CpuTime.__slots__
-                )
-            )
+            # Idle and iowait may go back (proc_stat(5)), and the rest is not less for it.
+            spent = [
+                max(0.0, getattr(after, name) - getattr(old, name)) for name in CpuTime.__slots__
+            ]
+            if (total := sum(spent)) > 0:
+                found[cpu] = CpuTime(*(seconds / total for seconds in spent))
         return found
 
     @functools.cached_property

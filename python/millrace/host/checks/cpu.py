@@ -134,10 +134,10 @@ def smt(context: Context) -> Outcomes:
     for cpu, thread in sorted(polling.items()):
         for other in siblings.get(cpu, ()):
             share = shares.get(other)
-            if other != cpu and share is not None and 1 - share.idle - share.iowait > 0.3:
+            if other != cpu and share is not None and share.busy > 0.3:
                 yield warn(
                     f"{thread.name}[{thread.tid}] polls on CPU {cpu}, and its sibling {other} is "
-                    f"{1 - share.idle - share.iowait:.0%} busy",
+                    f"{share.busy:.0%} busy",
                     advice=f"keep other work off CPU {other}",
                 )
                 return

@@ -134,7 +134,7 @@ def _cpus(rates: Rates, seconds: float) -> list[Row]:
         rows.append(
             {
                 "cpu": cpu,
-                "busy": 1 - share.idle - share.iowait if share else None,
+                "busy": min(1.0, share.busy) if share else None,
                 "softirq": share.softirq if share else None,
                 "steal": share.steal if share else None,
                 "irqs": irqs.get(cpu, 0) / seconds,
