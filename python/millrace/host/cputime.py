@@ -30,20 +30,6 @@ class CpuTime:
     steal: float
 
     @property
-    def total(self) -> float:
-        """All seconds."""
-        return (
-            self.user
-            + self.nice
-            + self.system
-            + self.idle
-            + self.iowait
-            + self.irq
-            + self.softirq
-            + self.steal
-        )
-
-    @property
     def busy(self) -> float:
         """All but idle and waiting for a disk."""
         return self.user + self.nice + self.system + self.irq + self.softirq + self.steal
