@@ -20,7 +20,7 @@ use crate::neighbour::{NeighbourRef, Resolution};
 use crate::stack::Stack;
 
 /// A segment to be written.
-pub(crate) struct Outgoing<'a> {
+pub(crate) struct Outgoing {
     pub(crate) head: Frame,
     pub(crate) frames: u16,
     /// Payload bytes, over all frames.
@@ -29,21 +29,6 @@ pub(crate) struct Outgoing<'a> {
     pub(crate) sum: u16,
     pub(crate) seq: Seq,
     pub(crate) bits: Bits,
-    pub(crate) options: SegmentOptions<'a>,
-}
-
-/// A segment with the options that every segment of its connection has.
-pub(crate) struct Plain {
-    pub(crate) head: Frame,
-    pub(crate) frames: u16,
-    /// Payload bytes, over all frames.
-    pub(crate) len: u32,
-    /// Their sum.
-    pub(crate) sum: u16,
-    pub(crate) seq: Seq,
-    pub(crate) bits: Bits,
-    /// The value of its timestamp, where timestamps are spoken.
-    pub(crate) timestamp: u32,
 }
 
 /// What shows in headers or options, so that one segment is not as the other.
@@ -82,15 +67,20 @@ impl Stack {
     }
 
     /// Writes the headers before the payload, with the options that the connection's state asks for,
-    /// and hands the packet on.
-    pub(crate) fn emit_plain(&mut self, index: usize, segment: &Plain, out: &mut TxBatch) {
-        if self.emit_ordinary(index, segment, out) {
+    /// and hands the packet on. `timestamp`: the value to carry, where timestamps are spoken.
+    pub(crate) fn emit_plain(
+        &mut self,
+        index: usize,
+        segment: &Outgoing,
+        timestamp: u32,
+        out: &mut TxBatch,
+    ) {
+        if self.emit_ordinary(index, segment, timestamp, out) {
             return;
         }
-        let &Plain { head, frames, len, sum, seq, bits, timestamp } = segment;
         let mut writer = OptionWriter::new();
-        let options = self.segment_options(index, len, timestamp, &mut writer);
-        self.emit(index, &Outgoing { head, frames, len, sum, seq, bits, options }, out);
+        let options = self.segment_options(index, segment.len, timestamp, &mut writer);
+        self.emit(index, segment, options, out);
     }
 
     /// The same for a segment over IPv4 with timestamps and nothing else, in one frame, to a neighbour
@@ -100,7 +90,8 @@ impl Stack {
     pub(super) fn emit_ordinary(
         &mut self,
         index: usize,
-        segment: &Plain,
+        segment: &Outgoing,
+        stamp: u32,
         out: &mut TxBatch,
     ) -> bool {
         const LEN: usize = headers::LEN + 12;
@@ -126,7 +117,7 @@ impl Stack {
             return false;
         }
         debug_assert!(segment.bits.intersects(Bits::ACK) && !segment.bits.intersects(Bits::SYN));
-        let &Plain { head, len, sum: payload_sum, seq, bits, timestamp: stamp, .. } = segment;
+        let &Outgoing { head, len, sum: payload_sum, seq, bits, .. } = segment;
         let buffer = self.receive_limit(index);
         let source = self.addresses.word(connection.local) as u32;
         let connection = &mut self.connections[index];
@@ -210,7 +201,13 @@ impl Stack {
     }
 
     /// Writes the headers before the payload and hands the packet on.
-    pub(crate) fn emit(&mut self, index: usize, segment: &Outgoing<'_>, out: &mut TxBatch) {
+    pub(crate) fn emit(
+        &mut self,
+        index: usize,
+        segment: &Outgoing,
+        options: SegmentOptions<'_>,
+        out: &mut TxBatch,
+    ) {
         let buffer = self.receive_limit(index);
         let connection = &mut self.connections[index];
         let next_hop = match self.neighbours.resolve(connection.neighbour, self.now) {
@@ -242,10 +239,10 @@ impl Stack {
         let mut marking = Marking::default();
         if connection.has_ecn() {
             let new = segment.len > 0 && segment.seq == connection.snd_nxt;
-            marking = self.ecn_marking(index, segment.bits, new, segment.options.written());
+            marking = self.ecn_marking(index, segment.bits, new, options.written());
         }
         let connection = &self.connections[index];
-        let transport_len = (tcp::HEADER_LEN + segment.options.len()) as u32 + segment.len;
+        let transport_len = (tcp::HEADER_LEN + options.len()) as u32 + segment.len;
         let (class, hop_limit, fragments) = match connection.flags.has(Flags::CUSTOM) {
             true => self.own_ip_fields(index),
             false => (0, self.hop_limit(connection.remote), DONT_FRAGMENT),
@@ -267,7 +264,7 @@ impl Stack {
             hop_limit,
             fragments,
             window,
-            options: (segment.options.len() as u16, segment.options.sum()),
+            options: (options.len() as u16, options.sum()),
             transport_len: transport_len as u16,
             payload_sum: (!self.config.tx_checksum).then_some(segment.sum),
         };
@@ -276,18 +273,18 @@ impl Stack {
         let (payload_at, head_len) = (usize::from(meta.offset), usize::from(meta.len));
         let ipv6 = !is_v4(headers.destination);
         let transport_at = if ipv6 { L4_V6 } else { L4 };
-        let header_len = transport_at + tcp::HEADER_LEN + segment.options.len();
+        let header_len = transport_at + tcp::HEADER_LEN + options.len();
         let start = payload_at - header_len;
         let room = &mut self.arena.room_mut(segment.head)[start..payload_at];
         if !ipv6 {
-            if let Some((fixed, options)) = room.split_first_chunk_mut::<{ headers::LEN }>() {
+            if let Some((fixed, behind)) = room.split_first_chunk_mut::<{ headers::LEN }>() {
                 headers.write_v4(fixed);
-                segment.options.write(options);
+                options.write(behind);
             }
-        } else if let Some((fixed, options)) = room.split_first_chunk_mut::<{ headers::LEN_V6 }>() {
+        } else if let Some((fixed, behind)) = room.split_first_chunk_mut::<{ headers::LEN_V6 }>() {
             let label = headers.flow_label(&self.keys);
             headers.write_v6(fixed, label);
-            segment.options.write(options);
+            options.write(behind);
         }
         let checksum_start = if self.config.tx_checksum { transport_at as u16 } else { 0 };
         let packet = || Transmit {

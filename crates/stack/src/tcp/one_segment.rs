@@ -8,7 +8,7 @@ use millrace_wire::tcp::Flags as Bits;
 
 use super::chronograph::Limit;
 use super::connection::{Features, Flags, NO_LINK};
-use super::emit::Plain;
+use super::emit::Outgoing;
 use super::scoreboard::{Mark, Sent};
 use crate::stack::Stack;
 
@@ -106,9 +106,9 @@ impl Stack {
 
         self.arena.own(cursor, Owners::TRANSMIT);
         let (bits, timestamp) = (Bits::ACK | Bits::PSH, self.timestamp(index));
-        let segment = Plain { head: cursor, frames: 1, len, sum, seq, bits, timestamp };
-        if !self.emit_ordinary(index, &segment, out) {
-            self.emit_plain(index, &segment, out);
+        let segment = Outgoing { head: cursor, frames: 1, len, sum, seq, bits };
+        if !self.emit_ordinary(index, &segment, timestamp, out) {
+            self.emit_plain(index, &segment, timestamp, out);
         }
         self.connections[index].cursor = Frame::NONE;
         self.advance_unpaced(index, end);

@@ -11,7 +11,7 @@ use millrace_wire::tcp::Flags as Bits;
 use super::chronograph::Limit;
 use super::congestion::Private;
 use super::connection::{Connection, Features, Flags, NO_LINK, State};
-use super::emit::{Outgoing, Plain};
+use super::emit::Outgoing;
 use super::options::SegmentOptions;
 use super::push::Train;
 use crate::stack::Stack;
@@ -132,9 +132,8 @@ impl Stack {
             sum: payload.sum,
             seq,
             bits,
-            options: SegmentOptions::Written(options.padded()),
         };
-        self.emit(index, &segment, out);
+        self.emit(index, &segment, SegmentOptions::Written(options.padded()), out);
         let now_us = self.now_us;
         let connection = &mut self.connections[index];
         connection.flags.clear(Flags::SEND_SYN);
@@ -395,8 +394,8 @@ impl Stack {
             return false;
         };
         let timestamp = self.timestamp(index);
-        let empty = Plain { head: frame, frames: 1, len: 0, sum: 0, seq, bits, timestamp };
-        self.emit_plain(index, &empty, out);
+        let empty = Outgoing { head: frame, frames: 1, len: 0, sum: 0, seq, bits };
+        self.emit_plain(index, &empty, timestamp, out);
         true
     }
 
@@ -504,7 +503,7 @@ impl Stack {
             bits |= Bits::PSH;
         }
         let timestamp = timestamp.unwrap_or_else(|| self.timestamp(index));
-        self.emit_plain(index, &Plain { head, frames, len, sum, seq, bits, timestamp }, out);
+        self.emit_plain(index, &Outgoing { head, frames, len, sum, seq, bits }, timestamp, out);
         Some((next_seq, next))
     }
 

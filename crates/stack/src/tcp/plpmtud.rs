@@ -14,7 +14,7 @@ use millrace_wire::tcp::Flags as Bits;
 
 use super::congestion::CaState;
 use super::connection::{Flags, State};
-use super::emit::Plain;
+use super::emit::Outgoing;
 use super::output::Copied;
 use super::settings::{LEAST_MSS, MtuDiscovery};
 use crate::address::is_v4;
@@ -264,10 +264,10 @@ impl Stack {
         let end = seq + len;
         let bits = if self.pushes(index, false, end) { Bits::ACK | Bits::PSH } else { Bits::ACK };
         let timestamp = self.timestamp(index);
-        let segment = Plain { head, frames: 1, len, sum, seq, bits, timestamp };
+        let segment = Outgoing { head, frames: 1, len, sum, seq, bits };
         // For once this is the size of a segment.
         let mss = core::mem::replace(&mut self.connections[index].mss, size);
-        self.emit_plain(index, &segment, out);
+        self.emit_plain(index, &segment, timestamp, out);
         self.connections[index].mss = mss;
         self.note_sent(index, seq, end, first);
         self.connections[index].cursor = next;

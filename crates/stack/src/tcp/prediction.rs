@@ -89,8 +89,8 @@ impl Stack {
             connection.advance_received(len);
         } else {
             connection.append_received(&mut self.arena, frame, self.memory.pack_above);
-            connection.acks_owed = connection.acks_owed.min(1);
         }
+        connection.acks_owed = connection.acks_owed.min(1);
         connection.unacknowledged += len;
         if segment.has(Bits::PSH) {
             connection.flags.set(Flags::PUSHED);
