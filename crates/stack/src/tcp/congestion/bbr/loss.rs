@@ -1,6 +1,7 @@
 //! What losses and marks do to the model (draft §5.5.10, §5.5.11): the short-term bounds, the
 //! long-term bound of a probe that went too high, and taking back what a spurious loss did.
 
+use super::rival::Round;
 use super::{
     AckPhase, BETA, Bbr, LOSS_THRESHOLD, NO_RATE, NO_VOLUME, State, Undo, percent, reached,
 };
@@ -54,9 +55,15 @@ impl Bbr {
         let usual = if quiet { LOSS_THRESHOLD } else { 0 };
         let unexplained = self.is_loss_in_round && lost > usual + self.noise.allowance();
         let excess = if quiet { 0 } else { lost.saturating_sub(self.noise.allowance()) };
+        let round = Round {
+            held_back: holds,
+            lost: excess,
+            queue_us: self.noise.mean_us().saturating_sub(self.min_rtt_us),
+            segments: sample.prior_in_flight / self.mss,
+        };
         if self.rival.present() {
             self.rival_round(sample, lost, quiet);
-        } else if holds && self.rival.held_back(excess) {
+        } else if self.rival.round(&round) {
             self.meet_rival(sample);
         } else if unexplained && !probes {
             self.lower_bounds(congestion);

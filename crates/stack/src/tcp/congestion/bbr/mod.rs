@@ -123,6 +123,8 @@ pub(crate) struct Bbr {
     /// The same of the last round.
     last_round_held: bool,
     drain_start_round: u32,
+    /// Startup began again, for a rival had ended it.
+    started_again: bool,
 
     // Probing for bandwidth.
     ack_phase: AckPhase,
@@ -189,6 +191,7 @@ impl Default for Bbr {
             full_bw_held: false,
             last_round_held: false,
             drain_start_round: 0,
+            started_again: false,
             ack_phase: AckPhase::Init,
             is_bw_probe_sample: false,
             prev_probe_too_high: false,
@@ -338,6 +341,7 @@ impl Bbr {
         match self.state {
             State::ProbeBwUp if !self.rival.present() => PROBE_UP_CWND_GAIN,
             State::ProbeRtt => PROBE_RTT_CWND_GAIN,
+            State::Startup if self.rival.present() => rival::STARTUP_CWND_GAIN,
             _ => DEFAULT_CWND_GAIN,
         }
     }

@@ -16,6 +16,9 @@ use crate::tcp::congestion::AckSample;
 /// Shares are in 1024ths. The largest that is learned: about an eighth.
 const MOST: u32 = 130;
 
+/// So many segments show what share is lost: of a hundredth they tell a quarter of it.
+const ENOUGH_SEGMENTS: u32 = 2_000;
+
 /// A round trip is quiet up to this part over the shortest, and a little for timers. Short queues,
 /// of a tenth of what the path holds, must not pass for none.
 const QUIET_DIVISOR: u32 = 16;
@@ -27,6 +30,9 @@ pub(super) struct Noise {
     /// Bytes lost and sent in quiet rounds, the older ones fading.
     lost: u32,
     sent: u32,
+    /// The same in rounds with a queue, since they were last looked at.
+    queued_lost: u32,
+    queued_sent: u32,
     /// The round: totals when it began, and its round-trip times.
     lost_before: u32,
     delivered_before: u32,
@@ -35,18 +41,23 @@ pub(super) struct Noise {
     /// Eight times the smoothed round-trip time of the path; 0: no sample yet.
     smoothed8: u32,
     quiet: bool,
+    /// Mean round-trip time of the last whole round; 0: no sample.
+    mean_us: u32,
 }
 
 impl Noise {
     pub(super) const NONE: Noise = Noise {
         lost: 0,
         sent: 0,
+        queued_lost: 0,
+        queued_sent: 0,
         lost_before: 0,
         delivered_before: 0,
         rtt_sum: 0,
         rtt_count: 0,
         smoothed8: 0,
         quiet: false,
+        mean_us: 0,
     };
 
     pub(super) fn begin(&mut self, sample: &AckSample) {
@@ -79,17 +90,41 @@ impl Noise {
         let lost = sample.rate.lost_total.wrapping_sub(self.lost_before);
         let delivered = sample.rate.delivered_total.wrapping_sub(self.delivered_before);
         let mean = self.rtt_sum.checked_div(u64::from(self.rtt_count));
+        self.mean_us = mean.unwrap_or(0).min(u32::MAX.into()) as u32;
         let bound = u64::from(min_rtt_us) + u64::from((min_rtt_us / QUIET_DIVISOR).max(QUIET_US));
         // The mean of a round in which a queue has only now filled up says nothing of it; the
         // smoothed time is that of its end.
+        let quiet_before = self.quiet;
         self.quiet =
             mean.is_some_and(|mean| mean <= bound) && u64::from(self.smoothed8 / 8) <= bound;
-        if learns && self.quiet {
+        // What is found lost in the first round without a queue was sent while there still was one.
+        let own = quiet_before || self.lost_share(sample) <= self.share();
+        if learns && self.quiet && own {
             self.lost = self.lost - self.lost / 8 + lost.min(1 << 28);
             self.sent = self.sent - self.sent / 8 + lost.saturating_add(delivered).min(1 << 28);
         }
+        if learns && !self.quiet {
+            self.queued_lost = self.queued_lost.saturating_add(lost);
+            self.queued_sent = self.queued_sent.saturating_add(lost.saturating_add(delivered));
+            if self.queued_sent >= ENOUGH_SEGMENTS * sample.mss {
+                self.bound_by_queued();
+            }
+        }
         self.begin(sample);
         (self.rtt_sum, self.rtt_count) = (0, 0);
+    }
+
+    /// A path with a queue loses no less than it does by itself.
+    fn bound_by_queued(&mut self) {
+        let lost = u64::from(self.queued_lost) * u64::from(self.sent);
+        let most = lost.checked_div(self.queued_sent.into()).unwrap_or(u64::MAX);
+        self.lost = u64::from(self.lost).min(most) as u32;
+        (self.queued_lost, self.queued_sent) = (0, 0);
+    }
+
+    /// Mean round-trip time of the last whole round, microseconds; 0: it is not known.
+    pub(super) fn mean_us(&self) -> u32 {
+        self.mean_us
     }
 
     /// No queue was seen in the last whole round.

@@ -9,8 +9,17 @@
 //! evenly.
 //!
 //! A flow that does make room (this one, CUBIC, Reno) loses a round trip now and then, far below
-//! [`ENTER`]. And it is believed for a while only: ProbeRTT, which all flows on a path come to at
-//! about the same time, ends it, and the loss must show itself again.
+//! [`ENTER`]. Beside a rival that has most of a fast path, a small flow loses no more than that
+//! itself. But where room was made the queue shrinks, and takes dozens of round trips to overflow
+//! again. So overflows that follow each other in a queue that stays give the rival away, and so
+//! does one that this flow's own Startup caused, in which everybody lost much ([`Overflows`]).
+//!
+//! A Startup that a rival ended, by what was lost or because it would not make room, begins again
+//! once and takes no loss for a sign, as the rival's own did: an eighth of a round trip of probing
+//! would take many seconds from a twentieth of the path to a half.
+//!
+//! A rival is believed for a while only: ProbeRTT, which all flows on a path come to at about the
+//! same time, ends it, and the loss must show itself again.
 
 use super::{AckPhase, Bbr, NO_VOLUME, State, elapsed};
 use crate::tcp::congestion::AckSample;
@@ -20,6 +29,8 @@ use crate::tcp::congestion::windowed_max::WindowedMax;
 /// afterwards.
 const ENTER: u32 = 16;
 const LEFT: u32 = 4;
+/// The same where the queue overflows again and again.
+const ENTER_UNHEEDED: u32 = 2;
 /// One part in so many of the mean is the last round trip's.
 const FADING: u32 = 32;
 /// One round trip says no more than this, 1024ths, whatever it lost.
@@ -28,10 +39,83 @@ const MOST_TOLD: u32 = 128;
 const QUIET_ROUNDS: u8 = 6;
 /// The rate is the best of so many round trips.
 const RATE_ROUNDS: u32 = 10;
+/// Startup begins again if there is found to be a rival not more than so many round trips after it.
+const RESTART_ROUNDS: u32 = 64;
+/// Percent: what grows beside a queue of a whole product, where the draft's 200 only keep a rate.
+pub(super) const STARTUP_CWND_GAIN: u64 = 289;
 /// Round trips between two probes.
 const CRUISE_ROUNDS: u32 = 6;
 /// More lost in a round trip than this is too much in any company, 1024ths.
-const MOST_LOST: u32 = 256;
+const MOST_LOST: u32 = 384;
+const MOST_LOST_STARTUP: u32 = 512;
+
+/// Overflows in a row, each at most so many round trips after the one before, that nobody heeded.
+const UNHEEDED: u8 = 4;
+const SOON_ROUNDS: u8 = 12;
+/// Losses of so many round trips are of one overflow: they are found after it.
+const SAME_ROUNDS: u8 = 2;
+/// Who makes room leaves less than this of the queue, percent. CUBIC, which makes the least, leaves
+/// 55 of a queue of two products, and of a shorter one less; the first version of BBR leaves 78.
+const LEFT_OF_QUEUE: u32 = 67;
+/// After so many round trips what Startup had too much of is drained, and others have heeded it.
+const STARTUP_ROUNDS: u8 = 8;
+/// A queue shorter than this, microseconds, may overflow by a burst alone.
+const SHORT_QUEUE_US: u32 = 4_000;
+/// A window of less than so many segments is soon as large as it was.
+const SMALL_WINDOW: u32 = 32;
+
+/// How the queue overflows while this flow holds back.
+#[derive(Clone, Copy, Debug)]
+struct Overflows {
+    /// Overflows in a row that nobody heeded.
+    unheeded: u8,
+    /// Round trips since the last overflow.
+    since: u8,
+    /// The queue when it overflowed, and the shortest since, microseconds.
+    queue_us: u32,
+    shortest_us: u32,
+    /// This flow's Startup caused it, and much was lost: who makes room has done so soon after.
+    of_startup: bool,
+}
+
+impl Overflows {
+    const NONE: Overflows =
+        Overflows { unheeded: 0, since: u8::MAX, queue_us: 0, shortest_us: 0, of_startup: false };
+
+    /// A round trip is over.
+    fn round(&mut self, round: &Round) {
+        self.since = self.since.saturating_add(1);
+        self.shortest_us = self.shortest_us.min(round.queue_us);
+        if self.of_startup || round.lost == 0 || self.since <= SAME_ROUNDS {
+            return;
+        }
+        let again = self.since <= SOON_ROUNDS && self.stayed() && round.segments >= SMALL_WINDOW;
+        let unheeded = if again { self.unheeded.saturating_add(1) } else { 0 };
+        *self = Overflows { unheeded, ..Overflows::now(round.queue_us) };
+    }
+
+    /// The queue overflows.
+    fn now(queue_us: u32) -> Overflows {
+        Overflows { since: 0, queue_us, shortest_us: queue_us, ..Overflows::NONE }
+    }
+
+    /// It has not shrunk since.
+    fn stayed(&self) -> bool {
+        self.queue_us >= SHORT_QUEUE_US && self.shortest_us >= self.queue_us / 100 * LEFT_OF_QUEUE
+    }
+}
+
+/// A round trip without a rival.
+pub(super) struct Round {
+    /// This flow held back: it neither probed nor waited for what a probe would tell.
+    pub(super) held_back: bool,
+    /// The share of loss in it that nothing explains, 1024ths.
+    pub(super) lost: u32,
+    /// Its mean queue, microseconds.
+    pub(super) queue_us: u32,
+    /// In flight.
+    pub(super) segments: u32,
+}
 
 /// What is known of it.
 #[derive(Clone, Copy, Debug)]
@@ -40,6 +124,7 @@ pub(super) struct Rival {
     /// Mean share of loss, in parts of 1024 times [`FADING`].
     lost: u32,
     quiet_rounds: u8,
+    overflows: Overflows,
     /// In units of [`UNIT`].
     rate: WindowedMax,
 }
@@ -48,8 +133,13 @@ pub(super) struct Rival {
 const UNIT: u64 = 64;
 
 impl Rival {
-    pub(super) const NONE: Rival =
-        Rival { present: false, lost: 0, quiet_rounds: 0, rate: WindowedMax::NONE };
+    pub(super) const NONE: Rival = Rival {
+        present: false,
+        lost: 0,
+        quiet_rounds: 0,
+        overflows: Overflows::NONE,
+        rate: WindowedMax::NONE,
+    };
 
     /// Whether there is one.
     #[inline]
@@ -67,12 +157,29 @@ impl Rival {
         self.rate.update(rate, round, RATE_ROUNDS);
     }
 
-    /// A round trip in which this flow held back, and the share of loss in it that nothing
-    /// explains, 1024ths. Returns whether there is a rival now.
-    pub(super) fn held_back(&mut self, lost: u32) -> bool {
+    /// Startup made the queue overflow.
+    pub(super) fn startup_overflowed(&mut self, queue_us: u32) {
+        self.overflows = Overflows { of_startup: true, ..Overflows::now(queue_us) };
+    }
+
+    /// A round trip is over. Returns whether there is a rival now.
+    pub(super) fn round(&mut self, round: &Round) -> bool {
+        let lost = if round.held_back { round.lost } else { 0 };
+        let overflows = &mut self.overflows;
+        overflows.round(&Round { lost, ..*round });
+        if overflows.of_startup && overflows.since >= STARTUP_ROUNDS {
+            overflows.of_startup = false;
+            if overflows.stayed() {
+                return true;
+            }
+        }
+        if !round.held_back {
+            return false;
+        }
         self.lost -= self.lost / FADING;
         self.lost += lost.min(MOST_TOLD);
-        self.lost >= ENTER * FADING
+        let unheeded = self.overflows.unheeded >= UNHEEDED;
+        self.lost >= FADING * if unheeded { ENTER_UNHEEDED } else { ENTER }
     }
 }
 
@@ -88,8 +195,14 @@ impl Bbr {
         self.inflight_longterm = NO_VOLUME;
         self.is_bw_probe_sample = false;
         self.ack_phase = AckPhase::Init;
-        self.state = State::ProbeBwCruise;
         self.cycle_stamp = sample.now_us;
+        self.state = State::ProbeBwCruise;
+        let since_startup = self.round_count.wrapping_sub(self.drain_start_round);
+        if !core::mem::replace(&mut self.started_again, true) && since_startup < RESTART_ROUNDS {
+            self.state = State::Startup;
+            self.full_bw_reached = false;
+            self.reset_full_bw();
+        }
     }
 
     /// The rival is forgotten.
@@ -98,6 +211,8 @@ impl Bbr {
             self.max_bw_filter = [self.rival.rate(), 0];
             self.rival.present = false;
             self.rival.lost = LEFT * FADING;
+            self.rival.overflows =
+                Overflows { unheeded: UNHEEDED / 2, since: 0, ..Overflows::NONE };
         }
     }
 
@@ -105,7 +220,8 @@ impl Bbr {
     pub(super) fn rival_round(&mut self, sample: &AckSample, lost: u32, quiet: bool) {
         let quiet_rounds = self.rival.quiet_rounds.saturating_add(1);
         self.rival.quiet_rounds = if quiet { quiet_rounds } else { 0 };
-        if lost > MOST_LOST || self.rival.quiet_rounds >= QUIET_ROUNDS {
+        let most = if self.state == State::Startup { MOST_LOST_STARTUP } else { MOST_LOST };
+        if lost > most || self.rival.quiet_rounds >= QUIET_ROUNDS {
             self.forget_rival();
             if self.in_probe_bw() {
                 self.start_probe_bw_down(sample);

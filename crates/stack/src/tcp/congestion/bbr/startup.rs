@@ -49,7 +49,7 @@ impl Bbr {
     }
 
     pub(super) fn check_startup_high_loss(&mut self, sample: &AckSample) {
-        if self.full_bw_reached {
+        if self.full_bw_reached || self.rival.present() {
             return;
         }
         if sample.lost > 0 {
@@ -69,6 +69,7 @@ impl Bbr {
         if self.loss_round_start && sample.state == CaState::Recovery && enough && too_high {
             self.undo.state = Some(State::Startup);
             self.full_bw_reached = true;
+            self.rival.startup_overflowed(sample.rtt_us.saturating_sub(self.min_rtt_us));
             self.inflight_longterm = self.bdp(100).max(self.inflight_latest);
             return;
         }

@@ -4,6 +4,7 @@ use super::super::model::{MSS, Model, Path};
 use super::super::{
     AckSample, Algorithm, CaState, Congestion, LostSegment, Private, RateSample, Signal,
 };
+use super::rival::{Rival, Round};
 use super::*;
 
 fn model(path: Path) -> Model {
@@ -375,18 +376,111 @@ fn beside_the_first_version_it_holds_its_own() {
 fn who_makes_room_is_no_rival() {
     for other in [Algorithm::Cubic, Algorithm::NewReno] {
         for queue in [0.1, 0.5, 1.0, 2.0] {
-            for rtt_ms in [5, 20, 100] {
-                let path = Path::new(100, rtt_ms, queue);
+            for (mbit, rtt_ms) in [(100, 5), (100, 20), (100, 100), (1_000, 2), (1_000, 20)] {
+                let path = Path::new(mbit, rtt_ms, queue);
                 let mut model = Model::new(path, &[(Algorithm::Bbr, 0), (other, 300_000)]);
                 let mut present = 0;
                 for _ in 0..1_000 {
                     model.run_ms(20);
                     present += u32::from(bbr(&model).rival.present());
                 }
-                assert!(present < 50, "{other}, {rtt_ms} ms, queue {queue}: {present} of 1000");
+                let at = format!("{other}, {mbit} Mbit/s, {rtt_ms} ms, queue {queue}");
+                assert!(present < 50, "{at}: {present} of 1000");
             }
         }
     }
+}
+
+/// A queue that overflows every so many round trips, and what is left of it in between; this flow
+/// loses 3 % of a round trip each time. When is there a rival?
+fn overflows(every: u32, left_percent: u32) -> Option<u32> {
+    let mut rival = Rival::NONE;
+    (1..=200).find(|at| {
+        let full = at % every == 0;
+        rival.round(&Round {
+            held_back: true,
+            lost: if full { 30 } else { 0 },
+            queue_us: 20_000 * if full { 100 } else { left_percent } / 100,
+            segments: 300,
+        })
+    })
+}
+
+#[test]
+fn overflows_that_nobody_heeds_give_a_rival_away() {
+    // The first version probes every eight round trips, and drains a quarter of what it added.
+    assert!(overflows(8, 80).is_some_and(|round| round < 64));
+    // Who makes room leaves little of the queue, or needs long to fill it again.
+    assert_eq!(overflows(8, 55), None);
+    assert_eq!(overflows(40, 80), None);
+}
+
+#[test]
+fn an_overflow_of_startup_that_nobody_heeds_is_enough() {
+    let known = |shortest_us| {
+        let mut rival = Rival::NONE;
+        rival.startup_overflowed(20_000);
+        (1..=20).find(|at| {
+            let queue_us = if *at == 4 { shortest_us } else { 18_000 };
+            rival.round(&Round { held_back: *at > 2, lost: 0, queue_us, segments: 300 })
+        })
+    };
+    assert_eq!(known(15_000), Some(8));
+    assert_eq!(known(11_000), None);
+}
+
+#[test]
+fn a_startup_that_a_rival_ended_begins_again_once() {
+    let (_, mut bbr) = settled();
+    bbr.drain_start_round = bbr.round_count;
+    bbr.meet_rival(&AckSample::default());
+    assert_eq!((bbr.state, bbr.full_bw_reached), (State::Startup, false));
+    // However much is lost now, it goes on until the rate stays the same.
+    let rate = RateSample {
+        lost_since_send: 30 * MSS,
+        in_flight_at_send: 100 * MSS,
+        ..RateSample::default()
+    };
+    let sample = AckSample { lost: MSS, state: CaState::Recovery, rate, ..AckSample::default() };
+    bbr.loss_round_start = true;
+    (0..10).for_each(|_| bbr.check_startup_high_loss(&sample));
+    assert!(!bbr.full_bw_reached);
+    bbr.forget_rival();
+    bbr.meet_rival(&AckSample::default());
+    assert_eq!(bbr.state, State::ProbeBwCruise);
+}
+
+#[test]
+fn what_is_found_lost_as_a_queue_empties_is_not_the_path_s_own() {
+    let mut noise = Noise::NONE;
+    let mut total = RateSample::default();
+    let mut round = |noise: &mut Noise, rtt_us: u32, lost: u32| {
+        total.lost_total += lost * MSS;
+        total.delivered_total += (100 - lost) * MSS;
+        let sample = AckSample { rtt_us, rate: total, mss: MSS, ..AckSample::default() };
+        (0..40).for_each(|_| noise.observe(&sample));
+        noise.round(&sample, 20_000, true);
+    };
+    for _ in 0..10 {
+        round(&mut noise, 20_000, 1);
+    }
+    let own = noise.allowance();
+    assert!((15..25).contains(&own), "{own}");
+    for _ in 0..5 {
+        round(&mut noise, 38_000, 0);
+        round(&mut noise, 20_000, 20);
+        assert!(noise.quiet());
+    }
+    assert_eq!(noise.allowance(), own);
+    // What it no longer loses is unlearned at once.
+    round(&mut noise, 38_000, 0);
+    round(&mut noise, 20_000, 0);
+    assert!(noise.allowance() < own);
+    // Where there is always a queue, what is lost with it bounds what the path loses.
+    for _ in 0..20 {
+        round(&mut noise, 38_000, 0);
+    }
+    assert_eq!(noise.allowance(), 0);
 }
 
 #[test]
