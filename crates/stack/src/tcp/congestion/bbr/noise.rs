@@ -30,7 +30,7 @@ pub(super) struct Noise {
     /// Bytes lost and sent in quiet rounds, the older ones fading.
     lost: u32,
     sent: u32,
-    /// The same in rounds with a queue, since they were last looked at.
+    /// The same in rounds with a queue or just after it, since they were last looked at.
     queued_lost: u32,
     queued_sent: u32,
     /// The round: totals when it began, and its round-trip times.
@@ -97,15 +97,14 @@ impl Noise {
         let quiet_before = self.quiet;
         self.quiet =
             mean.is_some_and(|mean| mean <= bound) && u64::from(self.smoothed8 / 8) <= bound;
+        let sent = lost.saturating_add(delivered);
         // What is found lost in the first round without a queue was sent while there still was one.
-        let own = quiet_before || self.lost_share(sample) <= self.share();
-        if learns && self.quiet && own {
+        if learns && self.quiet && quiet_before {
             self.lost = self.lost - self.lost / 8 + lost.min(1 << 28);
-            self.sent = self.sent - self.sent / 8 + lost.saturating_add(delivered).min(1 << 28);
-        }
-        if learns && !self.quiet {
+            self.sent = self.sent - self.sent / 8 + sent.min(1 << 28);
+        } else if learns {
             self.queued_lost = self.queued_lost.saturating_add(lost);
-            self.queued_sent = self.queued_sent.saturating_add(lost.saturating_add(delivered));
+            self.queued_sent = self.queued_sent.saturating_add(sent);
             if self.queued_sent >= ENOUGH_SEGMENTS * sample.mss {
                 self.bound_by_queued();
             }
