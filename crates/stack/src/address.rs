@@ -319,7 +319,7 @@ impl Addresses {
                 slot.on_link
                     && slot.state != Some(AddressState::Duplicate)
                     && is_v4(slot.address) == is_v4(target)
-                    && network(slot.address ^ target, slot.bits) == 0
+                    && (slot.address ^ target).leading_zeros() >= slot.bits.into()
             })
             .map(|(local, slot)| (slot.bits, local))
             .max_by_key(|&(bits, local)| (bits, core::cmp::Reverse(local)))
@@ -353,7 +353,11 @@ impl Addresses {
                 (None, _) => return None,
             }
         };
-        let local = if is_v4(target) { self.on_link(next_hop)?.1 } else { self.source(target)? };
+        let local = match on_link {
+            _ if !is_v4(target) => self.source(target)?,
+            Some((_, local)) if next_hop == target => local,
+            _ => self.on_link(next_hop)?.1,
+        };
         Some(Path { local, next_hop })
     }
 

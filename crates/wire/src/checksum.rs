@@ -74,7 +74,7 @@ fn add64(a: u64, b: u64) -> u64 {
 /// of its words. With fields that are about to be written this is faster than to read them back,
 /// which must wait for the stores.
 #[inline(always)]
-pub(crate) const fn fold(sum: u64) -> u16 {
+pub const fn fold(sum: u64) -> u16 {
     let (sum, carry) = (sum as u32).overflowing_add((sum >> 32) as u32);
     let sum = sum + carry as u32;
     let (sum, carry) = (sum as u16).overflowing_add((sum >> 16) as u16);

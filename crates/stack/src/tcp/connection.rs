@@ -37,6 +37,19 @@ pub enum State {
 }
 
 impl State {
+    /// Whether both SYNs have passed and our FIN has not been acknowledged: data may be sent.
+    #[inline]
+    pub(crate) fn sends_data(self) -> bool {
+        matches!(
+            self,
+            State::Established
+                | State::CloseWait
+                | State::FinWait1
+                | State::Closing
+                | State::LastAck
+        )
+    }
+
     /// The name that RFC 9293 and `ss` use.
     pub fn name(self) -> &'static str {
         match self {
@@ -488,13 +501,6 @@ impl Connection {
     /// Whether data may be sent in this state.
     #[inline]
     pub(crate) fn sends_data(&self) -> bool {
-        matches!(
-            self.state,
-            State::Established
-                | State::CloseWait
-                | State::FinWait1
-                | State::Closing
-                | State::LastAck
-        ) || self.features.has(Features::EARLY)
+        self.state.sends_data() || self.features.has(Features::EARLY)
     }
 }

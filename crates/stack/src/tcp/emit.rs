@@ -2,14 +2,12 @@
 //! window and of ECN, and where it goes next (RFC 9293 §3.1, RFC 791, RFC 8200).
 
 use millrace_frames::{Arena, Frame, Transmit, TxBatch};
-use millrace_wire::checksum::finish;
-use millrace_wire::ether::EtherType;
 use millrace_wire::mac::Mac;
 use millrace_wire::protocol;
 use millrace_wire::seq::Seq;
 use millrace_wire::tcp::{self, Flags as Bits, OptionWriter};
 
-use super::connection::{Connection, Features, Flags, State};
+use super::connection::{Connection, Flags, State};
 use super::ecn::feedback::Marking;
 use super::headers::{self, DONT_FRAGMENT, Headers};
 use super::options::SegmentOptions;
@@ -30,10 +28,6 @@ pub(crate) struct Outgoing {
     pub(crate) seq: Seq,
     pub(crate) bits: Bits,
 }
-
-/// What shows in headers or options, so that one segment is not as the other.
-const SHOWN: Flags = Flags::CUSTOM.with(Flags::REPORT_DUPLICATE).with(Flags::COUNTS_MARKS);
-const SHOWN_FEATURES: Features = Features::ECN.with(Features::ACCURATE_ECN);
 
 impl Stack {
     /// Time to live of packets to there, where nobody set it.
@@ -81,123 +75,6 @@ impl Stack {
         let mut writer = OptionWriter::new();
         let options = self.segment_options(index, segment.len, timestamp, &mut writer);
         self.emit(index, segment, options, out);
-    }
-
-    /// The same for a segment over IPv4 with timestamps and nothing else, in one frame, to a neighbour
-    /// whose address is known, the checksum of which is ours to make: most of its headers is the same
-    /// for all such segments. Returns false, with nothing done, for any other.
-    #[inline(always)]
-    pub(super) fn emit_ordinary(
-        &mut self,
-        index: usize,
-        segment: &Outgoing,
-        stamp: u32,
-        out: &mut TxBatch,
-    ) -> bool {
-        const LEN: usize = headers::LEN + 12;
-        const FIRST: u16 = 0x4500;
-        const DONT_FRAGMENT: u16 = headers::DONT_FRAGMENT as u16;
-        const TTL_AND_TCP: u16 = 64 << 8 | protocol::TCP as u16;
-        const OFFSET: u16 = 8 << 12;
-        const TIMESTAMPS: u32 = 0x0101_080a;
-        let connection = &self.connections[index];
-        let Some(mac) = self.neighbours.reachable(connection.neighbour, self.now) else {
-            return false;
-        };
-        if segment.frames != 1
-            || !self.config.tcp.prediction
-            || !connection.features.has(Features::TIMESTAMPS)
-            || connection.features.has(SHOWN_FEATURES)
-            || connection.flags.has(SHOWN)
-            || !connection.out_of_order.is_empty()
-            || !is_v4(connection.remote)
-            || self.config.tx_checksum
-            || self.config.user_timeout_option.is_some()
-        {
-            return false;
-        }
-        debug_assert!(segment.bits.intersects(Bits::ACK) && !segment.bits.intersects(Bits::SYN));
-        let &Outgoing { head, len, sum: payload_sum, seq, bits, .. } = segment;
-        let buffer = self.receive_limit(index);
-        let source = self.addresses.word(connection.local) as u32;
-        let connection = &mut self.connections[index];
-        let window = connection.announce(buffer, self.memory.share);
-        let owed = connection.acks_owed;
-        connection.acknowledges();
-        if owed > 1 {
-            connection.acks_owed = owed;
-        }
-        let (seq, ack, echo) = (seq.0, connection.rcv_nxt.0, connection.ts_recent);
-        let offset_and_bits = OFFSET | u16::from(bits.0);
-        let ports = u32::from(connection.local_port) << 16 | u32::from(connection.remote_port);
-        let addresses = u32::from(connection.address_sum);
-        let transport_len = tcp::HEADER_LEN as u32 + 12 + len;
-        let total_len = transport_len + 20;
-        let halves = |word: u32| (word >> 16) + (word & 0xffff);
-        let ip_sum = u32::from(FIRST)
-            + u32::from(DONT_FRAGMENT)
-            + u32::from(TTL_AND_TCP)
-            + total_len
-            + addresses;
-        let tcp_sum = addresses
-            + u32::from(protocol::TCP)
-            + transport_len
-            + halves(ports)
-            + halves(seq)
-            + halves(ack)
-            + u32::from(offset_and_bits)
-            + u32::from(window)
-            + halves(TIMESTAMPS)
-            + halves(stamp)
-            + halves(echo)
-            + u32::from(payload_sum);
-
-        let payload_at = usize::from(self.arena.meta(head).offset);
-        let start = payload_at - LEN;
-        let room = &mut self.arena.room_mut(head)[start..payload_at];
-        if let Some(room) = room.first_chunk_mut::<LEN>() {
-            room[0..6].copy_from_slice(&mac.0);
-            room[6..12].copy_from_slice(&self.config.mac.0);
-            room[12..14].copy_from_slice(&EtherType::IPV4.to_be_bytes());
-            room[14..16].copy_from_slice(&FIRST.to_be_bytes());
-            room[16..18].copy_from_slice(&(total_len as u16).to_be_bytes());
-            room[18..20].copy_from_slice(&[0; 2]);
-            room[20..22].copy_from_slice(&DONT_FRAGMENT.to_be_bytes());
-            room[22..24].copy_from_slice(&TTL_AND_TCP.to_be_bytes());
-            room[24..26].copy_from_slice(&finish(headers::fold(ip_sum)).to_be_bytes());
-            room[26..30].copy_from_slice(&source.to_be_bytes());
-            room[30..34].copy_from_slice(&(connection.remote as u32).to_be_bytes());
-            room[34..38].copy_from_slice(&ports.to_be_bytes());
-            room[38..42].copy_from_slice(&seq.to_be_bytes());
-            room[42..46].copy_from_slice(&ack.to_be_bytes());
-            room[46..48].copy_from_slice(&offset_and_bits.to_be_bytes());
-            room[48..50].copy_from_slice(&window.to_be_bytes());
-            room[50..52].copy_from_slice(&finish(headers::fold(tcp_sum)).to_be_bytes());
-            room[52..54].copy_from_slice(&[0; 2]);
-            room[54..58].copy_from_slice(&TIMESTAMPS.to_be_bytes());
-            room[58..62].copy_from_slice(&stamp.to_be_bytes());
-            room[62..66].copy_from_slice(&echo.to_be_bytes());
-        }
-        let mss = u32::from(connection.mss);
-        connection.traffic.left(len, mss);
-        self.counters.segments_out += 1;
-        let total = LEN as u32 + len;
-        let packet = || Transmit {
-            head,
-            total,
-            offset: start as u16,
-            len: total as u16,
-            frames: 1,
-            gso_size: 0,
-            checksum_start: 0,
-            checksum_offset: tcp::CHECKSUM_OFFSET as u16,
-            ipv6: false,
-        };
-        if !out.push_with(packet) {
-            // There was room; losing one packet is what a wire may do.
-            self.arena.transmitted(&packet());
-        }
-        true
     }
 
     /// Writes the headers before the payload and hands the packet on.
@@ -308,15 +185,20 @@ impl Stack {
         }
     }
 
+    /// The neighbour of the last packet whose next hop was found, if it went to the same place.
+    #[inline]
+    pub(crate) fn last_neighbour(&self, remote: Word) -> NeighbourRef {
+        let (last, neighbour) = self.last_hop;
+        if last == remote { neighbour } else { NeighbourRef::NONE }
+    }
+
     /// The hardware address that a connection's packets go to, if it is known; if not, the
     /// neighbour is looked up, and asked for.
     #[inline(never)]
     fn find_next_hop(&mut self, index: usize) -> Option<Mac> {
         let word = self.connections[index].remote;
-        let (last, neighbour) = self.last_hop;
-        if last == word
-            && let Resolution::Known(mac) = self.neighbours.resolve(neighbour, self.now)
-        {
+        let neighbour = self.last_neighbour(word);
+        if let Resolution::Known(mac) = self.neighbours.resolve(neighbour, self.now) {
             self.connections[index].neighbour = neighbour;
             return Some(mac);
         }

@@ -5,11 +5,10 @@
 //! [`Stack::tcp_segment`].
 
 use millrace_frames::{ChecksumState, Frame};
-use millrace_wire::checksum::add;
 use millrace_wire::mac::Mac;
 use millrace_wire::seq::Seq;
 use millrace_wire::tcp::{Flags as Bits, Options};
-use millrace_wire::{protocol, tcp};
+use millrace_wire::{checksum, protocol, tcp};
 
 use super::headers::LEN;
 use super::input::Segment;
@@ -51,28 +50,16 @@ impl Stack {
         let Some(options) = bytes.get(LEN..payload_at) else { return false };
 
         let (source, destination) = (word(26), word(30));
-        let addresses = fold(
-            u64::from(source >> 16)
-                + u64::from(source & 0xffff)
-                + u64::from(destination >> 16)
-                + u64::from(destination & 0xffff),
-        );
-        if meta.checksum != ChecksumState::Verified {
-            let header = u64::from(half(14))
-                + u64::from(half(16))
-                + u64::from(half(18))
-                + u64::from(half(20))
-                + u64::from(half(22))
-                + u64::from(half(24));
-            if add(fold(header), addresses) != 0xffff {
-                return false;
-            }
+        if meta.checksum != ChecksumState::Verified && checksum::sum(&head[L2..L4]) != 0xffff {
+            return false;
         }
         let Some(local) = self.addresses.find(0xffff_0000_0000 | u128::from(destination)) else {
             return false;
         };
         let transport = total - (L4 - L2);
-        let pseudo = fold(u64::from(addresses) + u64::from(protocol::TCP) + transport as u64);
+        let addresses = checksum::sum(&head[26..34]);
+        let pseudo = checksum::add(addresses, u16::from(protocol::TCP));
+        let pseudo = checksum::add(pseudo, transport as u16);
         if !self.checksum_holds(frame, L4, transport, half(50), pseudo) {
             return false;
         }
@@ -110,10 +97,4 @@ impl Stack {
         self.tcp_segment(frame, &segment, mac);
         true
     }
-}
-
-#[inline]
-fn fold(sum: u64) -> u16 {
-    let once = (sum & 0xffff) + (sum >> 16);
-    ((once & 0xffff) + (once >> 16)) as u16
 }

@@ -387,7 +387,7 @@ impl Stack {
     }
 
     /// Eighth, FIN: everything before it has come.
-    fn fin_received(&mut self, index: usize) {
+    pub(super) fn fin_received(&mut self, index: usize) {
         let connection = &mut self.connections[index];
         connection.advance_received(1);
         connection.unacknowledged += 1;

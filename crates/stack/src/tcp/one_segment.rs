@@ -1,6 +1,6 @@
 //! The segment of a request or of an answer: all that was written and not sent fits into one segment
-//! and lies in one frame, the windows have room for it, and nothing else is going on. It is what
-//! header prediction is for receiving: [`super::output`] would send the same segment after asking
+//! and lies in one frame, the windows have room for it, and nothing else is going on. A FIN goes with
+//! it, or alone where everything else has left. It is what header prediction is for receiving: [`super::output`] would send the same segment after asking
 //! many questions, to all of which the answer is no.
 
 use millrace_frames::{Frame, Owners, TxBatch};
@@ -13,8 +13,7 @@ use super::scoreboard::{Mark, Sent};
 use crate::stack::Stack;
 
 /// Something is going on that needs the general way.
-const UNUSUAL: Flags = Flags::FIN_QUEUED
-    .with(Flags::PERSIST)
+const UNUSUAL: Flags = Flags::PERSIST
     .with(Flags::PROBE)
     .with(Flags::FORCE)
     .with(Flags::WANT_WRITE)
@@ -33,11 +32,12 @@ impl Stack {
     pub(crate) fn send_one_segment(&mut self, index: usize, out: &mut TxBatch) -> bool {
         let connection = &self.connections[index];
         let (seq, flight, len) = (connection.snd_nxt, connection.flight(), connection.unsent());
-        let (end, in_flight) = (connection.snd_end, flight + len);
+        let fin = u32::from(connection.fin_unsent());
+        let (end, in_flight) = (connection.snd_end + fin, flight + len + fin);
         let (mss, window) = (u32::from(connection.mss), connection.congestion.window);
         let ordinary = self.config.tcp.prediction
-            && len > 0
-            && len <= mss
+            && len + fin > 0
+            && len + fin <= mss
             && in_flight <= window
             && in_flight <= connection.snd_wnd
             && !connection.flags.has(UNUSUAL)
@@ -45,18 +45,22 @@ impl Stack {
             && connection.out_of_order.is_empty()
             // It carries the one that may be owed.
             && connection.acks_owed <= 1
+            && (len > 0 || self.arena.free() > 0)
             && !out.is_full();
         if !ordinary {
             return false;
         }
         let cursor = connection.cursor;
-        let meta = self.arena.meta(cursor);
-        let sum = meta.sum;
-        let whole = meta.mark == seq.0
-            && u32::from(meta.len) == len
-            && !self.arena.owners(cursor).intersects(Owners::TRANSMIT);
-        if !whole {
-            return false;
+        let mut sum = 0;
+        if len > 0 {
+            let meta = self.arena.meta(cursor);
+            sum = meta.sum;
+            let whole = meta.mark == seq.0
+                && u32::from(meta.len) == len
+                && !self.arena.owners(cursor).intersects(Owners::TRANSMIT);
+            if !whole {
+                return false;
+            }
         }
         // What is alone on the path is not paced.
         let paced = flight > 0 && self.config.tcp.pacing && !self.is_too_short_to_pace(index);
@@ -72,41 +76,65 @@ impl Stack {
         };
         let unhindered = transfer.goes_well()
             && transfer.limit == Limit::None
+            && !transfer.withheld
             && !paced
             && transfer.pacing.most == 0
             && (flight == 0 || !transfer.pacing.in_force())
             && !transfer.pacing.holds_back(self.now_us)
             && !idle_too_long
             && (flight > 0 || transfer.congestion.ignores_pauses())
-            // Nagle's algorithm, with Minshall's modification.
-            && (no_delay || flight == 0 || transfer.small_until.is_none_or(|end| una.ge(end)));
+            // Nagle's algorithm, with Minshall's modification. Nothing comes behind a FIN.
+            && (no_delay
+                || fin > 0
+                || flight == 0
+                || transfer.small_until.is_none_or(|end| una.ge(end)));
         if !unhindered {
             return false;
+        }
+        let mut head = cursor;
+        if len > 0 {
+            self.arena.own(cursor, Owners::TRANSMIT);
+        } else {
+            let Some(empty) = self.arena.allocate(Owners::TRANSMIT) else { return false };
+            head = empty;
         }
         if flight == 0 {
             transfer.rack.begin_flight();
         }
-        transfer.pushed = end;
+        let mut bits = Bits::ACK;
+        let mut mark = Mark::default();
+        if len > 0 {
+            transfer.pushed = seq + len;
+            bits |= Bits::PSH;
+        } else if flight > 0 && flight < window {
+            transfer.delivery.app_limited(flight);
+        }
+        if fin > 0 {
+            bits |= Bits::FIN;
+        } else {
+            mark = Mark::PUSHED;
+        }
         let snapshot = transfer.delivery.sent(self.now_us, flight == 0, in_flight);
         transfer.sent.push(Sent {
             start: seq,
             end,
-            frame: cursor,
+            frame: if len > 0 { cursor } else { Frame::NONE },
             sent_at: self.now_us,
-            mark: Mark::PUSHED,
+            mark,
             snapshot,
         });
-        transfer.usage.used(in_flight, window - in_flight < mss, una, end);
-        if in_flight < window {
-            transfer.delivery.app_limited(in_flight);
-        }
-        if !no_delay && len < mss {
-            transfer.small_until = Some(end);
+        if len > 0 {
+            transfer.usage.used(in_flight, window.saturating_sub(in_flight) < mss, una, end);
+            if in_flight < window {
+                transfer.delivery.app_limited(in_flight);
+            }
+            if !no_delay && len < mss {
+                transfer.small_until = Some(end);
+            }
         }
 
-        self.arena.own(cursor, Owners::TRANSMIT);
-        let (bits, timestamp) = (Bits::ACK | Bits::PSH, self.timestamp(index));
-        let segment = Outgoing { head: cursor, frames: 1, len, sum, seq, bits };
+        let timestamp = self.timestamp(index);
+        let segment = Outgoing { head, frames: 1, len, sum, seq, bits };
         if !self.emit_ordinary(index, &segment, timestamp, out) {
             self.emit_plain(index, &segment, timestamp, out);
         }

@@ -74,11 +74,11 @@ impl Stack {
     /// the batch is full or no frame is free.
     #[inline]
     pub(crate) fn tcp_output(&mut self, index: usize, out: &mut TxBatch) -> bool {
-        let established = self.connections[index].state == State::Established;
-        if established && self.send_one_segment(index, out) {
+        let state = self.connections[index].state;
+        if state.sends_data() && self.send_one_segment(index, out) {
             return true;
         }
-        match self.connections[index].state {
+        match state {
             State::Closed => true,
             State::SynSent => self.send_syn(index, out) == Stop::Done,
             State::SynReceived => {
@@ -112,7 +112,6 @@ impl Stack {
             self.connections[index].ts_recent = self.timestamp(index);
         }
         let connection = &self.connections[index];
-        let options = self.syn_options(index, passive);
         let bits = if passive { Bits::SYN | Bits::ACK } else { Bits::SYN };
         let seq = connection.iss;
         let payload = match self.syn_payload(index) {
@@ -133,7 +132,10 @@ impl Stack {
             seq,
             bits,
         };
-        self.emit(index, &segment, SegmentOptions::Written(options.padded()), out);
+        if !self.emit_ordinary_syn(index, &segment, passive, out) {
+            let options = self.syn_options(index, passive);
+            self.emit(index, &segment, SegmentOptions::Written(options.padded()), out);
+        }
         let now_us = self.now_us;
         let connection = &mut self.connections[index];
         connection.flags.clear(Flags::SEND_SYN);

@@ -1,6 +1,7 @@
 //! Header prediction (Van Jacobson, 1990): nearly every segment of an established connection is
 //! the next in sequence and carries data, or an acknowledgement, or both, and nothing else is
-//! going on. Such a segment needs none of the tests that [`super::input`] makes.
+//! going on. Such a segment needs none of the tests that [`super::input`] makes. The last one of a
+//! peer that closes when it has answered carries its FIN.
 //!
 //! What is done here is what the general way does with the same segment; the property test of the
 //! stack runs both against each other by way of impaired wires.
@@ -31,7 +32,7 @@ impl Stack {
         let meta = self.arena.meta(frame);
         let as_predicted = self.config.tcp.prediction
             && connection.state == State::Established
-            && segment.bits.0 & !Bits::PSH.0 == Bits::ACK.0
+            && segment.bits.0 & !(Bits::PSH | Bits::FIN).0 == Bits::ACK.0
             && segment.seq == connection.rcv_nxt
             // No segment beyond it has told of a window already.
             && connection.snd_wl1.le(segment.seq)
@@ -77,6 +78,11 @@ impl Stack {
         connection.snd_wl1 = segment.seq;
         connection.max_window = connection.max_window.max(connection.snd_wnd);
 
+        let fin = segment.has(Bits::FIN);
+        if fin {
+            connection.flags.set(Flags::FIN_SEEN);
+            connection.fin_seq = segment.seq + len;
+        }
         let meta = self.arena.meta_mut(frame);
         meta.mark = segment.seq.0;
         let piece = if meta.gso_size == 0 { len } else { meta.gso_size.into() };
@@ -97,6 +103,9 @@ impl Stack {
         }
         self.tell(index, Ready::READABLE);
         self.acknowledge_text(index, piece);
+        if fin {
+            self.fin_received(index);
+        }
         true
     }
 }

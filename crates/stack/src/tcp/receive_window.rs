@@ -51,13 +51,24 @@ impl Connection {
         self.flags.clear(Flags::DELACK_ARMED.with(Flags::PUSHED));
         self.quick_ack.acknowledged();
     }
+
+    /// The same for one that is owed at most once by that: beyond a gap each arrival has its own.
+    #[inline(always)]
+    pub(crate) fn acknowledges_once(&mut self) {
+        let owed = self.acks_owed;
+        self.acknowledges();
+        if owed > 1 {
+            self.acks_owed = owed;
+        }
+    }
 }
 
 impl Stack {
     /// Shift that makes the whole receive buffer announceable (RFC 7323 §2.2).
     pub(crate) fn receive_shift(&self) -> u8 {
         let most = self.config.receive_buffer.max(self.config.receive_buffer_max);
-        (0..14).find(|&shift| most >> shift <= 0xffff).unwrap_or(14)
+        // As many bits as are beyond the field's 16.
+        (u32::BITS - most.leading_zeros()).saturating_sub(16).min(14) as u8
     }
 
     /// After the application has read: whether the window has grown so much that the peer must

@@ -64,6 +64,7 @@ impl Stack {
         }
         let index = self.free_connections as usize;
         let address_sum = pseudo(self.addresses.word(tuple.local), tuple.remote, 0, 0);
+        let neighbour = self.last_neighbour(tuple.remote);
         self.addresses.hold(tuple.local);
         let connection = &mut self.connections[index];
         self.free_connections = connection.link;
@@ -87,6 +88,7 @@ impl Stack {
             ready_next: connection.ready_next,
             generation: connection.generation,
             algorithm: self.config.congestion,
+            neighbour,
             traffic: Traffic {
                 last_recv: self.tick as u32,
                 last_data_recv: self.tick as u32,

@@ -69,7 +69,9 @@ impl Options {
             options.timestamps = Some(timestamps);
             return Ok(options);
         }
-        options.read(bytes)?;
+        if !options.read_syn(bytes) {
+            options.read(bytes)?;
+        }
         Ok(options)
     }
 
@@ -93,6 +95,45 @@ impl Options {
     #[inline]
     pub fn sack(&self) -> &[(Seq, Seq)] {
         self.sack.get(..self.sack_len.into()).unwrap_or(&self.sack)
+    }
+
+    /// Reads the options of nearly every SYN: MSS, SACK permitted, timestamps and window scale, in
+    /// the order and with the padding that Linux and this crate's writer have. Returns false, with
+    /// nothing done, for any others.
+    #[inline]
+    fn read_syn(&mut self, bytes: &[u8]) -> bool {
+        let &[
+            kind::MSS,
+            4,
+            mss_high,
+            mss_low,
+            kind::SACK_PERMITTED,
+            2,
+            kind::TIMESTAMPS,
+            10,
+            a,
+            b,
+            c,
+            d,
+            e,
+            f,
+            g,
+            h,
+            kind::NO_OPERATION,
+            kind::WINDOW_SCALE,
+            3,
+            scale,
+        ] = bytes
+        else {
+            return false;
+        };
+        let (value, echo) = ([a, b, c, d], [e, f, g, h]);
+        self.mss = Some(u16::from_be_bytes([mss_high, mss_low]));
+        self.sack_permitted = true;
+        self.timestamps = Some((u32::from_be_bytes(value), u32::from_be_bytes(echo)));
+        self.window_scale = Some(scale.min(MAX_WINDOW_SCALE));
+        self.window_scale_clamped = scale > MAX_WINDOW_SCALE;
+        true
     }
 
     fn read(&mut self, mut rest: &[u8]) -> Result<(), Malformed> {
