@@ -324,7 +324,7 @@ impl Arena {
     ///
     /// # Panics
     /// When the frame is with the port to be filled, or its offset and length leave the frame.
-    #[inline]
+    #[inline(always)]
     pub fn bytes(&self, frame: Frame) -> &[u8] {
         let meta = &self.meta[frame.index() as usize];
         let (start, len) = (meta.offset as usize, meta.len as usize);
@@ -346,7 +346,7 @@ impl Arena {
     ///
     /// # Panics
     /// When the frame is with the port to be filled.
-    #[inline]
+    #[inline(always)]
     pub fn room(&self, frame: Frame) -> &[u8] {
         let index = frame.index() as usize;
         if self.owners[index].intersects(Owners::FILL) {
@@ -365,7 +365,7 @@ impl Arena {
     ///
     /// # Panics
     /// When the frame is with the port to be filled, or held by a reader.
-    #[inline]
+    #[inline(always)]
     pub fn room_mut(&mut self, frame: Frame) -> &mut [u8] {
         let index = frame.index() as usize;
         let owners = self.owners[index];

@@ -30,7 +30,7 @@ impl Keys {
 
     /// Where a flow is in the table. Two 64-bit multiplications, folded; without the key nobody
     /// can choose addresses that collide.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn flow(&self, remote: u128, ports: u32, local: u8) -> u32 {
         let low = remote as u64 ^ self.fold[0];
         let high =

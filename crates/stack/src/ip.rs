@@ -169,12 +169,14 @@ impl Stack {
         self.drop_chain(frame);
     }
 
-    /// Whether a transport checksum is right, by what the port knows of it or by summing. `field`
-    /// is the checksum as it stands; `pseudo` the pseudo-header's sum with the length.
+    /// Whether the transport checksum of `len` bytes from `start` on is right, by what the port knows
+    /// of it or by summing. `bytes` are the first frame's; `field` is the checksum as it stands;
+    /// `pseudo` the pseudo-header's sum with the length.
     #[inline(always)]
     pub(crate) fn checksum_holds(
         &self,
         frame: Frame,
+        bytes: &[u8],
         start: usize,
         len: usize,
         field: u16,
@@ -185,7 +187,7 @@ impl Stack {
             ChecksumState::MaybeUnfinished if field == pseudo => true,
             ChecksumState::MaybeUnfinished | ChecksumState::Unknown => {
                 // Nearly all packets lie in one frame.
-                let sum = match self.arena.bytes(frame).get(start..start + len) {
+                let sum = match bytes.get(start..start + len) {
                     Some(whole) => checksum::sum(whole),
                     None => self.chain_sum(frame, start, len),
                 };

@@ -19,7 +19,7 @@ impl FlowTable {
     }
 
     /// The index that was inserted with `hash` and for which `is_it` holds.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn find(&self, hash: u32, mut is_it: impl FnMut(u32) -> bool) -> Option<u32> {
         let mut position = hash as usize & self.mask;
         loop {

@@ -92,7 +92,8 @@ impl Stack {
         let pseudo = ip.pseudo(protocol::UDP, len);
         // By IPv6 a datagram has a checksum (RFC 8200 §8.1).
         let optional = is_v4(ip.source);
-        if (field != 0 || !optional) && !self.checksum_holds(frame, ip.payload, len, field, pseudo)
+        if (field != 0 || !optional)
+            && !self.checksum_holds(frame, self.arena.bytes(frame), ip.payload, len, field, pseudo)
         {
             self.counters.drop_udp_checksum += 1;
             return self.drop_chain(frame);

@@ -30,9 +30,13 @@ impl Stack {
         let word =
             |at: usize| u32::from_be_bytes([head[at], head[at + 1], head[at + 2], head[at + 3]]);
         let half = |at: usize| u16::from_be_bytes([head[at], head[at + 1]]);
-        let common = head[0..6] == self.config.mac.0
-            // Nobody's own address is a group's.
-            && head[6] & 1 == 0
+        // In one number the destination, which is to be ours, and the bit that makes the source a
+        // group's, which nobody's own address is.
+        let Some(&ends) = head.first_chunk() else { return false };
+        let ends = u64::from_le_bytes(ends) & 0x0001_ffff_ffff_ffff;
+        let mut ours = [0; 8];
+        ours[..6].copy_from_slice(&self.config.mac.0);
+        let common = ends == u64::from_le_bytes(ours)
             && head[12..15] == [0x08, 0x00, 0x45]
             // No fragment: neither "more" nor an offset.
             && half(20) & 0x3fff == 0
@@ -60,7 +64,7 @@ impl Stack {
         let addresses = checksum::sum(&head[26..34]);
         let pseudo = checksum::add(addresses, u16::from(protocol::TCP));
         let pseudo = checksum::add(pseudo, transport as u16);
-        if !self.checksum_holds(frame, L4, transport, half(50), pseudo) {
+        if !self.checksum_holds(frame, bytes, L4, transport, half(50), pseudo) {
             return false;
         }
         let bits = Bits(head[47]);

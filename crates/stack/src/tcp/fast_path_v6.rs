@@ -54,7 +54,7 @@ impl Stack {
         let Some(options) = bytes.get(LEN_V6..payload_at) else { return false };
         let Some(local) = self.addresses.find(destination) else { return false };
         let pseudo = pseudo(source, destination, protocol::TCP, transport);
-        if !self.checksum_holds(frame, L4_V6, transport, half(70), pseudo) {
+        if !self.checksum_holds(frame, bytes, L4_V6, transport, half(70), pseudo) {
             return false;
         }
         let several;
@@ -83,7 +83,7 @@ impl Stack {
         let meta = self.arena.meta_mut(frame);
         meta.offset += payload_at as u16;
         meta.len -= payload_at as u16;
-        self.tcp_segment(frame, &segment, mac);
+        self.uncommon_segment(frame, &segment, mac);
         true
     }
 }

@@ -86,15 +86,18 @@ impl Stack {
         let own_mss = self.announced_mss(index);
         let default = default_mss(segment.tuple.remote);
         let shift = self.receive_shift();
+        let window = u32::from(self.memory.first_window(self.receive_limit(index)));
         let (tcp, now_s) = (self.config.tcp, self.now_s);
+        let asked = self.ecn_asked(index);
+        self.connections[index].features = Features::default();
+        self.agree_on_ecn(index, segment, asked);
         let connection = &mut self.connections[index];
         connection.irs = segment.seq;
         connection.rcv_nxt = segment.seq + 1;
-        let asked = self.ecn_asked(index);
-        let connection = &mut self.connections[index];
-        connection.features = Features::default();
-        self.agree_on_ecn(index, segment, asked);
-        let connection = &mut self.connections[index];
+        connection.rcv_adv = connection.rcv_nxt + window;
+        connection.snd_wnd = u32::from(segment.window);
+        connection.max_window = connection.snd_wnd;
+        connection.snd_wl1 = segment.seq;
         if let Some((value, _)) = segment.timestamps.filter(|_| tcp.timestamps) {
             connection.features.set(Features::TIMESTAMPS);
             connection.ts_recent = value;
@@ -120,12 +123,6 @@ impl Stack {
         if let Some(timeout) = segment.options.user_timeout {
             self.user_timeout_received(index, timeout);
         }
-        let window = u32::from(self.memory.first_window(self.receive_limit(index)));
-        let connection = &mut self.connections[index];
-        connection.rcv_adv = connection.rcv_nxt + window;
-        connection.snd_wnd = u32::from(segment.window);
-        connection.max_window = connection.snd_wnd;
-        connection.snd_wl1 = segment.seq;
     }
 
     /// Our SYN was acknowledged.

@@ -74,7 +74,14 @@ impl Stack {
             }
         };
         let pseudo = ip.pseudo(protocol::TCP, ip.len);
-        if !self.checksum_holds(frame, ip.payload, ip.len, header.checksum(), pseudo) {
+        if !self.checksum_holds(
+            frame,
+            self.arena.bytes(frame),
+            ip.payload,
+            ip.len,
+            header.checksum(),
+            pseudo,
+        ) {
             self.counters.drop_tcp_checksum += 1;
             return self.drop_chain(frame);
         }
@@ -104,12 +111,18 @@ impl Stack {
         let skip = (ip.payload + header_len) as u16;
         meta.offset += skip;
         meta.len -= skip;
-        self.tcp_segment(frame, &segment, ip.mac);
+        self.uncommon_segment(frame, &segment, ip.mac);
+    }
+
+    /// [`Stack::tcp_segment`], for who is not in a hurry.
+    #[inline(never)]
+    pub(super) fn uncommon_segment(&mut self, frame: Frame, segment: &Segment, mac: Mac) {
+        self.tcp_segment(frame, segment, mac);
     }
 
     /// A segment whose headers are right. `mac` sent the frame, whose bytes are the payload.
-    #[inline]
-    pub(crate) fn tcp_segment(&mut self, frame: Frame, segment: &Segment, mac: Mac) {
+    #[inline(always)]
+    pub(super) fn tcp_segment(&mut self, frame: Frame, segment: &Segment, mac: Mac) {
         let hash = self.flow_hash(&segment.tuple);
         match self.find_connection(hash, &segment.tuple) {
             Some(index) => {
@@ -135,7 +148,9 @@ impl Stack {
     }
 
     pub(crate) fn segment_arrives(&mut self, index: usize, segment: &Segment, frame: Frame) {
-        if self.connections[index].state == State::SynSent {
+        let connection = &self.connections[index];
+        let (state, has_ecn) = (connection.state, connection.has_ecn());
+        if state == State::SynSent {
             return self.syn_sent(index, segment, frame);
         }
         let mut seq = segment.seq;
@@ -143,12 +158,11 @@ impl Stack {
         let mut fin = segment.has(Bits::FIN);
         let mut syn = segment.has(Bits::SYN);
 
-        let connection = &mut self.connections[index];
-        if connection.state == State::SynReceived && syn && seq == connection.irs {
+        if state == State::SynReceived && syn && seq == connection.irs {
             // The peer's SYN once more: it missed our SYN-ACK. With an ACK it is its own
             // SYN-ACK, the other half of a simultaneous open (RFC 9293 §3.5, figure 8).
             if !segment.has(Bits::ACK) {
-                if connection.has_ecn() && !self.ecn_of_repeated_syn(index, segment) {
+                if has_ecn && !self.ecn_of_repeated_syn(index, segment) {
                     self.send_reset(segment, None);
                     self.free_connection(index);
                     return self.drop_chain(frame);
@@ -196,7 +210,7 @@ impl Stack {
 
         // Second, RST; fourth, SYN (RFC 5961 §3 and §4).
         if segment.has(Bits::RST) {
-            if self.connections[index].state == State::TimeWait {
+            if state == State::TimeWait {
                 // It would let an old segment of this connection into the next (RFC 1337 §3).
                 self.counters.drop_tcp_time_wait_reset += 1;
                 return self.drop_chain(frame);
@@ -222,11 +236,10 @@ impl Stack {
             self.counters.drop_tcp_no_ack += 1;
             return self.drop_chain(frame);
         }
-        if self.connections[index].has_ecn() && self.connections[index].state != State::SynReceived
-        {
+        if has_ecn && state != State::SynReceived {
             self.ecn_received(index, segment);
         }
-        if self.connections[index].state == State::SynReceived {
+        if state == State::SynReceived {
             if !self.handshake_done(index, segment) {
                 return self.drop_chain(frame);
             }

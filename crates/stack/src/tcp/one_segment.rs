@@ -27,12 +27,27 @@ const UNUSUAL: Flags = Flags::PERSIST
 const UNUSUAL_FEATURES: Features = Features::ECN.with(Features::ACCURATE_ECN);
 
 impl Stack {
-    /// Sends the segment if it is of that kind. Returns false, with nothing done, if not.
+    /// Sends what the connection has to send if it is a segment of that kind. Returns false, with
+    /// nothing done, if not.
     #[inline]
     pub(crate) fn send_one_segment(&mut self, index: usize, out: &mut TxBatch) -> bool {
+        match self.connections[index].fin_unsent() {
+            true => self.send_last_segment(index, out),
+            false => self.send_whole::<false>(index, out),
+        }
+    }
+
+    /// Apart from the others, so that those are asked nothing about a FIN.
+    #[inline(never)]
+    fn send_last_segment(&mut self, index: usize, out: &mut TxBatch) -> bool {
+        self.send_whole::<true>(index, out)
+    }
+
+    #[inline(always)]
+    fn send_whole<const FIN: bool>(&mut self, index: usize, out: &mut TxBatch) -> bool {
         let connection = &self.connections[index];
         let (seq, flight, len) = (connection.snd_nxt, connection.flight(), connection.unsent());
-        let fin = u32::from(connection.fin_unsent());
+        let fin = u32::from(FIN);
         let (end, in_flight) = (connection.snd_end + fin, flight + len + fin);
         let (mss, window) = (u32::from(connection.mss), connection.congestion.window);
         let ordinary = self.config.tcp.prediction
@@ -45,7 +60,7 @@ impl Stack {
             && connection.out_of_order.is_empty()
             // It carries the one that may be owed.
             && connection.acks_owed <= 1
-            && (len > 0 || self.arena.free() > 0)
+            && (!FIN || self.arena.free() > 0)
             && !out.is_full();
         if !ordinary {
             return false;
@@ -85,7 +100,7 @@ impl Stack {
             && (flight > 0 || transfer.congestion.ignores_pauses())
             // Nagle's algorithm, with Minshall's modification. Nothing comes behind a FIN.
             && (no_delay
-                || fin > 0
+                || FIN
                 || flight == 0
                 || transfer.small_until.is_none_or(|end| una.ge(end)));
         if !unhindered {
@@ -109,7 +124,7 @@ impl Stack {
         } else if flight > 0 && flight < window {
             transfer.delivery.app_limited(flight);
         }
-        if fin > 0 {
+        if FIN {
             bits |= Bits::FIN;
         } else {
             mark = Mark::PUSHED;
@@ -135,9 +150,7 @@ impl Stack {
 
         let timestamp = self.timestamp(index);
         let segment = Outgoing { head, frames: 1, len, sum, seq, bits };
-        if !self.emit_ordinary(index, &segment, timestamp, out) {
-            self.emit_plain(index, &segment, timestamp, out);
-        }
+        self.emit_plain(index, &segment, timestamp, out);
         self.connections[index].cursor = Frame::NONE;
         self.advance_unpaced(index, end);
         true

@@ -154,7 +154,7 @@ impl Stack {
             + u64::from(seq.0)
             + u64::from(ack)
             + u64::from(u32::from(offset_and_bits) + u32::from(window) + u32::from(payload_sum));
-        for word in options {
+        for &word in &options {
             tcp_sum += u64::from(word);
         }
 
@@ -179,7 +179,7 @@ impl Stack {
             fixed[48..50].copy_from_slice(&window.to_be_bytes());
             fixed[50..52].copy_from_slice(&finish(checksum::fold(tcp_sum)).to_be_bytes());
             fixed[52..54].copy_from_slice(&[0; 2]);
-            for (to, word) in behind.as_chunks_mut::<4>().0.iter_mut().zip(options) {
+            for (to, word) in behind.as_chunks_mut::<4>().0.iter_mut().zip(&options) {
                 *to = word.to_be_bytes();
             }
         }

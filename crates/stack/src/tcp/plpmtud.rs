@@ -63,13 +63,10 @@ impl Stack {
             State::SynSent => return self.syn_too_large(index),
             _ => {}
         }
-        if !self.follows_reports(index) {
-            return;
-        }
         let headers = if is_v4(connection.remote) { 40 } else { 60 };
         let options = connection.features.options_len();
         let mss = mtu.saturating_sub(headers + options).max(LEAST_MSS);
-        if mss >= connection.mss {
+        if mss >= connection.mss || !self.follows_reports(index) {
             return;
         }
         let later = self.now_s + LIFETIME.as_secs() as u32;

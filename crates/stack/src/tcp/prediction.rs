@@ -25,7 +25,7 @@ const UNUSUAL: Flags = Flags::FIN_SEEN
 
 impl Stack {
     /// Takes the segment if it is as predicted. Returns false, with nothing done, if not.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn predicted(&mut self, index: usize, segment: &Segment, frame: Frame) -> bool {
         let connection = &mut self.connections[index];
         let (ack, len) = (segment.ack, segment.len);

@@ -32,13 +32,13 @@ impl FourTuple {
 }
 
 impl Stack {
-    #[inline]
+    #[inline(always)]
     pub(crate) fn flow_hash(&self, tuple: &FourTuple) -> u32 {
         let ports = u32::from(tuple.remote_port) << 16 | u32::from(tuple.local_port);
         self.keys.flow(tuple.remote, ports, tuple.local)
     }
 
-    #[inline]
+    #[inline(always)]
     pub(crate) fn find_connection(&self, hash: u32, tuple: &FourTuple) -> Option<usize> {
         let connections = &self.connections;
         self.flows

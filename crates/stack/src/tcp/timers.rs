@@ -66,11 +66,9 @@ impl Stack {
     /// first (RFC 8985 §7.2).
     #[inline]
     pub(crate) fn arm_retransmission(&mut self, index: usize) {
+        let Some(probe) = self.probe_timeout(index) else { return self.arm_timeout(index) };
         let timeout = self.connections[index].rtt.backed_off(self.rtt_bounds);
-        match self.probe_timeout(index) {
-            Some(probe) => self.arm(index, probe.min(timeout), Timer::Probe),
-            None => self.arm_timeout(index),
-        }
+        self.arm(index, probe.min(timeout), Timer::Probe);
     }
 
     /// Starts the retransmission timer, whatever else might come first.

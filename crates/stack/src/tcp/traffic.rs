@@ -55,7 +55,7 @@ impl Traffic {
     }
 
     /// A segment left, or a super-segment with pieces of `mss` bytes.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn left(&mut self, payload: u32, mss: u32) {
         if payload == 0 {
             self.segs_out = self.segs_out.wrapping_add(1);

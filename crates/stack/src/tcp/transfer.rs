@@ -88,7 +88,7 @@ pub(crate) struct Transfer {
 
 /// What has happened in a connection's life that happens to few; TCP_INFO tells of it. A
 /// connection with any of it keeps its record.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Totals {
     /// Segments sent again, and their payload bytes.
     pub(crate) retransmitted: u32,
@@ -112,6 +112,31 @@ pub(crate) struct Totals {
     pub(crate) delivered_marked: u32,
 }
 
+impl Totals {
+    /// Nothing of it has happened. Put together first, for nearly always all of it is zero.
+    #[inline]
+    fn are_none(&self) -> bool {
+        let Totals {
+            retransmitted,
+            bytes_retransmitted,
+            timeouts,
+            syn_retransmitted,
+            timeout_recoveries,
+            timeout_millis,
+            out_of_order,
+            window_limited,
+            buffer_limited,
+            dsack_duplicates,
+            reorderings,
+            delivered_marked,
+        } = *self;
+        let small = timeouts | u16::from(syn_retransmitted) | timeout_recoveries;
+        let seen = retransmitted | timeout_millis | out_of_order | dsack_duplicates | reorderings;
+        let limited = window_limited | buffer_limited | delivered_marked;
+        u64::from(seen | limited | u32::from(small)) | bytes_retransmitted == 0
+    }
+}
+
 impl Transfer {
     /// Nothing in it is worth keeping: another record made anew would do as well.
     #[inline]
@@ -133,7 +158,7 @@ impl Transfer {
             && self.keepalive == Probes::default()
             && self.silence == Silence::default()
             && self.advice == Advice::default()
-            && self.totals == Totals::default()
+            && self.totals.are_none()
             && self.accurate.is_plain()
     }
 
