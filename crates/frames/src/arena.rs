@@ -173,7 +173,7 @@ impl Arena {
     }
 
     /// Adds an owner to a frame that already has one.
-    #[inline]
+    #[inline(always)]
     pub fn own(&mut self, frame: Frame, owner: Owners) {
         let owners = &mut self.owners[frame.index() as usize];
         if owners.is_empty() {

@@ -235,7 +235,12 @@ impl Addresses {
         if wanted == 0 {
             return None;
         }
-        self.words.iter().position(|&word| word == wanted).map(|index| index as u8)
+        // Most stacks have one address, or nearly everything comes to the first.
+        let mut words = self.words.iter();
+        if words.next() == Some(&wanted) {
+            return Some(0);
+        }
+        words.position(|&word| word == wanted).map(|index| index as u8 + 1)
     }
 
     /// The number of our address, in whatever state.

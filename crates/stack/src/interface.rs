@@ -11,7 +11,7 @@ use crate::address::{AddressInfo, AddressState, Slot, address, is_v4, network, w
 use crate::config::InterfaceAddress;
 use crate::neighbour::NeighbourRef;
 use crate::route::{Route, RouteInfo, RouteOrigin, Routes};
-use crate::stack::Stack;
+use crate::stack::{LastHop, Stack};
 use crate::tcp::connection::{Failure, State};
 
 impl Stack {
@@ -150,7 +150,7 @@ impl Stack {
 
     /// Who packets go to next is asked again, for every connection.
     pub(crate) fn routes_changed(&mut self) {
-        self.last_hop = (0, NeighbourRef::NONE);
+        self.last_hop = LastHop::NONE;
         for connection in &mut self.connections {
             connection.neighbour = NeighbourRef::NONE;
         }

@@ -6,7 +6,7 @@ use std::io;
 use millrace_frames::{Arena, BURST, Frame, Instant, Owners, RxBatch, TxBatch};
 use millrace_wire::ipv6;
 
-use crate::address::{Addresses, Word, is_v4};
+use crate::address::{Addresses, Path, Word, is_v4};
 use crate::control::Waiting;
 use crate::dhcp::Dhcp;
 use crate::group::Listening;
@@ -25,6 +25,7 @@ use crate::tcp::fast_open::cache::Cache;
 use crate::tcp::listen::Listener;
 use crate::tcp::rtt::Bounds;
 use crate::tcp::settings::Settings;
+use crate::tcp::table::FourTuple;
 use crate::tcp::transfer::Transfers;
 use crate::udp::{SocketId, UdpSocket};
 use crate::wheel::{self, Wheel};
@@ -44,6 +45,23 @@ impl List {
     pub(crate) const EMPTY: List = List { head: NO_LINK, tail: NO_LINK };
 }
 
+/// The last destination of a connection that a next hop was found for, and how it is reached:
+/// connections come in runs. Forgotten when routes or addresses change.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct LastHop {
+    pub(crate) destination: Word,
+    pub(crate) path: Path,
+    pub(crate) neighbour: NeighbourRef,
+}
+
+impl LastHop {
+    pub(crate) const NONE: LastHop = LastHop {
+        destination: 0,
+        path: Path { local: 0, next_hop: 0 },
+        neighbour: NeighbourRef::NONE,
+    };
+}
+
 /// One TCP/IP stack.
 pub struct Stack {
     pub(crate) config: Config,
@@ -53,8 +71,7 @@ pub struct Stack {
     pub(crate) keys: Keys,
     pub(crate) addresses: Addresses,
     pub(crate) neighbours: Neighbours,
-    /// The last destination that a next hop was found for: connections come in runs.
-    pub(crate) last_hop: (Word, NeighbourRef),
+    pub(crate) last_hop: LastHop,
 
     pub(crate) now: Instant,
     pub(crate) now_us: u32,
@@ -93,6 +110,8 @@ pub struct Stack {
     pub(crate) tcp_ports: Box<[u16]>,
     pub(crate) ready_listeners: VecDeque<u16>,
     pub(crate) port_counter: [u32; 16],
+    /// Where the ports of the last destination that was connected to are chosen from.
+    pub(crate) port_secret: Option<(FourTuple, u64)>,
 
     pub(crate) sockets: Vec<UdpSocket>,
     /// First socket of each UDP port.
@@ -101,6 +120,7 @@ pub struct Stack {
 
     /// The configuration's, in the units of their users.
     pub(crate) rtt_bounds: Bounds,
+    pub(crate) initial_timeout_us: u32,
     pub(crate) delayed_ack_ticks: u32,
     pub(crate) default_settings: Settings,
     pub(crate) path_mtus: PathMtus,
@@ -156,7 +176,7 @@ impl Stack {
             keys: Keys::new(config.seed),
             addresses: Addresses::new(&config.addresses, config.gateway, config.routes),
             neighbours: Neighbours::new(&config),
-            last_hop: (0, NeighbourRef::NONE),
+            last_hop: LastHop::NONE,
             memory: Memory::new(&config, &arena, now),
             counters: Counters::default(),
             now,
@@ -188,6 +208,7 @@ impl Stack {
             tcp_ports: vec![NO_SOCKET; 1 << 16].into_boxed_slice(),
             ready_listeners: VecDeque::with_capacity(config.listeners.into()),
             port_counter: [0; 16],
+            port_secret: None,
             sockets: Vec::with_capacity(config.datagram_sockets.into()),
             udp_ports: vec![NO_SOCKET; 1 << 16].into_boxed_slice(),
             ready_sockets: VecDeque::with_capacity(config.datagram_sockets.into()),
@@ -197,6 +218,7 @@ impl Stack {
             },
             default_settings: Settings::new(&config),
             path_mtus: PathMtus::new(config.path_mtus),
+            initial_timeout_us: config.initial_rto.as_micros().min(1 << 31) as u32,
             delayed_ack_ticks: crate::tcp::timers::ticks(config.delayed_ack),
             dhcp: config
                 .dhcp

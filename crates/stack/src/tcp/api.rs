@@ -142,6 +142,25 @@ impl Stack {
         })
     }
 
+    /// The same for a destination that must be one host.
+    fn route_to_host(&self, destination: IpAddr) -> io::Result<Path> {
+        let last = &self.last_hop;
+        // Where an IPv6 packet comes from may change for reasons that are none of the routes'.
+        if last.destination == word(destination) && destination.is_ipv4() {
+            return Ok(last.path);
+        }
+        let route = self.route_to(destination)?;
+        let broadcast = matches!(destination, IpAddr::V4(v4) if self.addresses.is_broadcast(v4));
+        if destination.is_multicast() || destination.is_unspecified() || broadcast {
+            // RFC 9293 §3.9.2.3 (MUST-46).
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                format!("{destination} is not the address of one host; TCP needs one"),
+            ));
+        }
+        Ok(route)
+    }
+
     /// Opens a connection. [`Ready::CONNECTED`] or [`Ready::CLOSED`] follows. `local` may name an
     /// address and a port of ours; what it leaves open (unspecified, 0) is chosen.
     ///
@@ -153,16 +172,7 @@ impl Stack {
         remote: SocketAddr,
         local: Option<SocketAddr>,
     ) -> io::Result<ConnectionId> {
-        let route = self.route_to(remote.ip())?;
-        let address = remote.ip();
-        let broadcast = matches!(address, IpAddr::V4(v4) if self.addresses.is_broadcast(v4));
-        if address.is_multicast() || address.is_unspecified() || broadcast {
-            // RFC 9293 §3.9.2.3 (MUST-46).
-            return Err(io::Error::new(
-                io::ErrorKind::InvalidInput,
-                format!("{address} is not the address of one host; TCP needs one"),
-            ));
-        }
+        let route = self.route_to_host(remote.ip())?;
         if remote.port() == 0 {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "port 0 takes no connections"));
         }
@@ -212,7 +222,7 @@ impl Stack {
         let secrets = self.secrets_of(&tuple);
         let iss = self.initial_sequence(&secrets, before);
         let mss = self.own_mss(tuple.remote);
-        let timeout = self.config.initial_rto.as_micros().min(1 << 31) as u32;
+        let timeout = self.initial_timeout_us;
         let connection = &mut self.connections[index];
         connection.state = State::SynSent;
         connection.flags.set(Flags::SEND_SYN.with(Flags::ATTACHED).with(Flags::ACTIVE));
@@ -248,7 +258,11 @@ impl Stack {
         let (first, last) =
             (*self.config.ephemeral_ports.start(), *self.config.ephemeral_ports.end());
         let count = u32::from(last - first) + 1;
-        let hash = self.keys.prf(&tuple.words());
+        let hash = match self.port_secret {
+            Some((of, hash)) if of == *tuple => hash,
+            _ => self.keys.prf(&tuple.words()),
+        };
+        self.port_secret = Some((*tuple, hash));
         let offset = hash as u32;
         let counter = (hash >> 60) as usize;
         for reuse in [false, true] {

@@ -93,7 +93,7 @@ impl Delivery {
     }
 
     /// Keeps the rate that a delivered transmission shows. Returns the bytes and the time.
-    #[inline]
+    #[inline(always)]
     fn keep_rate(&mut self, snapshot: &Snapshot, sent_at: u32, min_rtt_us: u32) -> (u32, u32) {
         let sending = sent_at.wrapping_sub(snapshot.first_sent_at);
         let acknowledging = self.delivered_at.wrapping_sub(snapshot.delivered_at);

@@ -15,7 +15,7 @@ use super::settings::MtuDiscovery;
 use crate::address::{Word, address, is_v4};
 use crate::control::{L4, L4_V6};
 use crate::neighbour::{NeighbourRef, Resolution};
-use crate::stack::Stack;
+use crate::stack::{LastHop, Stack};
 
 /// A segment to be written.
 pub(crate) struct Outgoing {
@@ -188,8 +188,10 @@ impl Stack {
     /// The neighbour of the last packet whose next hop was found, if it went to the same place.
     #[inline]
     pub(crate) fn last_neighbour(&self, remote: Word) -> NeighbourRef {
-        let (last, neighbour) = self.last_hop;
-        if last == remote { neighbour } else { NeighbourRef::NONE }
+        match self.last_hop.destination == remote {
+            true => self.last_hop.neighbour,
+            false => NeighbourRef::NONE,
+        }
     }
 
     /// The hardware address that a connection's packets go to, if it is known; if not, the
@@ -216,12 +218,12 @@ impl Stack {
         }
         let neighbour = found.unwrap_or(NeighbourRef::NONE);
         self.connections[index].neighbour = neighbour;
-        match self.neighbours.resolve(neighbour, self.now) {
-            Resolution::Known(mac) => {
-                self.last_hop = (word, neighbour);
+        match (route, self.neighbours.resolve(neighbour, self.now)) {
+            (Some(path), Resolution::Known(mac)) => {
+                self.last_hop = LastHop { destination: word, path, neighbour };
                 Some(mac)
             }
-            Resolution::Wait | Resolution::Gone => None,
+            _ => None,
         }
     }
 }

@@ -545,25 +545,25 @@ impl Stack {
         }
         let connection = &mut self.connections[index];
         // RFC 9293's SND.WL2 is never beyond SND.UNA, so its comparison is this one.
-        if ack.ge(connection.snd_una) && connection.snd_wl1.le(segment.seq) {
-            let grew = window > connection.snd_wnd;
+        let newest = ack.ge(connection.snd_una) && connection.snd_wl1.le(segment.seq);
+        let grew = newest && window > connection.snd_wnd;
+        if newest {
             connection.snd_wnd = window;
             connection.snd_wl1 = segment.seq;
             connection.max_window = connection.max_window.max(window);
-            if grew {
-                self.window_opened(index);
-            }
         }
-        if self.connections[index].flags.has(Flags::PERSIST) {
+        if grew {
+            self.window_opened(index);
+        } else if connection.flags.has(Flags::PERSIST) {
             // The peer answers our probes, so it lives (RFC 9293 §3.8.6.1). The next one still
             // comes later than the last one did.
-            self.connections[index].retries = 0;
+            connection.retries = 0;
         }
         self.our_fin_acknowledged(index)
     }
 
     /// What follows when something was acknowledged for the first time.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn progress(&mut self, index: usize) {
         let connection = &mut self.connections[index];
         if connection.snd_una == connection.snd_nxt {

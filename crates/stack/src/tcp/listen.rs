@@ -368,7 +368,8 @@ impl Stack {
             self.counters.drop_tcp_no_connection += 1;
             return self.drop_chain(frame);
         }
-        if !self.addresses.may_be_a_host(segment.tuple.remote) {
+        let remote = segment.tuple.remote;
+        if self.last_hop.destination != remote && !self.addresses.may_be_a_host(remote) {
             self.counters.drop_ip_source += 1;
             return self.drop_chain(frame);
         }
@@ -454,7 +455,7 @@ impl Stack {
     ) -> Option<usize> {
         let index = self.take_connection(hash, &syn.tuple)?;
         self.inherit_settings(index, listener);
-        let timeout = self.config.initial_rto.as_micros().min(1 << 31) as u32;
+        let timeout = self.initial_timeout_us;
         self.learn_sender(syn.tuple.remote, mac);
         self.take_syn(index, syn);
         let connection = &mut self.connections[index];
@@ -473,7 +474,7 @@ impl Stack {
     /// that it just showed would add a round trip, and a flood of invented senders would fill the
     /// cache with questions.
     fn learn_sender(&mut self, remote: Word, mac: Mac) {
-        if self.last_hop.0 == remote {
+        if self.last_hop.destination == remote {
             return;
         }
         let on_link =

@@ -31,7 +31,11 @@ impl Stack {
     /// nothing done, if not.
     #[inline]
     pub(crate) fn send_one_segment(&mut self, index: usize, out: &mut TxBatch) -> bool {
-        match self.connections[index].fin_unsent() {
+        let connection = &self.connections[index];
+        if !connection.state.sends_data() {
+            return false;
+        }
+        match connection.fin_unsent() {
             true => self.send_last_segment(index, out),
             false => self.send_whole::<false>(index, out),
         }
@@ -86,9 +90,8 @@ impl Stack {
         if connection.transfer == NO_LINK {
             self.transfer_mut(index);
         }
-        let Some(transfer) = self.transfers.get_mut(self.connections[index].transfer) else {
-            return false;
-        };
+        let connection = &mut self.connections[index];
+        let Some(transfer) = self.transfers.get_mut(connection.transfer) else { return false };
         let unhindered = transfer.goes_well()
             && transfer.limit == Limit::None
             && !transfer.withheld
@@ -148,10 +151,10 @@ impl Stack {
             }
         }
 
-        let timestamp = self.timestamp(index);
+        connection.cursor = Frame::NONE;
+        let timestamp = connection.timestamp(self.now_ms);
         let segment = Outgoing { head, frames: 1, len, sum, seq, bits };
         self.emit_plain(index, &segment, timestamp, out);
-        self.connections[index].cursor = Frame::NONE;
         self.advance_unpaced(index, end);
         true
     }

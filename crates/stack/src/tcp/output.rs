@@ -74,11 +74,10 @@ impl Stack {
     /// the batch is full or no frame is free.
     #[inline]
     pub(crate) fn tcp_output(&mut self, index: usize, out: &mut TxBatch) -> bool {
-        let state = self.connections[index].state;
-        if state.sends_data() && self.send_one_segment(index, out) {
+        if self.send_one_segment(index, out) {
             return true;
         }
-        match state {
+        match self.connections[index].state {
             State::Closed => true,
             State::SynSent => self.send_syn(index, out) == Stop::Done,
             State::SynReceived => {
@@ -158,7 +157,7 @@ impl Stack {
         // Only the first SYN-ACK has it.
         connection.features.clear(Features::COOKIE_DUE);
         if !connection.flags.has(Flags::REXMIT_ARMED) {
-            self.arm_retransmission(index);
+            self.arm_timeout(index);
         }
         Stop::Done
     }
@@ -553,12 +552,12 @@ impl Stack {
         connection.last_sent = now_us;
         let since = (self.tick as u32).wrapping_sub(connection.traffic.last_data_recv);
         connection.quick_ack.data_left(since);
-        if connection.flags.has(Flags::WANT_WRITE) {
+        let flags = connection.flags;
+        connection.flags.clear(Flags::PERSIST);
+        if flags.has(Flags::WANT_WRITE) {
             self.tell_unsent_room(index);
         }
-        let connection = &mut self.connections[index];
-        if !connection.flags.has(Flags::REXMIT_ARMED) || connection.flags.has(Flags::PERSIST) {
-            connection.flags.clear(Flags::PERSIST);
+        if !flags.has(Flags::REXMIT_ARMED) || flags.has(Flags::PERSIST) {
             self.arm_retransmission(index);
         } else {
             self.push_back_probe(index);

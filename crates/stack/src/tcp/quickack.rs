@@ -115,7 +115,7 @@ fn millis(ticks: u32) -> u32 {
 
 impl Stack {
     /// Payload came in order, in segments of `piece` bytes.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn data_came(&mut self, index: usize, piece: u32) {
         let on = self.config.tcp.quick_ack;
         let now = self.tick as u32;

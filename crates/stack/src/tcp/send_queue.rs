@@ -135,7 +135,7 @@ impl Connection {
     }
 
     /// Lets go of what `ack` covers.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn acknowledge_data(&mut self, arena: &mut Arena, ack: Seq) {
         while self.send.head.is_some() {
             let head = self.send.head;

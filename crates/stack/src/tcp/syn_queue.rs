@@ -70,12 +70,16 @@ impl Stack {
         self.half_open_total += 1;
     }
 
-    /// A half-open connection is one no longer.
+    /// If the connection is half-open, it is so no longer.
+    #[inline]
     pub(crate) fn leave_half_open(&mut self, index: usize) {
-        let connection = &mut self.connections[index];
-        if !connection.flags.has(Flags::HALF_OPEN) {
-            return;
+        if self.connections[index].flags.has(Flags::HALF_OPEN) {
+            self.leave_syn_queue(index);
         }
+    }
+
+    fn leave_syn_queue(&mut self, index: usize) {
+        let connection = &mut self.connections[index];
         connection.flags.clear(Flags::HALF_OPEN);
         let (back, next) = (connection.link_back, connection.link);
         connection.link = NO_LINK;

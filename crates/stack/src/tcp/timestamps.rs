@@ -21,6 +21,12 @@ const TOLERANCE: i32 = 1;
 const OUTDATED: u32 = 24 * 24 * 3600;
 
 impl Connection {
+    /// The connection's clock at that time: milliseconds, and its offset.
+    #[inline]
+    pub(crate) fn timestamp(&self, now_ms: u32) -> u32 {
+        now_ms.wrapping_add(self.ts_offset)
+    }
+
     /// Everything below was acknowledged by a segment that left (RFC 7323's `Last.ACK.sent`).
     #[inline]
     fn last_ack_sent(&self) -> Seq {
@@ -55,10 +61,10 @@ pub(crate) fn newer(value: u32, than: u32) -> i32 {
 }
 
 impl Stack {
-    /// The connection's clock now: milliseconds, and its offset.
+    /// The connection's clock now.
     #[inline]
     pub(crate) fn timestamp(&self, index: usize) -> u32 {
-        self.now_ms.wrapping_add(self.connections[index].ts_offset)
+        self.connections[index].timestamp(self.now_ms)
     }
 
     /// Milliseconds since the connection sent the value that the peer echoes; `None` if it never

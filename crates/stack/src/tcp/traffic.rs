@@ -84,7 +84,7 @@ impl Stack {
 
 impl Connection {
     /// `snd_una` goes to `ack`.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn advance_una(&mut self, ack: Seq, tick: u64) {
         let before = (self.snd_una - self.iss) as u32;
         if self.snd_una.lt(self.snd_end) && ack.ge(self.snd_end) {

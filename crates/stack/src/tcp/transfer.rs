@@ -114,7 +114,7 @@ pub(crate) struct Totals {
 
 impl Totals {
     /// Nothing of it has happened. Put together first, for nearly always all of it is zero.
-    #[inline]
+    #[inline(always)]
     fn are_none(&self) -> bool {
         let Totals {
             retransmitted,

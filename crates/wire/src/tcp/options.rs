@@ -102,37 +102,19 @@ impl Options {
     /// nothing done, for any others.
     #[inline]
     fn read_syn(&mut self, bytes: &[u8]) -> bool {
-        let &[
-            kind::MSS,
-            4,
-            mss_high,
-            mss_low,
-            kind::SACK_PERMITTED,
-            2,
-            kind::TIMESTAMPS,
-            10,
-            a,
-            b,
-            c,
-            d,
-            e,
-            f,
-            g,
-            h,
-            kind::NO_OPERATION,
-            kind::WINDOW_SCALE,
-            3,
-            scale,
-        ] = bytes
-        else {
+        let Ok(&syn) = <&[u8; 20]>::try_from(bytes) else { return false };
+        let usual = syn[0..2] == [kind::MSS, 4]
+            && syn[4..8] == [kind::SACK_PERMITTED, 2, kind::TIMESTAMPS, 10]
+            && syn[16..19] == [kind::NO_OPERATION, kind::WINDOW_SCALE, 3];
+        if !usual {
             return false;
-        };
-        let (value, echo) = ([a, b, c, d], [e, f, g, h]);
-        self.mss = Some(u16::from_be_bytes([mss_high, mss_low]));
+        }
+        let word = |at: usize| u32::from_be_bytes([syn[at], syn[at + 1], syn[at + 2], syn[at + 3]]);
+        self.mss = Some(word(0) as u16);
         self.sack_permitted = true;
-        self.timestamps = Some((u32::from_be_bytes(value), u32::from_be_bytes(echo)));
-        self.window_scale = Some(scale.min(MAX_WINDOW_SCALE));
-        self.window_scale_clamped = scale > MAX_WINDOW_SCALE;
+        self.timestamps = Some((word(8), word(12)));
+        self.window_scale = Some(syn[19].min(MAX_WINDOW_SCALE));
+        self.window_scale_clamped = syn[19] > MAX_WINDOW_SCALE;
         true
     }
 
@@ -224,13 +206,11 @@ impl Options {
 /// `None` for anything else.
 #[inline(always)]
 pub fn timestamps_only(bytes: &[u8]) -> Option<(u32, u32)> {
-    match *bytes {
-        [kind::NO_OPERATION, kind::NO_OPERATION, kind::TIMESTAMPS, 10, a, b, c, d, e, f, g, h] => {
-            let (value, echo) = ([a, b, c, d], [e, f, g, h]);
-            Some((u32::from_be_bytes(value), u32::from_be_bytes(echo)))
-        }
-        _ => None,
+    let &[kinds @ .., a, b, c, d, e, f, g, h] = <&[u8; 12]>::try_from(bytes).ok()?;
+    if kinds != [kind::NO_OPERATION, kind::NO_OPERATION, kind::TIMESTAMPS, 10] {
+        return None;
     }
+    Some((u32::from_be_bytes([a, b, c, d]), u32::from_be_bytes([e, f, g, h])))
 }
 
 /// Accurate ECN's counters (RFC 9768 §3.2.3): payload bytes by the codepoint that they came with,
