@@ -402,7 +402,7 @@ impl Stack {
 
     /// Sends one segment (or super-segment) of at most `most` bytes from `snd_nxt` on. Returns false
     /// if no frame was free for a copy.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn send_segment(
         &mut self,
         index: usize,
@@ -536,7 +536,7 @@ impl Stack {
     }
 
     /// `snd_nxt` goes to `next`, the retransmission timer runs, and what leaves next keeps its pace.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn advance_past(&mut self, index: usize, next: Seq) {
         let len = (next - self.connections[index].snd_nxt) as u32;
         self.advance_unpaced(index, next);
@@ -548,6 +548,7 @@ impl Stack {
     pub(crate) fn advance_unpaced(&mut self, index: usize, next: Seq) {
         let now_us = self.now_us;
         let connection = &mut self.connections[index];
+        let burst = connection.last_sent == now_us && connection.flight() > connection.mss.into();
         connection.snd_nxt = next;
         connection.last_sent = now_us;
         let since = (self.tick as u32).wrapping_sub(connection.traffic.last_data_recv);
@@ -560,7 +561,7 @@ impl Stack {
         if !flags.has(Flags::REXMIT_ARMED) || flags.has(Flags::PERSIST) {
             self.arm_retransmission(index);
         } else {
-            self.push_back_probe(index);
+            self.push_back_probe(index, burst);
         }
     }
 }

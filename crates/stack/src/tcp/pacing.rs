@@ -118,26 +118,29 @@ impl Stack {
     }
 
     /// Whether a segment may leave now. If not, the timer is set.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn may_leave(&mut self, index: usize) -> bool {
-        let now_us = self.now_us;
-        let Some(transfer) = self.transfers.get_mut(self.connections[index].transfer) else {
-            return true;
-        };
-        let pacing = &mut transfer.pacing;
-        let ahead = pacing.ahead(now_us);
+        let Some(transfer) = self.transfer(index) else { return true };
+        let ahead = transfer.pacing.ahead(self.now_us);
         if ahead < TICK_US {
             return true;
         }
-        let ticks = ((u64::from(ahead) * 1000) >> TICK_SHIFT) as u32;
-        pacing.at_tick = (self.tick as u32).wrapping_add(ticks.max(1));
-        self.connections[index].flags.set(Flags::PACING_ARMED);
-        self.wake_within(index, ticks.max(1));
+        self.wait_for_pace(index, ahead);
         false
     }
 
+    /// Sets the timer for a segment that is so many microseconds ahead.
+    fn wait_for_pace(&mut self, index: usize, ahead: u32) {
+        let ticks = ((u64::from(ahead) * 1000) >> TICK_SHIFT) as u32;
+        let connection = &mut self.connections[index];
+        let Some(transfer) = self.transfers.get_mut(connection.transfer) else { return };
+        transfer.pacing.at_tick = (self.tick as u32).wrapping_add(ticks.max(1));
+        connection.flags.set(Flags::PACING_ARMED);
+        self.wake_within(index, ticks.max(1));
+    }
+
     /// So many bytes have left.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn pace(&mut self, index: usize, bytes: u32) {
         // What is alone on the path fills no queue.
         let connection = &self.connections[index];

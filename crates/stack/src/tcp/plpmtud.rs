@@ -55,6 +55,7 @@ pub(crate) struct SegmentSize {
 
 impl Stack {
     /// The path's MTU became known, or less than it was.
+    #[inline(always)]
     pub(crate) fn path_mtu_lowered(&mut self, index: usize, mtu: u16) {
         let connection = &self.connections[index];
         match connection.state {
@@ -69,6 +70,11 @@ impl Stack {
         if mss >= connection.mss || !self.follows_reports(index) {
             return;
         }
+        self.segments_too_large(index, mss);
+    }
+
+    #[cold]
+    fn segments_too_large(&mut self, index: usize, mss: u16) {
         let later = self.now_s + LIFETIME.as_secs() as u32;
         self.lower_segment_size(index, mss, mss, later);
         self.resend_too_large(index);

@@ -17,7 +17,7 @@ use millrace_wire::seq::Seq;
 
 impl Stack {
     /// Puts a first transmission on the scoreboard.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn note_sent(&mut self, index: usize, start: Seq, end: Seq, frame: Frame) {
         let now_us = self.now_us;
         let before = self.in_flight(index);

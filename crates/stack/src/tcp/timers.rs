@@ -14,7 +14,8 @@ use crate::wheel;
 /// Ticks that last at least this long.
 #[inline]
 pub(crate) fn ticks(duration: Duration) -> u32 {
-    let nanos = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
+    let whole = duration.as_secs().saturating_mul(1_000_000_000);
+    let nanos = whole.saturating_add(duration.subsec_nanos().into());
     wheel::tick_at_or_after(nanos).min(1 << 30) as u32
 }
 
@@ -86,12 +87,14 @@ impl Stack {
         self.arm(index, after_us, Timer::Reordering);
     }
 
-    /// New data has left: a probe that was planned waits for its acknowledgement too.
+    /// New data has left: a probe that was planned waits for its acknowledgement too. `burst`: so had
+    /// more than a segment at this very moment, and if all goes well the timer is where it belongs.
     #[inline]
-    pub(crate) fn push_back_probe(&mut self, index: usize) {
-        let planned =
-            self.transfer(index).is_some_and(|transfer| transfer.recovery.timer == Timer::Probe);
-        if planned {
+    pub(crate) fn push_back_probe(&mut self, index: usize, burst: bool) {
+        let to_move = self.transfer(index).is_some_and(|transfer| {
+            transfer.recovery.timer == Timer::Probe && !(burst && transfer.goes_well())
+        });
+        if to_move {
             self.arm_retransmission(index);
         }
     }

@@ -247,15 +247,20 @@ impl Transfers {
 
 impl Stack {
     /// The connection's record, taken from the pool if it has none.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn transfer_mut(&mut self, index: usize) -> &mut Transfer {
-        let connection = &mut self.connections[index];
-        if connection.transfer == NO_LINK {
-            connection.transfer = self.transfers.take();
-            let record = &mut self.transfers.records[connection.transfer as usize];
-            record.congestion.renew(connection.algorithm);
+        if self.connections[index].transfer == NO_LINK {
+            self.take_transfer(index);
         }
-        &mut self.transfers.records[connection.transfer as usize]
+        &mut self.transfers.records[self.connections[index].transfer as usize]
+    }
+
+    #[inline(never)]
+    fn take_transfer(&mut self, index: usize) {
+        let number = self.transfers.take();
+        let connection = &mut self.connections[index];
+        connection.transfer = number;
+        self.transfers.records[number as usize].congestion.renew(connection.algorithm);
     }
 
     /// The connection's record, if it has one.
