@@ -55,8 +55,10 @@ pub(crate) struct LastHop {
 }
 
 impl LastHop {
+    /// Everybody's group, which no packet comes from or can be for one host; not 0, which hostile
+    /// ones come from.
     pub(crate) const NONE: LastHop = LastHop {
-        destination: 0,
+        destination: Word::MAX,
         path: Path { local: 0, next_hop: 0 },
         neighbour: NeighbourRef::NONE,
     };

@@ -1,7 +1,8 @@
 //! The segment of a request or of an answer: all that was written and not sent fits into one segment
 //! and lies in one frame, the windows have room for it, and nothing else is going on. A FIN goes with
-//! it, or alone where everything else has left. It is what header prediction is for receiving: [`super::output`] would send the same segment after asking
-//! many questions, to all of which the answer is no.
+//! it, or alone where everything else has left. It is what header prediction is for receiving:
+//! [`super::output`] would send the same segment after asking many questions, to all of which the
+//! answer is no.
 
 use millrace_frames::{Frame, Owners, TxBatch};
 use millrace_wire::tcp::Flags as Bits;

@@ -8,7 +8,7 @@ use millrace_frames::{ChecksumState, Owners};
 use millrace_port::memory::WireConfig;
 use millrace_stack::{Config, Failure, InterfaceAddress, ListenOptions, Ready, SocketId, State};
 use millrace_wire::tcp::Flags;
-use millrace_wire::{icmpv6, protocol, udp};
+use millrace_wire::{checksum, icmpv6, protocol, udp};
 
 use crate::common::craft::{PEER_IP, PEER_MAC, STACK_IP, udp_datagram};
 use crate::common::craft6::{ALL_NODES, PEER_V6, STACK_V6, echo, error, packet, segment, udp};
@@ -73,6 +73,30 @@ fn what_is_not_for_us_is_dropped_by_name() {
     let mut to_all = to_all;
     to_all[38..54].copy_from_slice(&ALL_NODES.octets());
     assert_eq!(dropped(&to_all), "drop_tcp_not_unicast");
+}
+
+#[test]
+fn nobody_opens_a_connection() {
+    let nobody = Ipv6Addr::UNSPECIFIED;
+    let mut syn = segment((5000, 80), SYN, 1, 0, &[])[54..].to_vec();
+    syn[16..18].fill(0);
+    let pseudo = checksum::pseudo_v6(nobody, STACK_V6, protocol::TCP, syn.len());
+    let sum = checksum::finish(checksum::add(pseudo, checksum::sum(&syn)));
+    syn[16..18].copy_from_slice(&sum.to_be_bytes());
+    let syn = packet(nobody, STACK_V6, 64, protocol::TCP, &syn);
+
+    let mut peer = met(|_| {});
+    peer.stack.listen(ANY, 4).unwrap();
+    peer.inject(&syn);
+    assert!(peer.next_packet().is_none());
+    assert_eq!(peer.stack.counters().drop_ip_source, 1);
+    // Nor after its routes have changed, which is when it forgets whom it spoke with.
+    let address = InterfaceAddress { address: "2001:db8::77".parse().unwrap(), prefix: 64 };
+    peer.stack.add_address(address).unwrap();
+    while peer.next_packet().is_some() {}
+    peer.inject(&syn);
+    assert!(peer.next_packet().is_none());
+    assert_eq!(peer.stack.counters().drop_ip_source, 2);
 }
 
 #[test]

@@ -227,3 +227,16 @@ fn who_keeps_writes_back_says_so_and_it_counts_as_the_buffer() {
     peer.stack.set_withheld(id, false).unwrap();
     peer.stack.check_invariants();
 }
+
+#[test]
+fn a_lone_segment_counts_so_too() {
+    let mut peer = Peer::new();
+    let id = peer.accepted_sack_over(10);
+    peer.stack.set_withheld(id, true).unwrap();
+    peer.write(id, 0, 100);
+    assert_eq!(peer.take().len(), 1);
+    peer.advance_ms(10);
+    let limited = info(&peer, id).sndbuf_limited;
+    assert!((9_000..=11_000).contains(&limited), "{limited}");
+    peer.stack.check_invariants();
+}
