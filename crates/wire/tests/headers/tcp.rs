@@ -175,6 +175,27 @@ proptest! {
         let short = timestamps_only(Segment::parse(&bytes).unwrap().options_bytes());
         prop_assert_eq!(short.is_some(), other.len() == 12 && other[..4] == [1, 1, 8, 10]);
     }
+
+    /// Four options in that order have a short way, in any other they do not.
+    #[test]
+    fn the_usual_options_of_a_syn_are_read_as_in_any_other_order(
+        mss: [u8; 2],
+        value: [u8; 4],
+        echo: [u8; 4],
+        scale: u8,
+        at in 0..20_usize,
+        with: u8,
+    ) {
+        let (first, second) = ([2, 4, mss[0], mss[1], 4, 2], [1, 3, 3, scale]);
+        let times: Vec<u8> = [8, 10].into_iter().chain(value).chain(echo).collect();
+        let mut usual = [&first[..], &times, &second].concat();
+        let other = [&second[..], &first, &times].concat();
+        prop_assert_eq!(read(&usual).unwrap(), read(&other).unwrap());
+        // What is almost the usual is read with care; one option more has it go the long way.
+        usual[at] = with;
+        let long = [&usual[..], &[1, 1, 1, 1]].concat();
+        prop_assert_eq!(read(&usual), read(&long));
+    }
 }
 
 #[test]
