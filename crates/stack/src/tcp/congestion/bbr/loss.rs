@@ -59,6 +59,7 @@ impl Bbr {
             held_back: holds,
             lost: excess,
             queue_us: self.noise.mean_us().saturating_sub(self.min_rtt_us),
+            min_rtt_us: self.min_rtt_us,
             segments: sample.prior_in_flight / self.mss,
         };
         if self.rival.present() {

@@ -30,7 +30,7 @@ use crate::tcp::congestion::windowed_max::WindowedMax;
 const ENTER: u32 = 16;
 const LEFT: u32 = 4;
 /// The same where the queue overflows again and again.
-const ENTER_UNHEEDED: u32 = 2;
+const ENTER_UNHEEDED: u32 = 3;
 /// One part in so many of the mean is the last round trip's.
 const FADING: u32 = 32;
 /// One round trip says no more than this, 1024ths, whatever it lost.
@@ -57,6 +57,9 @@ const SAME_ROUNDS: u8 = 2;
 /// Who makes room leaves less than this of the queue, percent. CUBIC, which makes the least, leaves
 /// 55 of a queue of two products, and of a shorter one less; the first version of BBR leaves 78.
 const LEFT_OF_QUEUE: u32 = 67;
+/// The first version keeps two products in flight: with more of a queue than this, percent of the
+/// shortest round trip, it is not alone, and what is lost may be lost elsewhere.
+const LONGEST_QUEUE: u32 = 150;
 /// After so many round trips what Startup had too much of is drained, and others have heeded it.
 const STARTUP_ROUNDS: u8 = 8;
 /// A queue shorter than this, microseconds, may overflow by a burst alone.
@@ -89,7 +92,10 @@ impl Overflows {
         if self.of_startup || round.lost == 0 || self.since <= SAME_ROUNDS {
             return;
         }
-        let again = self.since <= SOON_ROUNDS && self.stayed() && round.segments >= SMALL_WINDOW;
+        let again = self.since <= SOON_ROUNDS
+            && self.stayed()
+            && round.queue_us <= round.min_rtt_us / 100 * LONGEST_QUEUE
+            && round.segments >= SMALL_WINDOW;
         let unheeded = if again { self.unheeded.saturating_add(1) } else { 0 };
         *self = Overflows { unheeded, ..Overflows::now(round.queue_us) };
     }
@@ -113,6 +119,8 @@ pub(super) struct Round {
     pub(super) lost: u32,
     /// Its mean queue, microseconds.
     pub(super) queue_us: u32,
+    /// The shortest round trip, microseconds.
+    pub(super) min_rtt_us: u32,
     /// In flight.
     pub(super) segments: u32,
 }

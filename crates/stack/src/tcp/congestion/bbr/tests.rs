@@ -391,16 +391,17 @@ fn who_makes_room_is_no_rival() {
     }
 }
 
-/// A queue that overflows every so many round trips, and what is left of it in between; this flow
-/// loses 3 % of a round trip each time. When is there a rival?
-fn overflows(every: u32, left_percent: u32) -> Option<u32> {
+/// A queue of so many milliseconds on a path of 20 that overflows every so many round trips, and what
+/// is left of it in between; this flow loses 5 % of a round trip each time. When is there a rival?
+fn overflows(every: u32, queue_ms: u32, left_percent: u32) -> Option<u32> {
     let mut rival = Rival::NONE;
     (1..=200).find(|at| {
         let full = at % every == 0;
         rival.round(&Round {
             held_back: true,
-            lost: if full { 30 } else { 0 },
-            queue_us: 20_000 * if full { 100 } else { left_percent } / 100,
+            lost: if full { 50 } else { 0 },
+            queue_us: queue_ms * 10 * if full { 100 } else { left_percent },
+            min_rtt_us: 20_000,
             segments: 300,
         })
     })
@@ -409,10 +410,13 @@ fn overflows(every: u32, left_percent: u32) -> Option<u32> {
 #[test]
 fn overflows_that_nobody_heeds_give_a_rival_away() {
     // The first version probes every eight round trips, and drains a quarter of what it added.
-    assert!(overflows(8, 80).is_some_and(|round| round < 64));
+    assert!(overflows(8, 20, 80).is_some_and(|round| round < 64));
     // Who makes room leaves little of the queue, or needs long to fill it again.
-    assert_eq!(overflows(8, 55), None);
-    assert_eq!(overflows(40, 80), None);
+    assert_eq!(overflows(8, 20, 55), None);
+    assert_eq!(overflows(40, 20, 80), None);
+    // A longer queue is not the rival's, and what a burst fills is no queue.
+    assert_eq!(overflows(8, 40, 80), None);
+    assert_eq!(overflows(8, 3, 80), None);
 }
 
 #[test]
@@ -422,7 +426,8 @@ fn an_overflow_of_startup_that_nobody_heeds_is_enough() {
         rival.startup_overflowed(20_000);
         (1..=20).find(|at| {
             let queue_us = if *at == 4 { shortest_us } else { 18_000 };
-            rival.round(&Round { held_back: *at > 2, lost: 0, queue_us, segments: 300 })
+            let (lost, min_rtt_us, segments) = (0, 20_000, 300);
+            rival.round(&Round { held_back: *at > 2, lost, queue_us, min_rtt_us, segments })
         })
     };
     assert_eq!(known(15_000), Some(8));
