@@ -30,7 +30,7 @@ use crate::tcp::congestion::windowed_max::WindowedMax;
 const ENTER: u32 = 16;
 const LEFT: u32 = 4;
 /// The same where the queue overflows again and again.
-const ENTER_UNHEEDED: u32 = 3;
+const ENTER_UNHEEDED: u32 = 2;
 /// One part in so many of the mean is the last round trip's.
 const FADING: u32 = 32;
 /// One round trip says no more than this, 1024ths, whatever it lost.
