@@ -64,7 +64,7 @@ impl Bbr {
         };
         if self.rival.present() {
             self.rival_round(sample, lost, quiet);
-        } else if self.rival.round(&round) {
+        } else if self.rival.round(&round) && self.state != State::ProbeRtt {
             self.meet_rival(sample);
         } else if unexplained && !probes {
             self.lower_bounds(congestion);

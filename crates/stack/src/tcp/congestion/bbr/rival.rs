@@ -93,8 +93,7 @@ impl Overflows {
             return;
         }
         let again = self.since <= SOON_ROUNDS
-            && self.stayed()
-            && round.queue_us <= round.min_rtt_us / 100 * LONGEST_QUEUE
+            && self.stayed(round.min_rtt_us)
             && round.segments >= SMALL_WINDOW;
         let unheeded = if again { self.unheeded.saturating_add(1) } else { 0 };
         *self = Overflows { unheeded, ..Overflows::now(round.queue_us) };
@@ -105,9 +104,10 @@ impl Overflows {
         Overflows { since: 0, queue_us, shortest_us: queue_us, ..Overflows::NONE }
     }
 
-    /// It has not shrunk since.
-    fn stayed(&self) -> bool {
-        self.queue_us >= SHORT_QUEUE_US && self.shortest_us >= self.queue_us / 100 * LEFT_OF_QUEUE
+    /// It was a rival's by its length, and has not shrunk since.
+    fn stayed(&self, min_rtt_us: u32) -> bool {
+        let lengths = SHORT_QUEUE_US..=min_rtt_us / 100 * LONGEST_QUEUE;
+        lengths.contains(&self.queue_us) && self.shortest_us >= self.queue_us / 100 * LEFT_OF_QUEUE
     }
 }
 
@@ -177,7 +177,7 @@ impl Rival {
         overflows.round(&Round { lost, ..*round });
         if overflows.of_startup && overflows.since >= STARTUP_ROUNDS {
             overflows.of_startup = false;
-            if overflows.stayed() {
+            if overflows.stayed(round.min_rtt_us) {
                 return true;
             }
         }
@@ -219,8 +219,7 @@ impl Bbr {
             self.max_bw_filter = [self.rival.rate(), 0];
             self.rival.present = false;
             self.rival.lost = LEFT * FADING;
-            self.rival.overflows =
-                Overflows { unheeded: UNHEEDED / 2, since: 0, ..Overflows::NONE };
+            self.rival.overflows = Overflows::NONE;
         }
     }
 

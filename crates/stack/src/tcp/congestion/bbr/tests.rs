@@ -421,17 +421,19 @@ fn overflows_that_nobody_heeds_give_a_rival_away() {
 
 #[test]
 fn an_overflow_of_startup_that_nobody_heeds_is_enough() {
-    let known = |shortest_us| {
+    let known = |full_us, shortest_us| {
         let mut rival = Rival::NONE;
-        rival.startup_overflowed(20_000);
+        rival.startup_overflowed(full_us);
         (1..=20).find(|at| {
-            let queue_us = if *at == 4 { shortest_us } else { 18_000 };
+            let queue_us = if *at == 4 { shortest_us } else { full_us };
             let (lost, min_rtt_us, segments) = (0, 20_000, 300);
             rival.round(&Round { held_back: *at > 2, lost, queue_us, min_rtt_us, segments })
         })
     };
-    assert_eq!(known(15_000), Some(8));
-    assert_eq!(known(11_000), None);
+    assert_eq!(known(20_000, 15_000), Some(8));
+    assert_eq!(known(20_000, 11_000), None);
+    // Longer than a rival makes it.
+    assert_eq!(known(40_000, 40_000), None);
 }
 
 #[test]
