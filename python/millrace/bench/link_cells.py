@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -27,6 +28,14 @@ _BUFFERED_PRODUCTS = 12
 #: a model of the path goes through its longest cycle once in five seconds.
 _ROUND_TRIPS, _ROUND_TRIPS_OF_LUCK = 50, 200
 _LEAST_SECONDS, _LEAST_SECONDS_OF_A_MODEL, _MOST_SECONDS = 2.0, 5.0, 10.0
+
+#: How long two flows are watched. They come to share a queue by losing: what CUBIC gives up and
+#: how long it takes to have it again (β, C and K of RFC 9438), so often; BBR looks for its round
+#: trip anew, and thereby makes room, every ten seconds, and probes every 63 round trips or sooner.
+_BETA, _SCALE = 0.7, 0.4
+_PERIODS = 12
+_SEGMENT_BYTES = 1448
+_SHARED_SECONDS, _SHARED_SECONDS_OF_A_MODEL, _SHARED_ROUND_TRIPS_OF_A_MODEL = 20.0, 60.0, 800
 
 
 @dataclass(frozen=True)
@@ -88,6 +97,19 @@ class Cell:
         rounds = _ROUND_TRIPS_OF_LUCK if lucky else _ROUND_TRIPS
         least = _LEAST_SECONDS_OF_A_MODEL if modelled else _LEAST_SECONDS
         return min(max(rounds * self.link.rtt_ms / 1e3, least), _MOST_SECONDS)
+
+    @property
+    def seconds_to_share(self) -> float:
+        """How long two flows are watched, if nobody says."""
+        if self.congestion == "bbr":
+            rounds = _SHARED_ROUND_TRIPS_OF_A_MODEL * self.link.rtt_ms / 1e3
+            return max(rounds, _SHARED_SECONDS_OF_A_MODEL)
+        if self.link.loss > 0:
+            # Windows stay small and are cut all the time.
+            return _SHARED_SECONDS
+        window = self.link.bdp_bytes * (1 + self.link.queue_bdp) / 2 / _SEGMENT_BYTES
+        period = math.cbrt(window * (1 - _BETA) / _SCALE)
+        return float(math.ceil(max(_PERIODS * period, _SHARED_SECONDS)))
 
     @property
     def columns(self) -> Row:

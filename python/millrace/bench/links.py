@@ -335,12 +335,18 @@ def _plausibility(place: Range, flows: Sequence[Flow]) -> str:
 
 
 def fairness(
-    wanted: Sequence[Cell], *, port: str, seconds: float, repeat: int, seed: int
+    wanted: Sequence[Cell],
+    *,
+    port: str,
+    seconds: float | None,
+    repeat: int,
+    seed: int,
+    keep: Callable[[Sequence[Row]], None] = lambda rows: None,
 ) -> Outcome:
     """Two flows, ours and Linux's, on one link: what share each gets.
 
     And what share the first of two flows of Linux's gets there: on some links its flows do not
-    come to share within the time either.
+    come to share within the time either. `keep` is given the rows so far.
     """
     rows: list[Row] = []
     notes = []
@@ -350,16 +356,17 @@ def fairness(
         wanted, left_out = _possible(wanted, place.available())
         notes += left_out
         for cell in wanted:
+            length = cell.seconds_to_share if seconds is None else seconds
             shares: list[tuple[float, float]] = []
             control: list[float] = []
             for number in range(repeat):
                 steps.begin(str(cell))
                 # The first to come has an advantage, so they take turns.
                 order = ARMS if number % 2 == 0 else tuple(reversed(ARMS))
-                first, second = _share(place, cell, order, seed + number, seconds)
+                first, second = _share(place, cell, order, seed + number, length)
                 shares.append((first, second) if order[0] == OURS else (second, first))
                 steps.begin(f"{cell}, Linux beside itself")
-                first, second = _share(place, cell, (LINUX, LINUX), seed + number, seconds)
+                first, second = _share(place, cell, (LINUX, LINUX), seed + number, length)
                 control.append(first / (first + second))
             pairs.append(statistics.median(control))
             ours = statistics.median(ours for ours, _ in shares)
@@ -370,6 +377,7 @@ def fairness(
                 {
                     "congestion_control": cell.congestion,
                     **cell.link.columns,
+                    "seconds": length,
                     "millrace_mbit_per_s": round(ours, 2),
                     "linux_mbit_per_s": round(linux, 2),
                     "millrace_share": round(share, 3),
@@ -380,11 +388,12 @@ def fairness(
                     "linux_beside_itself": round(pairs[-1], 3),
                 }
             )
+            keep(rows)
     notes += place.notes()
     unfair = sum(not row["fair"] for row in rows)
     itself = sum(not 0.4 <= share <= 0.6 for share in pairs)
     notes.append(
-        f"Medians of {repeat} runs of {seconds:g} s, without the first third; outside 40:60 of "
+        f"Medians of {repeat} runs, without the first third of each; outside 40:60 of "
         f"{len(rows)}: {unfair} of ours and Linux's, {itself} of Linux's own pairs."
     )
     return Outcome(rows, [], notes)

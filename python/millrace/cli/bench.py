@@ -87,7 +87,9 @@ def links(
     ] = None,
     seconds: Annotated[
         float | None,
-        typer.Option(help="Length of one flow: 2 to 10 by cell, with --fairness 20.", min=0.5),
+        typer.Option(
+            help="Length of one flow: 2 to 10 by cell, with --fairness 20 to 224.", min=0.5
+        ),
     ] = None,
     repeat: Annotated[int, typer.Option(help="Flows of each arm in each cell.", min=1)] = 3,
     seed: Annotated[int, typer.Option(help="The wires' dice.", min=0)] = 1,
@@ -177,8 +179,9 @@ def links(
             rates_mbit=rates or ((100.0,) if narrow else link_cells.RATES_MBIT),
         )
         if fairness:
-            length = seconds or 20.0
-            outcome = bench.fairness(cells, port=port, seconds=length, repeat=repeat, seed=seed)
+            outcome = bench.fairness(
+                cells, port=port, seconds=seconds, repeat=repeat, seed=seed, keep=keep
+            )
             title = "Ours and Linux's flow on one link"
         else:
             outcome = bench.measure(
