@@ -41,7 +41,7 @@ def test_no_more_instructions_than_clang(name: str) -> None:
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_both_arms_do_the_same(name: str) -> None:
     import frames
-    import generator
+    import random_frames
 
     ports = (9, 53, 7, 80, 4000)
     given = [xdp.FRAMES[name]] * 3 + [frames.udp4(port) for port in ports]
@@ -50,7 +50,7 @@ def test_both_arms_do_the_same(name: str) -> None:
     given += [frames.udp4(port, ttl=1, source="10.1.2.3") for port in ports]
     given += [frames.udp6(), frames.tcp4(), frames.tcp6(), frames.arp()]
     given += [frames.udp4(port)[:length] for port in ports for length in range(14, 44, 3)]
-    given += generator.frames(1, 400)
+    given += random_frames.frames(1, 400)
     # A checksum of zero has two forms, and the arms need not choose alike.
     given = [frame for frame in given if frame[24:26] != b"\xff\xff"]
     arms = [xdp.python_arm(PROGRAMS[name]), xdp.clang_arm(name)]

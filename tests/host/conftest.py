@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,9 @@ from millrace.host.sockets import Socket, SocketMemory
 from millrace.host.softnet import SoftnetCpu
 from millrace.host.tcp_info import TcpInfo
 from millrace.host.unavailable import NotAvailable
+
+# What the tests here share lies beside them: `faults`, `planted`.
+sys.path.insert(0, str(Path(__file__).parent))
 
 Tree = Callable[[Mapping[str, str]], Path]
 

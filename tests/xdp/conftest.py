@@ -12,7 +12,8 @@ import pytest
 from millrace.xdp import Program, Run
 from millrace.xdp.maps import Map
 
-# What the tests here share lies beside them: `frames`, `generator`, `differential`.
+# What the tests here share lies beside them: `frames`, `generator`, `random_frames`,
+# `differential`.
 sys.path.insert(0, str(Path(__file__).parent))
 
 

@@ -22,6 +22,7 @@ if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import generator
+import random_frames
 
 from millrace.xdp import CompileError, Program, Run, VerifierError
 from millrace.xdp.maps import Map
@@ -87,7 +88,7 @@ def compare(seed: int, count: int, most: int | None = None) -> Outcome:
     assert isinstance(program, Program)
     if most is not None and program.instructions > most:
         return Outcome("refused", "too long", program.instructions)
-    given = generator.frames(seed, count)
+    given = random_frames.frames(seed, count)
     before = [copy.deepcopy(used._store) for used in program.maps]
     plain = program.plain(given)
     plain_maps = contents(program.maps)

@@ -1,4 +1,4 @@
-//! The C boundary: packetdrill's table of calls, and the memory behind its pointers.
+//! The C boundary: what stands in packetdrill's table of calls.
 //!
 //! Every function takes the world as its first argument, returns what the system call would
 //! return, and sets `errno`. All pointers come from packetdrill, which promises of them what
@@ -17,123 +17,13 @@ use libc::{
 use crate::address::{self, Address};
 use crate::errno::{Errno, Result};
 use crate::fast_open::Writing;
+use crate::interface::{Interface, Size, Userdata};
+use crate::memory::{
+    copy_in, copy_out, gather, read_address, room, scatter, write_address, write_control,
+};
 use crate::shared::{Outcome, Patience, Shared};
 use crate::world::World;
 use crate::{flags, interpose, pipe};
-
-type Userdata = *mut c_void;
-/// How C returns the size of what was moved.
-type Size = isize;
-
-/// The table that packetdrill hands over to be filled. `fcntl` and `ioctl` are variadic in C; the
-/// calling conventions of Linux pass one more integer or pointer as if it were named.
-#[repr(C)]
-pub struct Interface {
-    /// First argument of every call.
-    pub userdata: Userdata,
-    /// Ends the plug-in.
-    pub free: Option<unsafe extern "C" fn(Userdata)>,
-    /// socket(2).
-    pub socket: Option<unsafe extern "C" fn(Userdata, c_int, c_int, c_int) -> c_int>,
-    /// bind(2).
-    pub bind: Option<unsafe extern "C" fn(Userdata, c_int, *const sockaddr, socklen_t) -> c_int>,
-    /// listen(2).
-    pub listen: Option<unsafe extern "C" fn(Userdata, c_int, c_int) -> c_int>,
-    /// accept(2).
-    pub accept:
-        Option<unsafe extern "C" fn(Userdata, c_int, *mut sockaddr, *mut socklen_t) -> c_int>,
-    /// connect(2).
-    pub connect: Option<unsafe extern "C" fn(Userdata, c_int, *const sockaddr, socklen_t) -> c_int>,
-    /// read(2).
-    pub read: Option<unsafe extern "C" fn(Userdata, c_int, *mut c_void, usize) -> Size>,
-    /// readv(2).
-    pub readv: Option<unsafe extern "C" fn(Userdata, c_int, *const iovec, c_int) -> Size>,
-    /// recv(2).
-    pub recv: Option<unsafe extern "C" fn(Userdata, c_int, *mut c_void, usize, c_int) -> Size>,
-    /// recvfrom(2).
-    pub recvfrom: Option<
-        unsafe extern "C" fn(
-            Userdata,
-            c_int,
-            *mut c_void,
-            usize,
-            c_int,
-            *mut sockaddr,
-            *mut socklen_t,
-        ) -> Size,
-    >,
-    /// recvmsg(2).
-    pub recvmsg: Option<unsafe extern "C" fn(Userdata, c_int, *mut msghdr, c_int) -> Size>,
-    /// write(2).
-    pub write: Option<unsafe extern "C" fn(Userdata, c_int, *const c_void, usize) -> Size>,
-    /// writev(2).
-    pub writev: Option<unsafe extern "C" fn(Userdata, c_int, *const iovec, c_int) -> Size>,
-    /// send(2).
-    pub send: Option<unsafe extern "C" fn(Userdata, c_int, *const c_void, usize, c_int) -> Size>,
-    /// sendto(2).
-    pub sendto: Option<
-        unsafe extern "C" fn(
-            Userdata,
-            c_int,
-            *const c_void,
-            usize,
-            c_int,
-            *const sockaddr,
-            socklen_t,
-        ) -> Size,
-    >,
-    /// sendmsg(2).
-    pub sendmsg: Option<unsafe extern "C" fn(Userdata, c_int, *const msghdr, c_int) -> Size>,
-    /// fcntl(2).
-    pub fcntl: Option<unsafe extern "C" fn(Userdata, c_int, c_int, c_long) -> c_int>,
-    /// ioctl(2).
-    pub ioctl: Option<unsafe extern "C" fn(Userdata, c_int, c_ulong, *mut c_int) -> c_int>,
-    /// close(2).
-    pub close: Option<unsafe extern "C" fn(Userdata, c_int) -> c_int>,
-    /// shutdown(2).
-    pub shutdown: Option<unsafe extern "C" fn(Userdata, c_int, c_int) -> c_int>,
-    /// getsockopt(2).
-    pub getsockopt: Option<
-        unsafe extern "C" fn(Userdata, c_int, c_int, c_int, *mut c_void, *mut socklen_t) -> c_int,
-    >,
-    /// setsockopt(2).
-    pub setsockopt: Option<
-        unsafe extern "C" fn(Userdata, c_int, c_int, c_int, *const c_void, socklen_t) -> c_int,
-    >,
-    /// poll(2).
-    pub poll: Option<unsafe extern "C" fn(Userdata, *mut pollfd, nfds_t, c_int) -> c_int>,
-    /// Hands an IP packet to the stack.
-    pub netdev_send: Option<unsafe extern "C" fn(Userdata, *const c_void, usize) -> c_int>,
-    /// Waits for an IP packet from the stack.
-    pub netdev_receive:
-        Option<unsafe extern "C" fn(Userdata, *mut c_void, *mut usize, *mut c_longlong) -> c_int>,
-    /// usleep(3).
-    pub usleep: Option<unsafe extern "C" fn(Userdata, c_uint) -> c_int>,
-    /// gettimeofday(2).
-    pub gettimeofday: Option<unsafe extern "C" fn(Userdata, *mut timeval, *mut timezone) -> c_int>,
-    /// epoll_create(2).
-    pub epoll_create: Option<unsafe extern "C" fn(Userdata, c_int) -> c_int>,
-    /// epoll_ctl(2).
-    pub epoll_ctl:
-        Option<unsafe extern "C" fn(Userdata, c_int, c_int, c_int, *mut epoll_event) -> c_int>,
-    /// epoll_wait(2).
-    pub epoll_wait:
-        Option<unsafe extern "C" fn(Userdata, c_int, *mut epoll_event, c_int, c_int) -> c_int>,
-    /// pipe(2).
-    pub pipe: Option<unsafe extern "C" fn(Userdata, *mut c_int) -> c_int>,
-    /// splice(2).
-    pub splice: Option<
-        unsafe extern "C" fn(
-            Userdata,
-            c_int,
-            *mut loff_t,
-            c_int,
-            *mut loff_t,
-            usize,
-            c_uint,
-        ) -> c_int,
-    >,
-}
 
 /// What packetdrill looks up and calls: makes a world and fills the table. Flags that make no sense
 /// end the process, because the entry point has no way to refuse.
@@ -235,114 +125,6 @@ fn timeout(milliseconds: c_int) -> Patience {
         Ok(milliseconds) => Patience::For(Duration::from_millis(milliseconds)),
         Err(_) => Patience::Forever,
     }
-}
-
-/// Reads a `sockaddr`.
-///
-/// # Safety
-/// `address` is null or valid for `length` bytes.
-unsafe fn read_address(address: *const sockaddr, length: socklen_t) -> Result<Address> {
-    if address.is_null() {
-        return Err(Errno(libc::EFAULT));
-    }
-    // SAFETY: not null, so valid for the length.
-    address::parse(unsafe { core::slice::from_raw_parts(address.cast(), length as usize) })
-}
-
-/// Writes a `sockaddr` as far as there is room, and its whole length.
-///
-/// # Safety
-/// `length` is null, or valid with `address` valid for as many bytes as it says.
-unsafe fn write_address(bytes: &[u8], address: *mut sockaddr, length: *mut socklen_t) {
-    if address.is_null() || length.is_null() {
-        return;
-    }
-    // SAFETY: neither is null, so both are valid.
-    unsafe {
-        let room = (*length as usize).min(bytes.len());
-        core::ptr::copy_nonoverlapping(bytes.as_ptr(), address.cast(), room);
-        *length = bytes.len() as socklen_t;
-    }
-}
-
-/// A copy of the caller's bytes.
-///
-/// # Safety
-/// `data` is null or valid for `count` bytes.
-unsafe fn copy_in(data: *const c_void, count: usize) -> Result<Vec<u8>> {
-    if count == 0 {
-        return Ok(Vec::new());
-    }
-    if data.is_null() {
-        return Err(Errno(libc::EFAULT));
-    }
-    // SAFETY: not null, so valid for the count.
-    Ok(unsafe { core::slice::from_raw_parts(data.cast::<u8>(), count) }.to_vec())
-}
-
-/// Copies what was read to the caller.
-///
-/// # Safety
-/// `data` is valid for as many bytes as there are.
-unsafe fn copy_out(bytes: &[u8], data: *mut c_void) {
-    // SAFETY: the caller's promise.
-    unsafe { core::ptr::copy_nonoverlapping(bytes.as_ptr(), data.cast(), bytes.len()) };
-}
-
-/// The pieces of an `iovec` array.
-///
-/// # Safety
-/// `pieces` is null or valid for `count` entries.
-unsafe fn pieces<'a>(pieces: *const iovec, count: usize) -> Result<&'a [iovec]> {
-    if count == 0 {
-        return Ok(&[]);
-    }
-    if pieces.is_null() {
-        return Err(Errno(libc::EFAULT));
-    }
-    // SAFETY: not null, so valid for the count.
-    Ok(unsafe { core::slice::from_raw_parts(pieces, count) })
-}
-
-/// All bytes of the pieces.
-///
-/// # Safety
-/// As [`pieces`], and each piece is null or valid for its length.
-unsafe fn gather(array: *const iovec, count: usize) -> Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    // SAFETY: the caller's promise.
-    for piece in unsafe { pieces(array, count) }? {
-        // SAFETY: the caller's promise.
-        bytes.extend(unsafe { copy_in(piece.iov_base, piece.iov_len) }?);
-    }
-    Ok(bytes)
-}
-
-/// Copies bytes into the pieces, one after the other.
-///
-/// # Safety
-/// As [`gather`], and the pieces may be written.
-unsafe fn scatter(mut bytes: &[u8], array: *const iovec, count: usize) -> Result<()> {
-    // SAFETY: the caller's promise.
-    for piece in unsafe { pieces(array, count) }? {
-        let (now, rest) = bytes.split_at(piece.iov_len.min(bytes.len()));
-        if !now.is_empty() && piece.iov_base.is_null() {
-            return Err(Errno(libc::EFAULT));
-        }
-        // SAFETY: the caller's promise.
-        unsafe { copy_out(now, piece.iov_base) };
-        bytes = rest;
-    }
-    Ok(())
-}
-
-/// Bytes of all pieces.
-///
-/// # Safety
-/// As [`pieces`].
-unsafe fn room(array: *const iovec, count: usize) -> Result<usize> {
-    // SAFETY: the caller's promise.
-    Ok(unsafe { pieces(array, count) }?.iter().map(|piece| piece.iov_len).sum())
 }
 
 /// Sends bytes that have been copied.
@@ -588,34 +370,6 @@ unsafe extern "C" fn recvmsg(
         unsafe { write_control(message, &outcome.control) };
     }
     value(result)
-}
-
-/// Writes control messages as far as there is room (cmsg(3)).
-///
-/// # Safety
-/// `msg_control` is null or valid for `msg_controllen` bytes.
-unsafe fn write_control(message: &mut msghdr, control: &[(i32, i32, Vec<u8>)]) {
-    let room = message.msg_controllen;
-    let mut bytes = Vec::new();
-    for (level, kind, data) in control {
-        // SAFETY: only arithmetic.
-        let (len, space) = unsafe {
-            (libc::CMSG_LEN(data.len() as c_uint), libc::CMSG_SPACE(data.len() as c_uint))
-        };
-        let end = bytes.len() + space as usize;
-        if message.msg_control.is_null() || end > room {
-            message.msg_flags |= libc::MSG_CTRUNC;
-            break;
-        }
-        bytes.extend((len as usize).to_ne_bytes());
-        bytes.extend(level.to_ne_bytes());
-        bytes.extend(kind.to_ne_bytes());
-        bytes.extend(data);
-        bytes.resize(end, 0);
-    }
-    // SAFETY: no more than the room that was told.
-    unsafe { copy_out(&bytes, message.msg_control) };
-    message.msg_controllen = bytes.len();
 }
 
 unsafe extern "C" fn write(

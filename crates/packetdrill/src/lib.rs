@@ -1,10 +1,10 @@
 //! A plug-in for packetdrill: its scripts drive [`millrace_stack::Stack`] as they drive a kernel.
 //!
 //! `packetdrill --so_filename=libmillrace_packetdrill.so script.pkt` loads this library and asks it
-//! for a table of system calls, for two functions that carry bare IP packets, and for a clock
-//! ([`abi`]). All of them act on one [`world::World`]: a stack, its sockets and a clock of its own.
-//! Time is virtual. It goes on only when the script waits, so a script that spans a minute runs in
-//! a moment, and always in the same way.
+//! for a table ([`interface`]) of system calls, of two functions that carry bare IP packets, and of a
+//! clock ([`abi`]). All of them act on one [`world::World`]: a stack, its sockets and a clock of its
+//! own. Time is virtual. It goes on only when the script waits, so a script that spans a minute runs
+//! in a moment, and always in the same way.
 //!
 //! The library must be preloaded as well (`LD_PRELOAD`): packetdrill reads `TCP_INFO` and runs a
 //! script's commands through the C library, past its table ([`interpose`]).
@@ -20,9 +20,11 @@ mod error_queue;
 mod fast_open;
 mod flags;
 mod info;
+pub mod interface;
 mod interpose;
 mod ioctl;
 mod kernel;
+mod memory;
 mod options;
 mod pipe;
 mod poll;

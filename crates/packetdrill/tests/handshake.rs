@@ -6,7 +6,8 @@ use core::ptr::null_mut;
 use std::ffi::CString;
 
 use libc::{sockaddr_in, timeval};
-use millrace_packetdrill::abi::{Interface, packetdrill_interface_init};
+use millrace_packetdrill::abi::packetdrill_interface_init;
+use millrace_packetdrill::interface::Interface;
 
 const LOCAL: [u8; 4] = [192, 0, 2, 1];
 const REMOTE: [u8; 4] = [192, 0, 2, 9];

@@ -7,7 +7,7 @@ mod craft;
 #[path = "common/craft6.rs"]
 #[allow(dead_code, reason = "other tests use the rest")]
 mod craft6;
-#[path = "common/hostile.rs"]
+#[path = "common/hostile/mod.rs"]
 mod hostile;
 
 use proptest::prelude::*;

@@ -7,6 +7,7 @@ from typing import Any
 
 import generator
 import pytest
+import random_frames
 from differential import load
 from interpret import Run
 
@@ -55,7 +56,7 @@ def test_stages(seed: int) -> None:
     except CompileError as error:
         pytest.fail(f"{error}\n{source}")
     options = program.options
-    given = generator.frames(seed, 8)
+    given = random_frames.frames(seed, 8)
     wanted = [expected(program, frame) for frame in given]
 
     def check(stage: str, function: Function) -> None:

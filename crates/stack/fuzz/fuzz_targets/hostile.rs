@@ -9,7 +9,7 @@ mod craft;
 #[allow(dead_code)]
 #[path = "../../tests/common/craft6.rs"]
 mod craft6;
-#[path = "../../tests/common/hostile.rs"]
+#[path = "../../tests/common/hostile/mod.rs"]
 mod hostile;
 
 fuzz_target!(|script: &[u8]| hostile::run(script));

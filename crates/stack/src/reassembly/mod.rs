@@ -8,18 +8,21 @@
 //! else comes of it is dropped until its time is over. An exact duplicate is the network's doing
 //! and is dropped alone.
 
+mod ipv4;
+mod waiting;
+
 use core::time::Duration;
 
-use millrace_frames::{Arena, ChecksumState, Frame, Instant, Owners};
+use millrace_frames::{ChecksumState, Frame};
+use millrace_wire::icmpv6;
 use millrace_wire::mac::Mac;
-use millrace_wire::{checksum, icmpv6, ipv4, protocol, tcp};
 
 use crate::Stack;
 use crate::address::{Word, is_v4};
 use crate::chain::{self, Chain};
-use crate::hash::Keys;
 use crate::ip::IpInfo;
-use crate::table::FlowTable;
+use waiting::{Entry, NONE, UNKNOWN};
+pub(crate) use waiting::{Key, Reassembly};
 
 /// Bounds of reassembly.
 #[derive(Clone, Debug)]
@@ -49,16 +52,6 @@ impl Default for ReassemblyConfig {
             timeout_v6: Duration::from_secs(60),
         }
     }
-}
-
-/// What the fragments of one datagram have in common. IPv6 does not count the protocol in
-/// (RFC 8200 §4.5): it is 0 there.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Key {
-    pub(crate) source: Word,
-    pub(crate) destination: Word,
-    pub(crate) identification: u32,
-    pub(crate) protocol: u8,
 }
 
 /// A fragment that came in.
@@ -113,231 +106,6 @@ pub(crate) enum Refused {
     Duplicate,
     /// The datagram has the most frames that one may have.
     Frames,
-}
-
-const NONE: u16 = u16::MAX;
-const UNKNOWN: u32 = u32::MAX;
-
-#[derive(Clone, Debug)]
-struct Entry {
-    key: Key,
-    hash: u32,
-    deadline: Instant,
-    /// Frames in the order of their offsets, which are in `Meta::mark`.
-    head: Frame,
-    tail: Frame,
-    frames: u16,
-    /// Packets that they came in, for the counters.
-    packets: u16,
-    received: u32,
-    total: u32,
-    /// The first fragment's: bytes before its payload, and where its IP header begins in them.
-    header: u16,
-    start: u16,
-    /// Bytes of the largest datagram behind the first fragment's headers.
-    most: u32,
-    /// Which ECN codes came, one bit for each.
-    ecn: u8,
-    many: bool,
-    /// It was given up for this: it has no frames any more, and takes none.
-    refused: Option<Refused>,
-    in_use: bool,
-    /// Neighbours in the order of age; `younger` links the free ones too.
-    older: u16,
-    younger: u16,
-}
-
-/// Datagrams that wait for fragments.
-#[derive(Debug)]
-pub(crate) struct Reassembly {
-    entries: Box<[Entry]>,
-    table: FlowTable,
-    free: u16,
-    oldest: u16,
-    youngest: u16,
-    in_use: u16,
-    /// Frames held by all.
-    frames: u32,
-    frame_limit: u32,
-    frames_per_datagram: u16,
-    per_source: u16,
-    /// No deadline is earlier.
-    earliest: Instant,
-}
-
-impl Reassembly {
-    pub(crate) fn new(config: &ReassemblyConfig, frame_size: usize) -> Self {
-        let entry = Entry {
-            key: Key { source: 0, destination: 0, identification: 0, protocol: 0 },
-            hash: 0,
-            deadline: Instant::ZERO,
-            head: Frame::NONE,
-            tail: Frame::NONE,
-            frames: 0,
-            packets: 0,
-            received: 0,
-            total: UNKNOWN,
-            header: 0,
-            start: 0,
-            most: 0,
-            ecn: 0,
-            many: false,
-            refused: None,
-            in_use: false,
-            older: NONE,
-            younger: NONE,
-        };
-        let mut entries = vec![entry; usize::from(config.datagrams)].into_boxed_slice();
-        let last = entries.len() - 1;
-        for (index, entry) in entries[..last].iter_mut().enumerate() {
-            entry.younger = index as u16 + 1;
-        }
-        Reassembly {
-            entries,
-            table: FlowTable::new(config.datagrams.into()),
-            free: 0,
-            oldest: NONE,
-            youngest: NONE,
-            in_use: 0,
-            frames: 0,
-            frame_limit: config.memory / frame_size as u32,
-            frames_per_datagram: config.frames_per_datagram,
-            per_source: config.datagrams_per_source,
-            earliest: Instant::FAR_FUTURE,
-        }
-    }
-
-    pub(crate) fn next_deadline(&self) -> Option<Instant> {
-        (self.oldest != NONE).then_some(self.earliest)
-    }
-
-    fn hash(keys: &Keys, key: &Key) -> u32 {
-        keys.flow(key.source ^ key.destination.rotate_left(64), key.identification, key.protocol)
-    }
-
-    fn find(&self, hash: u32, key: &Key) -> Option<u16> {
-        self.table.find(hash, |at| self.entries[at as usize].key == *key).map(|at| at as u16)
-    }
-
-    fn oldest_of(&self, source: Word) -> (u16, u16) {
-        let (mut at, mut count, mut oldest) = (self.oldest, 0, NONE);
-        while at != NONE {
-            let entry = &self.entries[usize::from(at)];
-            if entry.key.source == source {
-                count += 1;
-                if oldest == NONE {
-                    oldest = at;
-                }
-            }
-            at = entry.younger;
-        }
-        (count, oldest)
-    }
-
-    /// Takes an entry out; its frames stay with the caller.
-    fn remove(&mut self, index: u16) {
-        let entry = &mut self.entries[usize::from(index)];
-        self.table.remove(entry.hash, index.into());
-        self.frames -= u32::from(entry.frames);
-        self.in_use -= 1;
-        entry.in_use = false;
-        let (older, younger) = (entry.older, entry.younger);
-        entry.younger = self.free;
-        self.free = index;
-        match older {
-            NONE => self.oldest = younger,
-            older => self.entries[usize::from(older)].younger = younger,
-        }
-        match younger {
-            NONE => self.youngest = older,
-            younger => self.entries[usize::from(younger)].older = older,
-        }
-    }
-
-    /// A new entry at the young end. There is a free one.
-    fn insert(&mut self, hash: u32, fragment: &Fragment, now: Instant) -> u16 {
-        let index = self.free;
-        let deadline = now + fragment.timeout;
-        let entry = &mut self.entries[usize::from(index)];
-        self.free = entry.younger;
-        *entry = Entry {
-            key: fragment.key,
-            hash,
-            deadline,
-            head: Frame::NONE,
-            tail: Frame::NONE,
-            frames: 0,
-            packets: 0,
-            received: 0,
-            total: UNKNOWN,
-            header: 0,
-            start: 0,
-            most: 0,
-            ecn: 0,
-            many: false,
-            refused: None,
-            in_use: true,
-            older: self.youngest,
-            younger: NONE,
-        };
-        match self.youngest {
-            NONE => self.oldest = index,
-            youngest => self.entries[usize::from(youngest)].younger = index,
-        }
-        self.youngest = index;
-        self.in_use += 1;
-        self.earliest = self.earliest.min(deadline);
-        self.table.insert(hash, index.into());
-        index
-    }
-
-    /// An entry whose time is over.
-    fn due(&mut self, now: Instant) -> Option<u16> {
-        if self.oldest == NONE || now < self.earliest {
-            return None;
-        }
-        let (mut at, mut earliest) = (self.oldest, Instant::FAR_FUTURE);
-        while at != NONE {
-            let entry = &self.entries[usize::from(at)];
-            if entry.deadline <= now {
-                return Some(at);
-            }
-            earliest = earliest.min(entry.deadline);
-            at = entry.younger;
-        }
-        self.earliest = earliest;
-        None
-    }
-
-    /// Asserts that lists and counts agree.
-    pub(crate) fn check(&self, arena: &Arena) {
-        let (mut at, mut before, mut count, mut frames) = (self.oldest, NONE, 0, 0);
-        while at != NONE {
-            let entry = &self.entries[usize::from(at)];
-            assert!(entry.in_use && entry.older == before, "the list of datagrams");
-            assert!(self.find(entry.hash, &entry.key) == Some(at), "a datagram not in the table");
-            assert!(self.earliest <= entry.deadline, "a deadline that nobody waits for");
-            let (mut frame, mut last, mut number, mut bytes) = (entry.head, Frame::NONE, 0, 0);
-            let mut end = 0;
-            while frame.is_some() {
-                let meta = arena.meta(frame);
-                assert!(arena.owners(frame).contains(Owners::RECEIVED), "{frame:?} of a datagram");
-                assert!(meta.mark >= end, "fragments overlap");
-                end = meta.mark + u32::from(meta.len);
-                number += 1;
-                bytes += u32::from(meta.len);
-                (last, frame) = (frame, meta.next);
-            }
-            assert_eq!((last, number, bytes), (entry.tail, entry.frames, entry.received));
-            assert!(entry.frames <= self.frames_per_datagram);
-            assert!(end <= entry.total && (entry.refused.is_none() || number == 0));
-            frames += u32::from(number);
-            count += 1;
-            (before, at) = (at, entry.younger);
-        }
-        assert_eq!((before, count, frames), (self.youngest, self.in_use, self.frames));
-        assert!(self.frames <= self.frame_limit, "{} frames of fragments", self.frames);
-    }
 }
 
 /// What a datagram's ECN bits are, by the set of its fragments' (RFC 3168 §5.3). `None`: some are
@@ -651,58 +419,6 @@ impl Stack {
         let meta = self.arena.meta_mut(head);
         meta.offset += header;
         meta.len -= header;
-    }
-
-    /// A fragment of an IPv4 packet: takes the frames.
-    pub(crate) fn ipv4_fragment(&mut self, frame: Frame, info: &IpInfo) {
-        let bytes = &self.arena.bytes(frame)[info.start..];
-        let Ok(packet) = ipv4::Packet::parse_cut(bytes) else { return self.drop_chain(frame) };
-        let (protocol, offset) = (packet.protocol(), packet.fragment_offset());
-        // RFC 1858, RFC 3128: a first fragment without the ports and flags that filters look at.
-        let tiny =
-            protocol == protocol::TCP && (offset == 0 && info.len < tcp::HEADER_LEN || offset == 8);
-        // The part must begin in the first frame: nothing cuts a packet within its headers.
-        if tiny || info.payload >= self.arena.bytes(frame).len() {
-            self.counters.drop_fragment_malformed += 1;
-            return self.drop_chain(frame);
-        }
-        let fragment = Fragment {
-            key: Key {
-                source: info.source,
-                destination: info.destination,
-                identification: packet.identification().into(),
-                protocol,
-            },
-            offset,
-            more: packet.more_fragments(),
-            start: info.start,
-            payload: info.payload,
-            len: info.len,
-            most: 65_535 - packet.header_len(),
-            ecn: packet.ecn(),
-            many: info.many,
-            timeout: self.config.reassembly.timeout,
-        };
-        let Ok(Some(whole)) = self.reassemble(frame, &fragment) else { return };
-        let bytes = self.arena.bytes_mut(whole.frame);
-        let header = &mut bytes[whole.start..whole.payload];
-        let total = (header.len() + whole.len) as u16;
-        header[1] = header[1] & !3 | whole.ecn;
-        header[2..4].copy_from_slice(&total.to_be_bytes());
-        header[6..8].fill(0);
-        header[10..12].fill(0);
-        let sum = checksum::finish(checksum::sum(header));
-        header[10..12].copy_from_slice(&sum.to_be_bytes());
-        let mac = source_mac(bytes);
-        let info = IpInfo {
-            start: whole.start,
-            payload: whole.payload,
-            len: whole.len,
-            many: whole.many,
-            mac,
-            ..*info
-        };
-        self.ipv4_deliver(whole.frame, &info, protocol);
     }
 }
 
