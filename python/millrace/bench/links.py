@@ -345,8 +345,9 @@ def fairness(
 ) -> Outcome:
     """Two flows, ours and Linux's, on one link: what share each gets.
 
-    And what share the first of two flows of Linux's gets there: on some links its flows do not
-    come to share within the time either. `keep` is given the rows so far.
+    And what share the first of two flows of Linux's gets there, and what both get together: on some
+    links its flows do not come to share within the time either, on some they do not fill the link.
+    `keep` is given the rows so far.
     """
     rows: list[Row] = []
     notes = []
@@ -358,7 +359,7 @@ def fairness(
         for cell in wanted:
             length = cell.seconds_to_share if seconds is None else seconds
             shares: list[tuple[float, float]] = []
-            control: list[float] = []
+            control: list[tuple[float, float]] = []
             for number in range(repeat):
                 steps.begin(str(cell))
                 # The first to come has an advantage, so they take turns.
@@ -366,9 +367,8 @@ def fairness(
                 first, second = _share(place, cell, order, seed + number, length)
                 shares.append((first, second) if order[0] == OURS else (second, first))
                 steps.begin(f"{cell}, Linux beside itself")
-                first, second = _share(place, cell, (LINUX, LINUX), seed + number, length)
-                control.append(first / (first + second))
-            pairs.append(statistics.median(control))
+                control.append(_share(place, cell, (LINUX, LINUX), seed + number, length))
+            pairs.append(statistics.median(first / (first + second) for first, second in control))
             ours = statistics.median(ours for ours, _ in shares)
             linux = statistics.median(linux for _, linux in shares)
             total = ours + linux
@@ -386,6 +386,7 @@ def fairness(
                     "jain": round(total**2 / (2 * (ours**2 + linux**2)), 3),
                     "fair": 0.4 <= share <= 0.6,
                     "linux_beside_itself": round(pairs[-1], 3),
+                    "linux_pair_mbit_per_s": round(statistics.median(map(sum, control)), 2),
                 }
             )
             keep(rows)
