@@ -371,24 +371,47 @@ fn beside_the_first_version_it_holds_its_own() {
     }
 }
 
-/// Flows that make room are met as the draft has it.
+/// Flows that make room are met as the draft has it. One flow in a hundred that has the most of a path
+/// itself takes its own overflows for somebody else's, until the next ProbeRTT.
 #[test]
 fn who_makes_room_is_no_rival() {
+    let (mut runs, mut mistaken, mut most) = (0, 0, 0);
     for other in [Algorithm::Cubic, Algorithm::NewReno] {
         for queue in [0.1, 0.5, 1.0, 2.0] {
             for (mbit, rtt_ms) in [(100, 5), (100, 20), (100, 100), (1_000, 2), (1_000, 20)] {
-                let path = Path::new(mbit, rtt_ms, queue);
-                let mut model = Model::new(path, &[(Algorithm::Bbr, 0), (other, 300_000)]);
-                let mut present = 0;
-                for _ in 0..1_000 {
-                    model.run_ms(20);
-                    present += u32::from(bbr(&model).rival.present());
+                for (ours, theirs) in [(0, 300_000), (300_000, 0)] {
+                    let path = Path::new(mbit, rtt_ms, queue);
+                    let mut model = Model::new(path, &[(Algorithm::Bbr, ours), (other, theirs)]);
+                    let mut present = 0;
+                    for _ in 0..1_000 {
+                        model.run_ms(20);
+                        present += u32::from(bbr(&model).rival.present());
+                    }
+                    runs += 1;
+                    mistaken += u32::from(present >= 50);
+                    most = most.max(present);
                 }
-                let at = format!("{other}, {mbit} Mbit/s, {rtt_ms} ms, queue {queue}");
-                assert!(present < 50, "{at}: {present} of 1000");
             }
         }
     }
+    assert!(mistaken * 50 <= runs && most < 300, "{mistaken} of {runs}, at most {most} of 1000");
+}
+
+/// A short flow is nothing but Startup's first flights: with the draft's gain, 2.77, each took longer
+/// than beside the first version of BBR.
+#[test]
+fn the_first_flights_take_no_longer_than_the_first_version_s() {
+    let path = Path::new(100, 20, 1.0);
+    let took = |mut model: Model| {
+        while model.flows[0].delivered < 100 * u64::from(MSS) {
+            model.run_watched(model.now_us + 50, |_, _| {});
+        }
+        model.now_us
+    };
+    let mut first = Model::new(path, &[]);
+    first.add_bbr1(0);
+    let (ours, first) = (took(model(path)), took(first));
+    assert!(ours <= first, "{ours} µs, {first} µs");
 }
 
 /// A queue of so many milliseconds on a path of 20 that overflows every so many round trips, and what
