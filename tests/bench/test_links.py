@@ -60,24 +60,58 @@ def test_wrong_options_are_named(capsys: pytest.CaptureFixture[str]) -> None:
         assert said in capsys.readouterr().err
 
 
-@pytest.mark.networks
-def test_a_flow_of_each_arm(tmp_path: Path) -> None:
+CHOSEN = ["--cc", "cubic", "--loss", "0", "--rtt", "2ms", "--rate", "20M", "--queue", "1"]
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    """Where the rows go; skips where nothing can be sent."""
     try:
         binary.find()
     except binary.BinaryMissing as missing:
         pytest.skip(str(missing))
     if importlib.util.find_spec("millrace._native") is None:
         pytest.skip("the native module is not built")
-    file = tmp_path / "links.json"
-    chosen = ["--cc", "cubic", "--loss", "0", "--rtt", "2ms", "--rate", "20M", "--queue", "1"]
+    return tmp_path / "links.json"
+
+
+@pytest.mark.networks
+def test_two_flows_share_a_link(file: Path) -> None:
+    ran = ["--fairness", "--seconds", "1", "--repeat", "1", "--json", str(file)]
+    assert main(["bench", "links", *CHOSEN, *ran]) == 0
+    (row,) = json.loads(file.read_text())
+    ours, linux = row["millrace_mbit_per_s"], row["linux_mbit_per_s"]
+    assert 12 < ours + linux < 20
+    assert row["millrace_share"] == pytest.approx(ours / (ours + linux), abs=0.001)
+    assert row["fair"] == (0.4 <= row["millrace_share"] <= 0.6)
+    assert 12 < row["linux_pair_mbit_per_s"] < 20
+    assert (row["seconds"], row["lowest_share"]) == (1, row["millrace_share"])
+
+
+@pytest.mark.networks
+def test_short_flows_of_each_arm(file: Path) -> None:
+    ran = ["--short", "--count", "8", "--repeat", "1", "--json", str(file)]
+    assert main(["bench", "links", "--cc", "cubic", "--loss", "0", *ran]) == 0
+    rows = json.loads(file.read_text())
+    assert [(one["arm"], one["bytes"]) for one in rows] == [
+        (arm, size) for size in (10_240, 102_400) for arm in ("millrace", "linux")
+    ]
+    for one in rows:
+        assert (one["flows"], one["failed"]) == (8, 0)
+        # A round trip to connect, and one or more to send.
+        assert one["p50_ms"] >= 2 * one["rtt_ms"]
+
+
+@pytest.mark.networks
+def test_a_flow_of_each_arm(file: Path, tmp_path: Path) -> None:
     ran = ["--seconds", "1", "--repeat", "1", "--no-reorder", "--json", str(file)]
     parts = ["--log", str(tmp_path / "flows"), "--for", "1ms"]
     # There is always time for none, and what was measured stays so.
-    assert main(["bench", "links", *chosen, *ran, *parts]) == 75
-    assert main(["bench", "links", *chosen, *ran, *parts[:2]]) == 0
+    assert main(["bench", "links", *CHOSEN, *ran, *parts]) == 75
+    assert main(["bench", "links", *CHOSEN, *ran, *parts[:2]]) == 0
     lines = (tmp_path / "flows").read_text()
     assert len(lines.splitlines()) == 2
-    assert main(["bench", "links", *chosen, *ran, *parts]) == 0
+    assert main(["bench", "links", *CHOSEN, *ran, *parts]) == 0
     assert (tmp_path / "flows").read_text() == lines
     rows = json.loads(file.read_text())
     assert {one["arm"] for one in rows} == {"millrace", "linux"}

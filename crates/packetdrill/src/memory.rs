@@ -1,5 +1,5 @@
-//! The memory behind packetdrill's pointers: buffers, pieces of buffers, addresses and control messages
-//! of C, read and written.
+//! The memory behind packetdrill's pointers: buffers, pieces of buffers, addresses and control
+//! messages of C, read and written.
 //!
 //! Null is `EFAULT`; everything else is as long as the caller says.
 
@@ -66,7 +66,7 @@ pub(crate) unsafe fn copy_out(bytes: &[u8], data: *mut c_void) {
 ///
 /// # Safety
 /// `pieces` is null or valid for `count` entries.
-pub(crate) unsafe fn pieces<'a>(pieces: *const iovec, count: usize) -> Result<&'a [iovec]> {
+unsafe fn pieces<'a>(pieces: *const iovec, count: usize) -> Result<&'a [iovec]> {
     if count == 0 {
         return Ok(&[]);
     }

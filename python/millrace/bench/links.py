@@ -351,7 +351,7 @@ def fairness(
     """
     rows: list[Row] = []
     notes = []
-    pairs: list[float] = []
+    itself = 0
     with Lab() as lab, Steps("fairness", total=2 * len(wanted) * repeat) as steps:
         place = Range(lab, port)
         wanted, left_out = _possible(wanted, place.available())
@@ -368,7 +368,8 @@ def fairness(
                 shares.append((first, second) if order[0] == OURS else (second, first))
                 steps.begin(f"{cell}, Linux beside itself")
                 control.append(_share(place, cell, (LINUX, LINUX), seed + number, length))
-            pairs.append(statistics.median(first / (first + second) for first, second in control))
+            pair = statistics.median(first / (first + second) for first, second in control)
+            itself += not _fair(pair)
             ours = statistics.median(ours for ours, _ in shares)
             linux = statistics.median(linux for _, linux in shares)
             total = ours + linux
@@ -384,20 +385,23 @@ def fairness(
                     "lowest_share": round(min(o / (o + x) for o, x in shares), 3),
                     "highest_share": round(max(o / (o + x) for o, x in shares), 3),
                     "jain": round(total**2 / (2 * (ours**2 + linux**2)), 3),
-                    "fair": 0.4 <= share <= 0.6,
-                    "linux_beside_itself": round(pairs[-1], 3),
+                    "fair": _fair(share),
+                    "linux_beside_itself": round(pair, 3),
                     "linux_pair_mbit_per_s": round(statistics.median(map(sum, control)), 2),
                 }
             )
             keep(rows)
     notes += place.notes()
     unfair = sum(not row["fair"] for row in rows)
-    itself = sum(not 0.4 <= share <= 0.6 for share in pairs)
     notes.append(
         f"Medians of {repeat} runs, without the first third of each; outside 40:60 of "
         f"{len(rows)}: {unfair} of ours and Linux's, {itself} of Linux's own pairs."
     )
     return Outcome(rows, [], notes)
+
+
+def _fair(share: float) -> bool:
+    return 0.4 <= share <= 0.6
 
 
 def _share(

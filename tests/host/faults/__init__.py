@@ -1,27 +1,15 @@
 """Faults: each spoils the healthy server of a recording so that one check must say so.
 
-A module for each of `millrace.host.checks`. What lies in them registers itself (`register`).
+A module for each of `millrace.host.checks`. What lies in them registers itself (`register`), and
+none can be forgotten: whatever is in this folder is imported.
 """
 
-from . import (  # noqa: F401 - for what they register
-    accept,
-    cpu,
-    drops,
-    interrupts,
-    ip,
-    memory,
-    nic,
-    offloads,
-    own,
-    platform,
-    ring,
-    sockets,
-    softnet,
-    steering,
-    tcp,
-    tcp_settings,
-    transmit,
-)
+import importlib
+import pkgutil
+
 from .register import FAULTS, Fault
+
+for _module in pkgutil.iter_modules(__path__):
+    importlib.import_module(f"{__name__}.{_module.name}")
 
 __all__ = ["FAULTS", "Fault"]

@@ -78,15 +78,7 @@ impl Stack {
         let first = bytes[whole.payload - FRAGMENT_HEADER];
         let class = &mut bytes[whole.start + 1];
         *class = *class & 0xcf | whole.ecn << 4;
-        let mac = source_mac(bytes);
-        let info = IpInfo {
-            start: whole.start,
-            payload: whole.payload,
-            len: whole.len,
-            many: whole.many,
-            mac,
-            ..*info
-        };
+        let info = whole.info(info, source_mac(bytes));
         self.ipv6_payload(whole.frame, &info, first);
     }
 

@@ -48,15 +48,7 @@ impl Stack {
         header[10..12].fill(0);
         let sum = checksum::finish(checksum::sum(header));
         header[10..12].copy_from_slice(&sum.to_be_bytes());
-        let mac = source_mac(bytes);
-        let info = IpInfo {
-            start: whole.start,
-            payload: whole.payload,
-            len: whole.len,
-            many: whole.many,
-            mac,
-            ..*info
-        };
+        let info = whole.info(info, source_mac(bytes));
         self.ipv4_deliver(whole.frame, &info, protocol);
     }
 }

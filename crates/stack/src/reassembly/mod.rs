@@ -93,6 +93,20 @@ pub(crate) struct Whole {
     pub(crate) many: bool,
 }
 
+impl Whole {
+    /// What is known of the packet that it is, by what was known of the fragment that came last.
+    pub(crate) fn info(&self, fragment: &IpInfo, mac: Mac) -> IpInfo {
+        IpInfo {
+            start: self.start,
+            payload: self.payload,
+            len: self.len,
+            many: self.many,
+            mac,
+            ..*fragment
+        }
+    }
+}
+
 /// Why a fragment was not kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Refused {

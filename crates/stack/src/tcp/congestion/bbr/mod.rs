@@ -22,9 +22,10 @@ use rival::Rival;
 const NO_RATE: u64 = u64::MAX;
 const NO_VOLUME: u32 = u32::MAX;
 
-/// Gains are percent (draft §2.4, §2.5), but for Startup's, which is 2/ln 2 as in the first version: with
-/// the draft's 277 each of the first flights takes 4 % longer, and a short flow is nothing but those.
+/// Gains are percent, here and below. This one is 2/ln 2, as in the first version: with the draft's 277
+/// (§2.4) each of the first flights takes 4 % longer, and a short flow is nothing but those.
 const STARTUP_PACING_GAIN: u64 = 289;
+/// Draft §2.4, §2.5.
 const PACING_MARGIN_PERCENT: u64 = 1;
 const DEFAULT_CWND_GAIN: u64 = 200;
 const PROBE_UP_CWND_GAIN: u64 = 225;
