@@ -37,9 +37,14 @@ impl Bbr {
                 self.round_count = self.round_count.wrapping_add(1);
                 self.rounds_since_probe_up = self.rounds_since_probe_up.saturating_add(1);
                 self.round_start = true;
+                if let Some(told) = self.share.round(sample) {
+                    self.share_told(sample, &told);
+                }
             }
             if rate >= self.max_bw() || !sample.rate.app_limited {
-                self.rival.sample(rate, self.round_count);
+                if !self.share.on_trial() {
+                    self.rival.sample(rate, self.round_count);
+                }
                 self.max_bw_filter[1] = self.max_bw_filter[1].max(rate);
             }
         }

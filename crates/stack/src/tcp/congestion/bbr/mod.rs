@@ -6,9 +6,11 @@
 
 mod loss;
 mod noise;
+mod overflows;
 mod probe_bw;
 mod probe_rtt;
 mod rival;
+mod share;
 mod startup;
 #[cfg(test)]
 mod tests;
@@ -17,6 +19,7 @@ use super::windowed_max::WindowedMax;
 use super::{AckSample, CaState, Congestion};
 use noise::Noise;
 use rival::Rival;
+use share::Share;
 
 /// Infinity of a rate and of a volume.
 const NO_RATE: u64 = u64::MAX;
@@ -159,6 +162,7 @@ pub(crate) struct Bbr {
     undo: Undo,
     noise: Noise,
     rival: Rival,
+    share: Share,
 }
 
 impl Default for Bbr {
@@ -224,6 +228,7 @@ impl Default for Bbr {
             },
             noise: Noise::NONE,
             rival: Rival::NONE,
+            share: Share::default(),
         }
     }
 }
@@ -310,6 +315,7 @@ impl Bbr {
         (self.min_rtt_stamp, self.probe_rtt_min_stamp) = (now, now);
         (self.cycle_stamp, self.extra_acked_start) = (now, now);
         self.noise.begin(sample);
+        self.share.begin(sample);
         if sample.min_rtt_us > 0 {
             self.min_rtt_us = sample.min_rtt_us;
             self.probe_rtt_min_us = sample.min_rtt_us;
@@ -334,6 +340,7 @@ impl Bbr {
             State::Drain => 50,
             State::ProbeBwDown if self.rival.present() => 75,
             State::ProbeBwDown => 90,
+            State::ProbeBwUp if self.share.on_trial() => rival::TRIAL_PACING_GAIN,
             State::ProbeBwUp => 125,
             State::ProbeBwCruise | State::ProbeBwRefill | State::ProbeRtt => 100,
         }
@@ -343,7 +350,8 @@ impl Bbr {
         match self.state {
             State::ProbeBwUp if !self.rival.present() => PROBE_UP_CWND_GAIN,
             State::ProbeRtt => PROBE_RTT_CWND_GAIN,
-            State::Startup if self.rival.present() => rival::STARTUP_CWND_GAIN,
+            State::ProbeBwUp if self.share.on_trial() => rival::GROWTH_CWND_GAIN,
+            State::Startup if self.rival.present() => rival::GROWTH_CWND_GAIN,
             _ => DEFAULT_CWND_GAIN,
         }
     }

@@ -9,18 +9,23 @@
 //! evenly.
 //!
 //! A flow that does make room (this one, CUBIC, Reno) loses a round trip now and then, far below
-//! [`ENTER`]. Beside a rival that has most of a fast path, a small flow loses no more than that
-//! itself. But where room was made the queue shrinks, and takes dozens of round trips to overflow
-//! again. So overflows that follow each other in a queue that stays give the rival away, and so
-//! does one that this flow's own Startup caused, in which everybody lost much ([`Overflows`]).
+//! [`ENTER`], and a queue that overflowed shrinks where room was made ([`Overflows`]).
+//!
+//! Who is as hard as the other keeps what it has: a probe of a quarter more gains little where the
+//! queue is full. So a rival is met with a trial that tells this flow's share of the path
+//! ([`Share`](super::share::Share)). With little of it, it grows on at once; with more than its part it
+//! has no need to be hard, and the rival is forgotten.
 //!
 //! A Startup that a rival ended, by what was lost or because it would not make room, begins again
 //! once and takes no loss for a sign, as the rival's own did: an eighth of a round trip of probing
 //! would take many seconds from a twentieth of the path to a half.
 //!
 //! A rival is believed for a while only: ProbeRTT, which all flows on a path come to at about the
-//! same time, ends it, and the loss must show itself again.
+//! same time, ends it, and the loss must show itself again, of one that was there for long enough not
+//! as often.
 
+use super::overflows::{Overflows, SHORT_QUEUE_US};
+use super::share::Told;
 use super::{AckPhase, Bbr, NO_VOLUME, State, elapsed};
 use crate::tcp::congestion::AckSample;
 use crate::tcp::congestion::windowed_max::WindowedMax;
@@ -31,85 +36,34 @@ const ENTER: u32 = 16;
 const LEFT: u32 = 4;
 /// The same where the queue overflows again and again.
 const ENTER_UNHEEDED: u32 = 2;
+/// With no more segments in flight, what is lost in a short queue is lost to bursts, whoever sends
+/// them, and to be hard gains nothing.
+const FEW_SEGMENTS: u32 = 16;
 /// One part in so many of the mean is the last round trip's.
 const FADING: u32 = 32;
 /// One round trip says no more than this, 1024ths, whatever it lost.
 const MOST_TOLD: u32 = 128;
 /// Round trips without a queue, in a row, after which the rival is gone.
 const QUIET_ROUNDS: u8 = 6;
+/// A rival that was one for so many round trips is soon known again.
+const CONFIRMED_ROUNDS: u32 = 8;
+/// How fast a trial of the share sends, percent.
+pub(super) const TRIAL_PACING_GAIN: u64 = 150;
+/// Percent of the path: who has less than this grows on.
+const LITTLE: u32 = 40;
+/// And who has more than this has no need to be hard.
+const ENOUGH: u32 = 60;
 /// The rate is the best of so many round trips.
 const RATE_ROUNDS: u32 = 10;
 /// Startup begins again if there is found to be a rival not more than so many round trips after it.
 const RESTART_ROUNDS: u32 = 64;
 /// Percent: what grows beside a queue of a whole product, where the draft's 200 only keep a rate.
-pub(super) const STARTUP_CWND_GAIN: u64 = 289;
+pub(super) const GROWTH_CWND_GAIN: u64 = 289;
 /// Round trips between two probes.
 const CRUISE_ROUNDS: u32 = 6;
 /// More lost in a round trip than this is too much in any company, 1024ths.
 const MOST_LOST: u32 = 384;
 const MOST_LOST_STARTUP: u32 = 512;
-
-/// Overflows in a row, each at most so many round trips after the one before, that nobody heeded.
-const UNHEEDED: u8 = 4;
-const SOON_ROUNDS: u8 = 12;
-/// Losses of so many round trips are of one overflow: they are found after it.
-const SAME_ROUNDS: u8 = 2;
-/// Who makes room leaves less than this of the queue, percent. CUBIC, which makes the least, leaves
-/// 55 of a queue of two products, and of a shorter one less; the first version of BBR leaves 78.
-const LEFT_OF_QUEUE: u32 = 67;
-/// The first version keeps two products in flight: with more of a queue than this, percent of the
-/// shortest round trip, it is not alone, and what is lost may be lost elsewhere.
-const LONGEST_QUEUE: u32 = 150;
-/// After so many round trips what Startup had too much of is drained, and others have heeded it.
-const STARTUP_ROUNDS: u8 = 8;
-/// A queue shorter than this, microseconds, may overflow by a burst alone.
-const SHORT_QUEUE_US: u32 = 4_000;
-/// A window of less than so many segments is soon as large as it was.
-const SMALL_WINDOW: u32 = 32;
-
-/// How the queue overflows while this flow holds back.
-#[derive(Clone, Copy, Debug)]
-struct Overflows {
-    /// Overflows in a row that nobody heeded.
-    unheeded: u8,
-    /// Round trips since the last overflow.
-    since: u8,
-    /// The queue when it overflowed, and the shortest since, microseconds.
-    queue_us: u32,
-    shortest_us: u32,
-    /// This flow's Startup caused it, and much was lost: who makes room has done so soon after.
-    of_startup: bool,
-}
-
-impl Overflows {
-    const NONE: Overflows =
-        Overflows { unheeded: 0, since: u8::MAX, queue_us: 0, shortest_us: 0, of_startup: false };
-
-    /// A round trip is over.
-    fn round(&mut self, round: &Round) {
-        self.since = self.since.saturating_add(1);
-        self.shortest_us = self.shortest_us.min(round.queue_us);
-        if self.of_startup || round.lost == 0 || self.since <= SAME_ROUNDS {
-            return;
-        }
-        let again = self.since <= SOON_ROUNDS
-            && self.stayed(round.min_rtt_us)
-            && round.segments >= SMALL_WINDOW;
-        let unheeded = if again { self.unheeded.saturating_add(1) } else { 0 };
-        *self = Overflows { unheeded, ..Overflows::now(round.queue_us) };
-    }
-
-    /// The queue overflows.
-    fn now(queue_us: u32) -> Overflows {
-        Overflows { since: 0, queue_us, shortest_us: queue_us, ..Overflows::NONE }
-    }
-
-    /// It was a rival's by its length, and has not shrunk since.
-    fn stayed(&self, min_rtt_us: u32) -> bool {
-        let lengths = SHORT_QUEUE_US..=min_rtt_us / 100 * LONGEST_QUEUE;
-        lengths.contains(&self.queue_us) && self.shortest_us >= self.queue_us / 100 * LEFT_OF_QUEUE
-    }
-}
 
 /// A round trip without a rival.
 pub(super) struct Round {
@@ -132,6 +86,8 @@ pub(super) struct Rival {
     /// Mean share of loss, in parts of 1024 times [`FADING`].
     lost: u32,
     quiet_rounds: u8,
+    /// The round trip in which it was met.
+    met: u32,
     overflows: Overflows,
     /// In units of [`UNIT`].
     rate: WindowedMax,
@@ -145,6 +101,7 @@ impl Rival {
         present: false,
         lost: 0,
         quiet_rounds: 0,
+        met: 0,
         overflows: Overflows::NONE,
         rate: WindowedMax::NONE,
     };
@@ -167,27 +124,22 @@ impl Rival {
 
     /// Startup made the queue overflow.
     pub(super) fn startup_overflowed(&mut self, queue_us: u32) {
-        self.overflows = Overflows { of_startup: true, ..Overflows::now(queue_us) };
+        self.overflows = Overflows::of_startup(queue_us);
     }
 
     /// A round trip is over. Returns whether there is a rival now.
     pub(super) fn round(&mut self, round: &Round) -> bool {
-        let lost = if round.held_back { round.lost } else { 0 };
-        let overflows = &mut self.overflows;
-        overflows.round(&Round { lost, ..*round });
-        if overflows.of_startup && overflows.since >= STARTUP_ROUNDS {
-            overflows.of_startup = false;
-            if overflows.stayed(round.min_rtt_us) {
-                return true;
-            }
+        if self.overflows.round(round) {
+            return true;
         }
         if !round.held_back {
             return false;
         }
+        let of_bursts = round.queue_us < SHORT_QUEUE_US && round.segments < FEW_SEGMENTS;
         self.lost -= self.lost / FADING;
-        self.lost += lost.min(MOST_TOLD);
-        let unheeded = self.overflows.unheeded >= UNHEEDED;
-        self.lost >= FADING * if unheeded { ENTER_UNHEEDED } else { ENTER }
+        self.lost += if of_bursts { 0 } else { round.lost.min(MOST_TOLD) };
+        let enter = if self.overflows.are_unheeded() { ENTER_UNHEEDED } else { ENTER };
+        self.lost >= FADING * enter
     }
 }
 
@@ -196,6 +148,7 @@ impl Bbr {
     pub(super) fn meet_rival(&mut self, sample: &AckSample) {
         let known = self.max_bw();
         self.rival.present = true;
+        self.rival.met = self.round_count;
         self.rival.quiet_rounds = 0;
         self.rival.rate = WindowedMax::NONE;
         self.rival.sample(known, self.round_count);
@@ -204,12 +157,29 @@ impl Bbr {
         self.is_bw_probe_sample = false;
         self.ack_phase = AckPhase::Init;
         self.cycle_stamp = sample.now_us;
-        self.state = State::ProbeBwCruise;
         let since_startup = self.round_count.wrapping_sub(self.drain_start_round);
         if !core::mem::replace(&mut self.started_again, true) && since_startup < RESTART_ROUNDS {
             self.state = State::Startup;
             self.full_bw_reached = false;
             self.reset_full_bw();
+        } else {
+            self.start_round(sample);
+            self.share.begin_trial();
+            self.state = State::ProbeBwUp;
+        }
+    }
+
+    /// A trial has told this flow's share of the path.
+    pub(super) fn share_told(&mut self, sample: &AckSample, told: &Told) {
+        if !self.rival.present() || self.state != State::ProbeBwUp {
+            return;
+        }
+        if told.percent < LITTLE {
+            self.rival.sample(told.rate, self.round_count);
+            self.share.begin_trial();
+        } else if told.percent > ENOUGH {
+            self.forget_rival();
+            self.start_probe_bw_down(sample);
         }
     }
 
@@ -219,7 +189,10 @@ impl Bbr {
             self.max_bw_filter = [self.rival.rate(), 0];
             self.rival.present = false;
             self.rival.lost = LEFT * FADING;
-            self.rival.overflows = Overflows::NONE;
+            let rounds = self.round_count.wrapping_sub(self.rival.met);
+            let confirmed = rounds >= CONFIRMED_ROUNDS;
+            self.rival.overflows = if confirmed { Overflows::SUSPECTED } else { Overflows::NONE };
+            self.share.end_trial();
         }
     }
 
@@ -242,6 +215,7 @@ impl Bbr {
             elapsed(sample.now_us, self.cycle_stamp, self.min_rtt_us.saturating_mul(rounds))
         };
         let next = match self.state {
+            State::ProbeBwUp if self.share.on_trial() => None,
             State::ProbeBwUp => {
                 let full = sample.prior_in_flight >= self.inflight(self.max_bw(), 125);
                 (passed(1) && (sample.lost > 0 || full)).then_some(State::ProbeBwDown)

@@ -1,10 +1,11 @@
 //! The draft's example test cases ("BBR Example Test Cases"), and what departs from it.
 
+mod rival;
+
 use super::super::model::{MSS, Model, Path};
 use super::super::{
     AckSample, Algorithm, CaState, Congestion, LostSegment, Private, RateSample, Signal,
 };
-use super::rival::{Rival, Round};
 use super::*;
 
 fn model(path: Path) -> Model {
@@ -350,55 +351,6 @@ fn a_stray_loss_while_a_queue_is_let_go_costs_nothing() {
     );
 }
 
-/// What departs from the draft: a flow that takes no loss for a sign does not drive it out.
-#[test]
-fn beside_the_first_version_it_holds_its_own() {
-    for loss_ppm in [0, 10_000] {
-        let mut shares = Vec::new();
-        for (ours, theirs) in [(0, 0), (100_000, 0), (1_000_000, 0), (0, 1_000_000)] {
-            let mut path = Path::new(100, 20, 1.0);
-            path.loss_ppm = loss_ppm;
-            let mut model = Model::new(path, &[(Algorithm::Bbr, ours)]);
-            model.add_bbr1(theirs);
-            model.run_ms(7_000);
-            let both = model.shares(14_000);
-            assert!(both[0] + both[1] > 0.95, "{both:.2?}");
-            shares.push(both[0] / (both[0] + both[1]));
-        }
-        let mean = shares.iter().sum::<f64>() / shares.len() as f64;
-        assert!((0.4..0.6).contains(&mean), "{loss_ppm} ppm: {shares:.2?}");
-        assert!(shares.iter().all(|share| (0.3..0.7).contains(share)), "{loss_ppm}: {shares:.2?}");
-    }
-}
-
-/// Flows that make room are met as the draft has it. One flow in a hundred that has the most of a path
-/// itself takes its own overflows for somebody else's, until the next ProbeRTT.
-#[test]
-fn who_makes_room_is_no_rival() {
-    let (mut runs, mut mistaken) = (0, Vec::new());
-    for other in [Algorithm::Cubic, Algorithm::NewReno] {
-        for queue in [0.1, 0.5, 1.0, 2.0] {
-            for (mbit, rtt_ms) in [(100, 5), (100, 20), (100, 100), (1_000, 2), (1_000, 20)] {
-                for (ours, theirs) in [(0, 300_000), (300_000, 0)] {
-                    let path = Path::new(mbit, rtt_ms, queue);
-                    let mut model = Model::new(path, &[(Algorithm::Bbr, ours), (other, theirs)]);
-                    let mut present = 0;
-                    for _ in 0..1_000 {
-                        model.run_ms(20);
-                        present += u32::from(bbr(&model).rival.present());
-                    }
-                    runs += 1;
-                    if present >= 50 {
-                        mistaken.push((other, mbit, rtt_ms, queue, ours, present));
-                    }
-                }
-            }
-        }
-    }
-    let short = mistaken.iter().all(|&(.., present)| present < 300);
-    assert!(mistaken.len() * 50 <= runs && short, "of {runs}: {mistaken:?}");
-}
-
 /// A short flow is nothing but Startup's first flights: with the draft's gain, 2.77, each took longer
 /// than beside the first version of BBR.
 #[test]
@@ -414,72 +366,6 @@ fn the_first_flights_take_no_longer_than_the_first_version_s() {
     first.add_bbr1(0);
     let (ours, first) = (took(model(path)), took(first));
     assert!(ours <= first, "{ours} µs, {first} µs");
-}
-
-/// A queue of so many milliseconds on a path of 20 that overflows every so many round trips, and what
-/// is left of it in between; this flow loses 5 % of a round trip each time. When is there a rival?
-fn overflows(every: u32, queue_ms: u32, left_percent: u32) -> Option<u32> {
-    let mut rival = Rival::NONE;
-    (1..=200).find(|at| {
-        let full = at % every == 0;
-        rival.round(&Round {
-            held_back: true,
-            lost: if full { 50 } else { 0 },
-            queue_us: queue_ms * 10 * if full { 100 } else { left_percent },
-            min_rtt_us: 20_000,
-            segments: 300,
-        })
-    })
-}
-
-#[test]
-fn overflows_that_nobody_heeds_give_a_rival_away() {
-    // The first version probes every eight round trips, and drains a quarter of what it added.
-    assert!(overflows(8, 20, 80).is_some_and(|round| round < 64));
-    // Who makes room leaves little of the queue, or needs long to fill it again.
-    assert_eq!(overflows(8, 20, 55), None);
-    assert_eq!(overflows(40, 20, 80), None);
-    // A longer queue is not the rival's, and what a burst fills is no queue.
-    assert_eq!(overflows(8, 40, 80), None);
-    assert_eq!(overflows(8, 3, 80), None);
-}
-
-#[test]
-fn an_overflow_of_startup_that_nobody_heeds_is_enough() {
-    let known = |full_us, shortest_us| {
-        let mut rival = Rival::NONE;
-        rival.startup_overflowed(full_us);
-        (1..=20).find(|at| {
-            let queue_us = if *at == 4 { shortest_us } else { full_us };
-            let (lost, min_rtt_us, segments) = (0, 20_000, 300);
-            rival.round(&Round { held_back: *at > 2, lost, queue_us, min_rtt_us, segments })
-        })
-    };
-    assert_eq!(known(20_000, 15_000), Some(8));
-    assert_eq!(known(20_000, 11_000), None);
-    // Longer than a rival makes it.
-    assert_eq!(known(40_000, 40_000), None);
-}
-
-#[test]
-fn a_startup_that_a_rival_ended_begins_again_once() {
-    let (_, mut bbr) = settled();
-    bbr.drain_start_round = bbr.round_count;
-    bbr.meet_rival(&AckSample::default());
-    assert_eq!((bbr.state, bbr.full_bw_reached), (State::Startup, false));
-    // However much is lost now, it goes on until the rate stays the same.
-    let rate = RateSample {
-        lost_since_send: 30 * MSS,
-        in_flight_at_send: 100 * MSS,
-        ..RateSample::default()
-    };
-    let sample = AckSample { lost: MSS, state: CaState::Recovery, rate, ..AckSample::default() };
-    bbr.loss_round_start = true;
-    (0..10).for_each(|_| bbr.check_startup_high_loss(&sample));
-    assert!(!bbr.full_bw_reached);
-    bbr.forget_rival();
-    bbr.meet_rival(&AckSample::default());
-    assert_eq!(bbr.state, State::ProbeBwCruise);
 }
 
 #[test]
@@ -509,19 +395,6 @@ fn what_is_found_lost_as_a_queue_empties_is_not_the_path_s_own() {
         round(&mut noise, 38_000, 0);
     }
     assert_eq!(noise.allowance(), 0);
-}
-
-#[test]
-fn a_rival_that_has_left_is_forgotten() {
-    let mut model = model(Path::new(100, 20, 1.0));
-    model.add_bbr1(0);
-    until(&mut model, 10_000, |bbr| bbr.rival.present());
-    // It has nothing more to say.
-    model.flows[1].write_rate = 1;
-    until(&mut model, 3_000, |bbr| !bbr.rival.present());
-    model.run_ms(3_000);
-    assert!(!bbr(&model).rival.present());
-    assert!(model.shares(5_000)[0] > 0.95);
 }
 
 #[test]

@@ -1,0 +1,292 @@
+//! Flows that take no loss for a sign: how they are known, and how they are met.
+
+use super::super::rival::{Rival, Round};
+use super::super::share::{Share, Told};
+use super::*;
+
+/// What departs from the draft: a flow that takes no loss for a sign does not drive it out.
+#[test]
+fn beside_the_first_version_it_holds_its_own() {
+    for loss_ppm in [0, 10_000] {
+        let mut shares = Vec::new();
+        for (ours, theirs) in [(0, 0), (100_000, 0), (1_000_000, 0), (0, 1_000_000)] {
+            let mut path = Path::new(100, 20, 1.0);
+            path.loss_ppm = loss_ppm;
+            let mut model = Model::new(path, &[(Algorithm::Bbr, ours)]);
+            model.add_bbr1(theirs);
+            model.run_ms(7_000);
+            let both = model.shares(14_000);
+            assert!(both[0] + both[1] > 0.95, "{both:.2?}");
+            shares.push(both[0] / (both[0] + both[1]));
+        }
+        let mean = shares.iter().sum::<f64>() / shares.len() as f64;
+        assert!((0.4..0.6).contains(&mean), "{loss_ppm} ppm: {shares:.2?}");
+        assert!(shares.iter().all(|share| (0.3..0.7).contains(share)), "{loss_ppm}: {shares:.2?}");
+    }
+}
+
+/// Flows that make room are met as the draft has it. One flow in a hundred that has the most of a path
+/// itself takes its own overflows for somebody else's, until the next ProbeRTT.
+#[test]
+fn who_makes_room_is_no_rival() {
+    let (mut runs, mut mistaken) = (0, Vec::new());
+    for other in [Algorithm::Cubic, Algorithm::NewReno] {
+        for queue in [0.1, 0.5, 1.0, 2.0] {
+            for (mbit, rtt_ms) in [(100, 5), (100, 20), (100, 100), (1_000, 2), (1_000, 20)] {
+                for (ours, theirs) in [(0, 300_000), (300_000, 0)] {
+                    let path = Path::new(mbit, rtt_ms, queue);
+                    let mut model = Model::new(path, &[(Algorithm::Bbr, ours), (other, theirs)]);
+                    let mut present = 0;
+                    for _ in 0..1_000 {
+                        model.run_ms(20);
+                        present += u32::from(bbr(&model).rival.present());
+                    }
+                    runs += 1;
+                    if present >= 50 {
+                        mistaken.push((other, mbit, rtt_ms, queue, ours, present));
+                    }
+                }
+            }
+        }
+    }
+    let short = mistaken.iter().all(|&(.., present)| present < 300);
+    assert!(mistaken.len() * 50 <= runs && short, "of {runs}: {mistaken:?}");
+}
+
+/// A round trip on a path of 20 ms.
+fn round(queue_us: u32, lost: u32) -> Round {
+    Round { held_back: true, lost, queue_us, min_rtt_us: 20_000, segments: 300 }
+}
+
+/// A queue of so many milliseconds on a path of 20 that overflows every so many round trips, and what
+/// is left of it in between; this flow loses 5 % of a round trip each time. When is there a rival?
+fn overflows(every: u32, queue_ms: u32, left_percent: u32) -> Option<u32> {
+    overflows_but(every, queue_ms, left_percent, |_, _| {})
+}
+
+/// The same, but for what is changed in some round trips.
+fn overflows_but(
+    every: u32,
+    queue_ms: u32,
+    left_percent: u32,
+    change: impl Fn(u32, &mut Round),
+) -> Option<u32> {
+    let mut rival = Rival::NONE;
+    (1..=200).find(|&at| {
+        let full = at % every == 0;
+        let queue_us = queue_ms * 10 * if full { 100 } else { left_percent };
+        let mut round = round(queue_us, if full { 50 } else { 0 });
+        change(at, &mut round);
+        rival.round(&round)
+    })
+}
+
+#[test]
+fn overflows_that_nobody_heeds_give_a_rival_away() {
+    // The first version probes every eight round trips, and drains a quarter of what it added.
+    assert!(overflows(8, 20, 80).is_some_and(|round| round < 64));
+    // Who makes room leaves little of the queue, or needs long to fill it again.
+    assert_eq!(overflows(8, 20, 55), None);
+    assert_eq!(overflows(40, 20, 80), None);
+    // A longer queue is not the rival's, and what a burst fills is no queue.
+    assert_eq!(overflows(8, 40, 80), None);
+    assert_eq!(overflows(8, 3, 80), None);
+}
+
+/// Somebody looks for the shortest round trip after each second overflow, and afterwards it takes
+/// longer until the queue is full again; or this flow makes room itself.
+#[test]
+fn a_queue_that_was_emptied_tells_nothing() {
+    let emptied = |at: u32, round: &mut Round| match at % 32 {
+        17..=20 => round.queue_us = 100,
+        24 => round.lost = 0,
+        _ => {}
+    };
+    assert!(overflows_but(8, 20, 80, emptied).is_some_and(|round| round < 128));
+    let made_room = |at: u32, round: &mut Round| {
+        if at % 16 == 4 {
+            (round.queue_us, round.segments) = (8_000, 140);
+        }
+    };
+    assert!(overflows_but(8, 20, 80, made_room).is_some_and(|round| round < 128));
+    // Without it being this flow's room, somebody else made it.
+    let made = |at: u32, round: &mut Round| {
+        if at % 16 == 4 {
+            round.queue_us = 8_000;
+        }
+    };
+    assert_eq!(overflows_but(8, 20, 80, made), None);
+}
+
+#[test]
+fn an_overflow_of_this_flow_s_own_is_none_of_a_rival_but_may_be_heeded() {
+    // Each third is a probe's, and falls between two of the rival's.
+    let probes = |at: u32, round: &mut Round| round.held_back = !at.is_multiple_of(24);
+    assert!(overflows_but(8, 20, 80, probes).is_some_and(|round| round < 64));
+    assert_eq!(overflows_but(8, 20, 80, |_, round| round.held_back = false), None);
+}
+
+#[test]
+fn bursts_in_a_short_queue_of_few_packets_are_no_rival() {
+    let known = |queue_us, segments| {
+        let mut rival = Rival::NONE;
+        (1..=200).any(|_| rival.round(&Round { segments, ..round(queue_us, 50) }))
+    };
+    assert!(!known(1_000, 12));
+    // With ten megabits a second a queue of as few packets is a long one.
+    assert!(known(20_000, 12));
+    assert!(known(1_000, 100));
+}
+
+#[test]
+fn an_overflow_of_startup_that_nobody_heeds_is_enough() {
+    let known = |full_us, shortest_us| {
+        let mut rival = Rival::NONE;
+        rival.startup_overflowed(full_us);
+        (1..=20).find(|at| {
+            let queue_us = if *at == 4 { shortest_us } else { full_us };
+            rival.round(&Round { held_back: *at > 2, ..round(queue_us, 0) })
+        })
+    };
+    assert_eq!(known(20_000, 15_000), Some(8));
+    assert_eq!(known(20_000, 11_000), None);
+    // Longer than a rival makes it.
+    assert_eq!(known(40_000, 40_000), None);
+}
+
+#[test]
+fn a_startup_that_a_rival_ended_begins_again_once() {
+    let (_, mut bbr) = settled();
+    bbr.drain_start_round = bbr.round_count;
+    bbr.meet_rival(&AckSample::default());
+    assert_eq!((bbr.state, bbr.full_bw_reached), (State::Startup, false));
+    // However much is lost now, it goes on until the rate stays the same.
+    let rate = RateSample {
+        lost_since_send: 30 * MSS,
+        in_flight_at_send: 100 * MSS,
+        ..RateSample::default()
+    };
+    let sample = AckSample { lost: MSS, state: CaState::Recovery, rate, ..AckSample::default() };
+    bbr.loss_round_start = true;
+    (0..10).for_each(|_| bbr.check_startup_high_loss(&sample));
+    assert!(!bbr.full_bw_reached);
+    bbr.forget_rival();
+    bbr.meet_rival(&AckSample::default());
+    assert_eq!(bbr.state, State::ProbeBwUp);
+    assert!(bbr.share.on_trial());
+}
+
+#[test]
+fn a_rival_that_has_left_is_forgotten() {
+    let mut model = model(Path::new(100, 20, 1.0));
+    model.add_bbr1(0);
+    until(&mut model, 10_000, |bbr| bbr.rival.present());
+    // It has nothing more to say.
+    model.flows[1].write_rate = 1;
+    until(&mut model, 3_000, |bbr| !bbr.rival.present());
+    model.run_ms(3_000);
+    assert!(!bbr(&model).rival.present());
+    assert!(model.shares(5_000)[0] > 0.95);
+}
+
+/// Each flow gets its part of what all send: what does a trial tell of so many percent of a path?
+fn told(percent: u64, sent_before: u64) -> Option<Told> {
+    let mut share = Share::default();
+    let (path, round_us) = (100_000_000u64, 20_000u64);
+    let others = path * (100 - percent) / 100;
+    let mut sample = AckSample::default();
+    share.begin(&sample);
+    let mut round = |share: &mut Share, sent: u64| {
+        let all = (sent + others).max(path);
+        let delivered = path * sent / all;
+        sample.now_us += round_us as u32;
+        sample.rate.delivered_total += (delivered * round_us / 1_000_000) as u32;
+        sample.rate.lost_total += ((sent - delivered) * round_us / 1_000_000) as u32;
+        share.round(&sample)
+    };
+    let own = path * percent / 100 * sent_before / 100;
+    (0..20).for_each(|_| assert_eq!(round(&mut share, own), None));
+    share.begin_trial();
+    assert_eq!(round(&mut share, own), None);
+    let told = round(&mut share, own * 3 / 2);
+    assert!(!share.on_trial());
+    told
+}
+
+#[test]
+fn a_trial_tells_the_share_of_a_full_path() {
+    for percent in [2, 10, 30, 50, 70, 90, 100] {
+        // The queue overflows already, by as much as this flow sends above its share.
+        for sent_before in [100, 110] {
+            let told = told(percent, sent_before).unwrap();
+            let off = u64::from(told.percent).abs_diff(percent);
+            assert!(off <= 5, "{percent}: {}", told.percent);
+            assert!(told.rate >= percent * 1_000_000, "{percent}: {}", told.rate);
+        }
+    }
+    // Whose application does not send more, or who delivers nothing, learns nothing.
+    assert_eq!(told(0, 100), None);
+}
+
+#[test]
+fn a_trial_that_yields_much_is_followed_by_another_and_one_that_yields_little_ends_it() {
+    let (_, settled) = settled();
+    let after = |percent| {
+        let mut bbr = settled;
+        bbr.started_again = true;
+        bbr.meet_rival(&AckSample::default());
+        bbr.share.end_trial();
+        let known = bbr.max_bw();
+        let told = Told { percent, rate: 2 * known };
+        bbr.share_told(&AckSample::default(), &told);
+        (bbr.rival.present(), bbr.share.on_trial(), bbr.state, bbr.max_bw() / known)
+    };
+    assert_eq!(after(20), (true, true, State::ProbeBwUp, 2));
+    // What it took for the trial is not its own.
+    assert_eq!(after(50), (true, false, State::ProbeBwUp, 1));
+    assert_eq!(after(80), (false, false, State::ProbeBwDown, 1));
+}
+
+#[test]
+fn what_is_delivered_in_a_trial_is_not_yet_this_flow_s_own() {
+    let (congestion, mut bbr) = settled();
+    bbr.started_again = true;
+    bbr.meet_rival(&AckSample::default());
+    let known = bbr.max_bw();
+    bbr.update_congestion_signals(&congestion, &AckSample::default(), 2 * known);
+    assert_eq!(bbr.max_bw(), known);
+    bbr.share.end_trial();
+    bbr.update_congestion_signals(&congestion, &AckSample::default(), 2 * known);
+    assert_eq!(bbr.max_bw() / known, 2);
+}
+
+/// What departs from the draft: a trial finds that there is little to lose, and more to be had.
+#[test]
+fn who_comes_late_beside_the_first_version_finds_its_place() {
+    for ours in [0, 300_000, 1_000_000] {
+        let mut model = Model::new(Path::new(100, 20, 0.1), &[(Algorithm::Bbr, ours)]);
+        model.add_bbr1(0);
+        model.run_ms(10_000);
+        let both = model.shares(20_000);
+        let share = both[0] / (both[0] + both[1]);
+        assert!((0.3..0.7).contains(&share), "{ours}: {share:.2}");
+    }
+}
+
+#[test]
+fn a_rival_that_was_there_for_a_while_is_soon_known_again() {
+    let known = |rounds: u32| {
+        let (_, mut bbr) = settled();
+        bbr.started_again = true;
+        bbr.meet_rival(&AckSample::default());
+        bbr.round_count += rounds;
+        bbr.forget_rival();
+        let mut rival = bbr.rival;
+        (1..=200).find(|at| {
+            let full = at % 8 == 0;
+            let queue_us = if full { 20_000 } else { 16_000 };
+            rival.round(&round(queue_us, if full { 50 } else { 0 }))
+        })
+    };
+    assert!(known(20).unwrap() + 8 < known(2).unwrap());
+}
