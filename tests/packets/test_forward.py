@@ -24,6 +24,8 @@ from millrace.packets import Direction, ForwardError, Totals, forward
 from .conftest import udp
 
 KINDS = ["af_packet", "af_xdp"]
+#: Who does not end by itself within this time will not.
+_ENDS_SECONDS = 60.0
 Pair = tuple[millrace.Port, millrace.Port]
 
 
@@ -50,8 +52,13 @@ class Site:
         return self.left.b.name, self.right.a.name
 
     @contextlib.contextmanager
-    def forwarded(self, kind: str, **arguments: Any) -> Iterator[list[Totals]]:
-        """Forward meanwhile; what was done is in the list at the end."""
+    def forwarded(
+        self, kind: str, *, ends: bool = False, **arguments: Any
+    ) -> Iterator[list[Totals]]:
+        """Forward meanwhile; what was done is in the list at the end.
+
+        With `ends`, what is done meanwhile ends it: it is told to stop only if that does not.
+        """
         stop, ready = threading.Event(), threading.Event()
         told: list[Totals] = []
         failed: list[BaseException] = []
@@ -78,6 +85,8 @@ class Site:
             ready.wait()
             yield told
         finally:
+            if ends:
+                thread.join(_ENDS_SECONDS)
             stop.set()
             thread.join()
             if failed:
@@ -204,7 +213,7 @@ def test_one_way_leaves_the_other_port_to_linux(site: Site, kind: str) -> None:
 @pytest.mark.parametrize("what", ["down", "gone"])
 def test_an_interface_that_fails_ends_it_with_totals(site: Site, kind: str, what: str) -> None:
     def forward_until_it_fails() -> None:
-        with site.forwarded(kind):
+        with site.forwarded(kind, ends=True):
             assert " 5 received" in pinged(site.a, 5)
             site.right.a.set_down() if what == "down" else site.right.remove()
 

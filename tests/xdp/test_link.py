@@ -265,16 +265,24 @@ def script(tmp_path: Path) -> Path:
     return path
 
 
+def is_bpf_file_system() -> bool:
+    mounts = Path("/proc/mounts").read_text().splitlines()
+    return any(line.split()[1:3] == [str(BPFFS), "bpf"] for line in mounts)
+
+
 @pytest.fixture
 def pins() -> Iterator[Path]:
-    """A place in the BPF file system, empty again afterwards."""
-    if not BPFFS.is_dir() or not os.path.ismount(BPFFS):
+    """A place in the BPF file system; what was mounted and made for it is gone afterwards."""
+    mounts = not is_bpf_file_system()
+    if mounts:
         subprocess.run(["mount", "-t", "bpf", "bpf", str(BPFFS)], check=False)
-    if not os.path.ismount(BPFFS):
+    if not is_bpf_file_system():
         pytest.skip("no BPF file system can be mounted at /sys/fs/bpf")
     path = BPFFS / f"millrace-test-{os.getpid()}"
     yield path
     shutil.rmtree(path, ignore_errors=True)
+    if mounts:
+        subprocess.run(["umount", str(BPFFS)], check=True)
 
 
 def started(host: Host, script: Path, *arguments: str) -> subprocess.Popen[Any]:

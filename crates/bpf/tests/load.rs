@@ -267,21 +267,15 @@ fn runs_are_counted_while_that_is_asked_for() {
     });
 }
 
-/// A directory of a BPF file system, or the reason why there is none.
-fn bpf_directory(name: &str) -> Result<std::path::PathBuf, String> {
-    let path = std::path::Path::new("/sys/fs/bpf").join(format!("{name}-{}", std::process::id()));
-    std::fs::create_dir(&path).map_err(|error| format!("no BPF file system: {error}"))?;
-    Ok(path)
-}
-
 #[test]
 fn pinned_map_is_found_again() {
     let test = "pinned_map_is_found_again";
     support::in_namespace(test, move || {
-        let folder = match bpf_directory("mr-pin-map") {
-            Ok(folder) => folder,
+        let folder = match support::bpf_file_system() {
+            Ok(root) => root.join("mr-pin-map"),
             Err(why) => return support::skip(test, &why),
         };
+        std::fs::create_dir(&folder).unwrap();
         let spec = |entries| MapSpec {
             name: "mr_pinned",
             kind: MapKind::Hash,

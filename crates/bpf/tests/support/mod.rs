@@ -4,6 +4,7 @@
 
 use std::io::Write;
 use std::os::fd::{FromRawFd, OwnedFd};
+use std::path::Path;
 use std::process::Command;
 
 /// Runs `body` in a fresh network namespace, which goes when `body` has ended. Prints a SKIP line
@@ -31,6 +32,22 @@ pub fn in_namespace(test: &str, body: impl FnOnce() + Send + 'static) {
 /// use them.
 pub fn skip(test: &str, why: &str) {
     let _ = writeln!(std::io::stderr(), "SKIP {test}: {why}");
+}
+
+/// A BPF file system that this thread alone sees, and that goes with it; or why there is none.
+pub fn bpf_file_system() -> Result<&'static Path, String> {
+    // SAFETY: a plain call; it changes this thread only.
+    if unsafe { libc::unshare(libc::CLONE_NEWNS) } != 0 {
+        return Err(format!("no mount namespace: {}", std::io::Error::last_os_error()));
+    }
+    for arguments in ["--make-rprivate /", "-t bpf bpf /sys/fs/bpf"] {
+        let output = Command::new("mount").args(arguments.split(' ')).output();
+        let output = output.map_err(|error| format!("mount {arguments}: {error}"))?;
+        if !output.status.success() {
+            return Err(String::from_utf8_lossy(&output.stderr).into_owned());
+        }
+    }
+    Ok(Path::new("/sys/fs/bpf"))
 }
 
 /// Runs iproute2 in this thread's namespace.
