@@ -189,8 +189,9 @@ fn a_rival_that_has_left_is_forgotten() {
     assert!(model.shares(5_000)[0] > 0.95);
 }
 
-/// Each flow gets its part of what all send: what does a trial tell of so many percent of a path?
-fn told(percent: u64, sent_before: u64) -> Option<Told> {
+/// Each flow gets its part of what all send: what does a trial tell of so many percent of a path, if so
+/// many percent of them were sent before, and so many of that are in it?
+fn told(percent: u64, sent_before: u64, sent_in_trial: u64) -> Option<Told> {
     let mut share = Share::default();
     let (path, round_us) = (100_000_000u64, 20_000u64);
     let others = path * (100 - percent) / 100;
@@ -208,7 +209,7 @@ fn told(percent: u64, sent_before: u64) -> Option<Told> {
     (0..20).for_each(|_| assert_eq!(round(&mut share, own), None));
     share.begin_trial();
     assert_eq!(round(&mut share, own), None);
-    let told = round(&mut share, own * 3 / 2);
+    let told = round(&mut share, own * sent_in_trial / 100);
     assert!(!share.on_trial());
     told
 }
@@ -218,14 +219,15 @@ fn a_trial_tells_the_share_of_a_full_path() {
     for percent in [2, 10, 30, 50, 70, 90, 100] {
         // The queue overflows already, by as much as this flow sends above its share.
         for sent_before in [100, 110] {
-            let told = told(percent, sent_before).unwrap();
+            let told = told(percent, sent_before, 150).unwrap();
             let off = u64::from(told.percent).abs_diff(percent);
             assert!(off <= 5, "{percent}: {}", told.percent);
             assert!(told.rate >= percent * 1_000_000, "{percent}: {}", told.rate);
         }
     }
     // Whose application does not send more, or who delivers nothing, learns nothing.
-    assert_eq!(told(0, 100), None);
+    assert_eq!(told(30, 100, 100), None);
+    assert_eq!(told(0, 100, 150), None);
 }
 
 #[test]
@@ -260,7 +262,7 @@ fn what_is_delivered_in_a_trial_is_not_yet_this_flow_s_own() {
     assert_eq!(bbr.max_bw() / known, 2);
 }
 
-/// What departs from the draft: a trial finds that there is little to lose, and more to be had.
+/// What departs from the draft: in a short queue too, where what is there is soon lost.
 #[test]
 fn who_comes_late_beside_the_first_version_finds_its_place() {
     for ours in [0, 300_000, 1_000_000] {
