@@ -261,6 +261,9 @@ impl Model {
         self.queued_sum += queued;
         self.arrivals += 1;
         let dropped = queued > self.path.queue || self.chance() % 1_000_000 < self.path.loss_ppm;
+        // A host's timers keep no perfect time. Where two flows do, the same one's packets always find
+        // the place in the queue that has just become free.
+        let late = u64::from(self.chance());
         let path = self.path;
         let flow = &mut self.flows[index];
         if flow.flying.is_empty() {
@@ -289,6 +292,7 @@ impl Model {
         flow.flying.insert(id, packet);
         let rate = flow.pacing_rate();
         let gap = u64::from(MSS) * 1_000_000 / rate.max(1);
+        let gap = if flow.other.is_some() { gap / 2 + late % gap.max(1) } else { gap };
         flow.next_send_us = flow.next_send_us.max(now.saturating_sub(1000)) + gap;
         if !dropped {
             self.free_us = self.free_us.max(now) + u64::from(MSS) * 1_000_000 / path.rate;

@@ -42,7 +42,7 @@ impl Bbr {
                 }
             }
             if rate >= self.max_bw() || !sample.rate.app_limited {
-                if !self.share.on_trial() {
+                if !self.share.is_acknowledged() {
                     self.rival.sample(rate, self.round_count);
                 }
                 self.max_bw_filter[1] = self.max_bw_filter[1].max(rate);
@@ -61,6 +61,7 @@ impl Bbr {
         let unexplained = self.is_loss_in_round && lost > usual + self.noise.allowance();
         let excess = if quiet { 0 } else { lost.saturating_sub(self.noise.allowance()) };
         let round = Round {
+            now_us: sample.now_us,
             held_back: holds,
             lost: excess,
             queue_us: self.noise.mean_us().saturating_sub(self.min_rtt_us),

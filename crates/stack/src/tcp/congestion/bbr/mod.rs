@@ -4,6 +4,7 @@
 //! Names, constants and the order of steps are the draft's. Sums are bytes modulo 2^32, times are
 //! microseconds modulo 2^32; both are only ever compared with ones of the same hour.
 
+mod beat;
 mod loss;
 mod noise;
 mod overflows;
@@ -340,7 +341,8 @@ impl Bbr {
             State::Drain => 50,
             State::ProbeBwDown if self.rival.present() => 75,
             State::ProbeBwDown => 90,
-            State::ProbeBwUp if self.share.on_trial() => rival::TRIAL_PACING_GAIN,
+            State::ProbeBwUp if self.share.sends() => rival::TRIAL_PACING_GAIN,
+            State::ProbeBwUp if self.share.on_trial() => 100,
             State::ProbeBwUp => 125,
             State::ProbeBwCruise | State::ProbeBwRefill | State::ProbeRtt => 100,
         }

@@ -91,12 +91,11 @@ impl Noise {
         let delivered = sample.rate.delivered_total.wrapping_sub(self.delivered_before);
         let mean = self.rtt_sum.checked_div(u64::from(self.rtt_count));
         self.mean_us = mean.unwrap_or(0).min(u32::MAX.into()) as u32;
-        let bound = u64::from(min_rtt_us) + u64::from((min_rtt_us / QUIET_DIVISOR).max(QUIET_US));
         // The mean of a round in which a queue has only now filled up says nothing of it; the
         // smoothed time is that of its end.
         let quiet_before = self.quiet;
-        self.quiet =
-            mean.is_some_and(|mean| mean <= bound) && u64::from(self.smoothed8 / 8) <= bound;
+        let bound = Self::longest_quiet_us(min_rtt_us);
+        self.quiet = mean.is_some_and(|mean| mean <= bound) && self.is_quiet_now(min_rtt_us);
         let sent = lost.saturating_add(delivered);
         // What is found lost in the first round without a queue was sent while there still was one.
         if learns && self.quiet && quiet_before {
@@ -129,6 +128,15 @@ impl Noise {
     /// No queue was seen in the last whole round.
     pub(super) fn quiet(&self) -> bool {
         self.quiet
+    }
+
+    /// No queue was seen in the last few samples.
+    pub(super) fn is_quiet_now(&self, min_rtt_us: u32) -> bool {
+        u64::from(self.smoothed8 / 8) <= Self::longest_quiet_us(min_rtt_us)
+    }
+
+    fn longest_quiet_us(min_rtt_us: u32) -> u64 {
+        u64::from(min_rtt_us) + u64::from((min_rtt_us / QUIET_DIVISOR).max(QUIET_US))
     }
 
     /// The rate at which to send for so much to arrive. Only while there is no queue: what the path

@@ -9,7 +9,8 @@
 //! evenly.
 //!
 //! A flow that does make room (this one, CUBIC, Reno) loses a round trip now and then, far below
-//! [`ENTER`], and a queue that overflowed shrinks where room was made ([`Overflows`]).
+//! [`ENTER`], and a queue that overflowed shrinks where room was made ([`Overflows`]). Nor does it
+//! overflow with the rival's [`Beat`].
 //!
 //! Who is as hard as the other keeps what it has: a probe of a quarter more gains little where the
 //! queue is full. So a rival is met with a trial that tells this flow's share of the path
@@ -24,6 +25,7 @@
 //! same time, ends it, and the loss must show itself again, of one that was there for long enough not
 //! as often.
 
+use super::beat::Beat;
 use super::overflows::{Overflows, SHORT_QUEUE_US};
 use super::share::Told;
 use super::{AckPhase, Bbr, NO_VOLUME, State, elapsed};
@@ -34,8 +36,8 @@ use crate::tcp::congestion::windowed_max::WindowedMax;
 /// afterwards.
 const ENTER: u32 = 16;
 const LEFT: u32 = 4;
-/// The same where the queue overflows again and again.
-const ENTER_UNHEEDED: u32 = 2;
+/// The same where the way in which the queue overflows shows one.
+const ENTER_SHOWN: u32 = 2;
 /// With no more segments in flight, what is lost in a short queue is lost to bursts, whoever sends
 /// them, and to be hard gains nothing.
 const FEW_SEGMENTS: u32 = 16;
@@ -50,7 +52,7 @@ const CONFIRMED_ROUNDS: u32 = 8;
 /// How fast a trial of the share sends, percent.
 pub(super) const TRIAL_PACING_GAIN: u64 = 150;
 /// Percent of the path: who has less than this grows on.
-const LITTLE: u32 = 40;
+const LITTLE: u32 = 35;
 /// And who has more than this has no need to be hard.
 const ENOUGH: u32 = 60;
 /// The rate is the best of so many round trips.
@@ -67,6 +69,8 @@ const MOST_LOST_STARTUP: u32 = 512;
 
 /// A round trip without a rival.
 pub(super) struct Round {
+    /// When it ended, microseconds.
+    pub(super) now_us: u32,
     /// This flow held back: it neither probed nor waited for what a probe would tell.
     pub(super) held_back: bool,
     /// The share of loss in it that nothing explains, 1024ths.
@@ -89,6 +93,7 @@ pub(super) struct Rival {
     /// The round trip in which it was met.
     met: u32,
     overflows: Overflows,
+    beat: Beat,
     /// In units of [`UNIT`].
     rate: WindowedMax,
 }
@@ -103,6 +108,7 @@ impl Rival {
         quiet_rounds: 0,
         met: 0,
         overflows: Overflows::NONE,
+        beat: Beat::NONE,
         rate: WindowedMax::NONE,
     };
 
@@ -129,6 +135,7 @@ impl Rival {
 
     /// A round trip is over. Returns whether there is a rival now.
     pub(super) fn round(&mut self, round: &Round) -> bool {
+        self.beat.round(round);
         if self.overflows.round(round) {
             return true;
         }
@@ -138,7 +145,8 @@ impl Rival {
         let of_bursts = round.queue_us < SHORT_QUEUE_US && round.segments < FEW_SEGMENTS;
         self.lost -= self.lost / FADING;
         self.lost += if of_bursts { 0 } else { round.lost.min(MOST_TOLD) };
-        let enter = if self.overflows.are_unheeded() { ENTER_UNHEEDED } else { ENTER };
+        let shown = self.overflows.are_unheeded() || self.beat.is_known();
+        let enter = if shown { ENTER_SHOWN } else { ENTER };
         self.lost >= FADING * enter
     }
 }
@@ -163,9 +171,8 @@ impl Bbr {
             self.full_bw_reached = false;
             self.reset_full_bw();
         } else {
-            self.start_round(sample);
             self.share.begin_trial();
-            self.state = State::ProbeBwUp;
+            self.state = State::ProbeBwCruise;
         }
     }
 
@@ -174,12 +181,19 @@ impl Bbr {
         if !self.rival.present() || self.state != State::ProbeBwUp {
             return;
         }
-        if told.percent < LITTLE {
-            self.rival.sample(told.rate, self.round_count);
+        if told.most < LITTLE {
+            // Without a queue the others have let go for a moment only.
+            if !self.noise.is_quiet_now(self.min_rtt_us) {
+                self.rival.sample(told.rate, self.round_count);
+            }
             self.share.begin_trial();
-        } else if told.percent > ENOUGH {
+            self.state = State::ProbeBwCruise;
+        } else if told.least > ENOUGH {
             self.forget_rival();
             self.start_probe_bw_down(sample);
+        } else {
+            self.state = State::ProbeBwDown;
+            self.cycle_stamp = sample.now_us;
         }
     }
 
@@ -191,7 +205,11 @@ impl Bbr {
             self.rival.lost = LEFT * FADING;
             let rounds = self.round_count.wrapping_sub(self.rival.met);
             let confirmed = rounds >= CONFIRMED_ROUNDS;
-            self.rival.overflows = if confirmed { Overflows::SUSPECTED } else { Overflows::NONE };
+            (self.rival.overflows, self.rival.beat) = if confirmed {
+                (Overflows::SUSPECTED, Beat::SUSPECTED)
+            } else {
+                (Overflows::NONE, Beat::NONE)
+            };
             self.share.end_trial();
         }
     }
@@ -224,6 +242,8 @@ impl Bbr {
                 let drained = sample.in_flight <= self.inflight(self.max_bw(), 100);
                 (passed(1) || drained).then_some(State::ProbeBwCruise)
             }
+            State::ProbeBwCruise if self.share.rests() => None,
+            State::ProbeBwCruise if self.share.on_trial() => Some(State::ProbeBwUp),
             State::ProbeBwCruise => passed(CRUISE_ROUNDS).then_some(State::ProbeBwUp),
             State::ProbeBwRefill => Some(State::ProbeBwCruise),
             State::Startup | State::Drain | State::ProbeRtt => None,

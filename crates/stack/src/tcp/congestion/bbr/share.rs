@@ -10,9 +10,13 @@ use crate::tcp::congestion::AckSample;
 
 /// One part in so many of what was before is the last round trip's.
 const FADING: u32 = 4;
-/// A trial is judged from a round trip after its begin on, when what it sent is acknowledged, for one
-/// more at least, and for so many microseconds: others send in bursts.
+/// Before a trial, round trips of what was. Who meets a rival does so when the queue has overflowed,
+/// of which the rival recovers first.
+const REST_ROUNDS: u8 = 2;
+/// Others send in bursts, and it is chance whose packet finds no room: so many microseconds and
+/// segments are measured at least.
 const LEAST_US: u32 = 8_000;
+const LEAST_SEGMENTS: u32 = 64;
 /// With less sent on top, 1024ths of what was delivered before, a trial tells nothing.
 const LEAST_MORE: u64 = 51;
 
@@ -26,15 +30,21 @@ pub(super) struct Share {
     trial: Option<Trial>,
 }
 
-/// A trial.
-#[derive(Clone, Copy, Debug, Default)]
-struct Trial {
-    /// The totals when what it sent began to be acknowledged.
-    begun: Option<Sum>,
+/// A trial: what it sends in one round trip is acknowledged in the next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Trial {
+    /// Not yet, for so many round trips.
+    Rests(u8),
+    /// Half as much more is sent.
+    Sends,
+    /// It is acknowledged. The totals when that began; in short round trips more is sent meanwhile.
+    Measures { begun: Sum, sends: bool },
+    /// It is over, but what it sent last is still being acknowledged.
+    Settles,
 }
 
 /// Bytes delivered and lost, and microseconds.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Sum {
     delivered: u32,
     lost: u32,
@@ -44,8 +54,10 @@ struct Sum {
 /// What a trial told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Told {
-    /// This flow's share of the path before it.
-    pub(super) percent: u32,
+    /// This flow's share of the path before it, percent, if the path was as full then as it seemed.
+    pub(super) least: u32,
+    /// The same if it was just not full: of what was lost before, some may have been of a moment.
+    pub(super) most: u32,
     /// What was delivered in it, bytes a second.
     pub(super) rate: u64,
 }
@@ -55,38 +67,71 @@ impl Share {
         self.begun = Sum::totals(sample);
     }
 
-    /// From now on half as much more is sent. A round trip must begin with it.
+    /// Soon half as much more is sent.
     pub(super) fn begin_trial(&mut self) {
-        self.trial = Some(Trial::default());
+        self.trial = Some(Trial::Rests(REST_ROUNDS));
     }
 
     pub(super) fn end_trial(&mut self) {
         self.trial = None;
     }
 
+    /// Whether a trial is soon to begin.
+    pub(super) fn rests(&self) -> bool {
+        matches!(self.trial, Some(Trial::Rests(_)))
+    }
+
+    /// Whether half as much more is sent.
+    #[inline]
+    pub(super) fn sends(&self) -> bool {
+        matches!(self.trial, Some(Trial::Sends | Trial::Measures { sends: true, .. }))
+    }
+
     /// Whether a trial is under way.
     #[inline]
     pub(super) fn on_trial(&self) -> bool {
-        self.trial.is_some()
+        matches!(self.trial, Some(Trial::Sends | Trial::Measures { .. }))
+    }
+
+    /// Whether what is acknowledged may be a trial's.
+    #[inline]
+    pub(super) fn is_acknowledged(&self) -> bool {
+        matches!(self.trial, Some(Trial::Measures { .. } | Trial::Settles))
     }
 
     /// A round trip is over. What a trial told, if it ends with it and told something.
     pub(super) fn round(&mut self, sample: &AckSample) -> Option<Told> {
         let now = Sum::totals(sample);
         let last = now.since(&core::mem::replace(&mut self.begun, now));
-        let Some(trial) = &mut self.trial else {
-            self.before.fade();
-            self.before.add(&last);
-            return None;
-        };
-        let during = now.since(trial.begun.get_or_insert(now));
-        if during.us < LEAST_US {
-            return None;
+        match self.trial {
+            Some(Trial::Measures { begun, sends }) => {
+                let during = now.since(&begun);
+                if sends && !during.is_enough(sample.mss) {
+                    return None;
+                }
+                self.trial = sends.then_some(Trial::Settles);
+                let before = core::mem::replace(&mut self.before, during);
+                let rate = u64::from(during.delivered) * 1_000_000 / u64::from(during.us.max(1));
+                let (least, most) = before.shares(&during)?;
+                return Some(Told { least, most, rate });
+            }
+            Some(Trial::Sends) => {
+                self.trial =
+                    Some(Trial::Measures { begun: now, sends: !last.is_enough(sample.mss) });
+                return None;
+            }
+            Some(Trial::Rests(rounds)) => {
+                self.trial = Some(match rounds {
+                    0 | 1 => Trial::Sends,
+                    _ => Trial::Rests(rounds - 1),
+                });
+            }
+            Some(Trial::Settles) => self.trial = None,
+            None => {}
         }
-        self.trial = None;
-        let before = core::mem::replace(&mut self.before, during);
-        let rate = u64::from(during.delivered) * 1_000_000 / u64::from(during.us);
-        Some(Told { percent: before.share(&during)?, rate })
+        self.before.fade();
+        self.before.add(&last);
+        None
     }
 }
 
@@ -102,6 +147,11 @@ impl Sum {
             lost: self.lost.wrapping_sub(begun.lost),
             us: self.us.wrapping_sub(begun.us),
         }
+    }
+
+    /// Whether a trial of so much tells.
+    fn is_enough(&self, mss: u32) -> bool {
+        self.us >= LEAST_US && self.delivered >= LEAST_SEGMENTS * mss
     }
 
     fn fade(&mut self) {
@@ -120,15 +170,20 @@ impl Sum {
         u64::from(self.delivered) + u64::from(self.lost)
     }
 
-    /// The share of the path in this time, percent, if that is what a trial after it yielded.
-    fn share(&self, during: &Sum) -> Option<u32> {
+    /// The least and the most that the share of the path was in this time, percent, if that is what a
+    /// trial after it yielded.
+    fn shares(&self, during: &Sum) -> Option<(u32, u32)> {
         // In 1024ths: sent over delivered, before and during; and the rate sent during over the rate
         // delivered before.
         let before = (self.sent() * 1024).checked_div(self.delivered.into())?;
         let now = (during.sent() * 1024).checked_div(during.delivered.into())?;
         let took = u128::from(during.us) * u128::from(self.delivered);
         let sends = u128::from(during.sent()) * 1024 * u128::from(self.us) / took;
-        let more = sends.saturating_sub(before.into()).min(u64::MAX.into()) as u64;
-        (more >= LEAST_MORE).then(|| (now.saturating_sub(before) * 100 / more).min(100) as u32)
+        let sends = sends.min(u64::MAX.into()) as u64;
+        let share = |before| {
+            let more = sends.saturating_sub(before);
+            (more >= LEAST_MORE).then(|| (now.saturating_sub(before) * 100 / more).min(100) as u32)
+        };
+        Some((share(before)?, share(1024)?))
     }
 }
