@@ -178,7 +178,7 @@ impl Sum {
         let before = (self.sent() * 1024).checked_div(self.delivered.into())?;
         let now = (during.sent() * 1024).checked_div(during.delivered.into())?;
         let took = u128::from(during.us) * u128::from(self.delivered);
-        let sends = u128::from(during.sent()) * 1024 * u128::from(self.us) / took;
+        let sends = (u128::from(during.sent()) * 1024 * u128::from(self.us)).checked_div(took)?;
         let sends = sends.min(u64::MAX.into()) as u64;
         let share = |before| {
             let more = sends.saturating_sub(before);

@@ -232,6 +232,22 @@ fn a_trial_tells_the_share_of_a_full_path() {
     assert_eq!(told(0, 100, 150), None);
 }
 
+/// A peer can acknowledge all of a trial at once.
+#[test]
+fn a_trial_that_took_no_time_tells_nothing() {
+    let mut share = Share::default();
+    let mut sample = AckSample { mss: MSS, ..AckSample::default() };
+    share.begin(&sample);
+    share.begin_trial();
+    for us in [20_000, 20_000, 20_000, 0] {
+        assert!(share.rests() || share.on_trial());
+        sample.now_us += us;
+        sample.rate.delivered_total += 100 * MSS;
+        assert_eq!(share.round(&sample), None);
+    }
+    assert!(!share.on_trial());
+}
+
 /// A flow that has met a rival for the second time, and so many round trips of a trial; each delivers
 /// this much.
 fn on_trial(rounds: u32, delivered: u32) -> (Congestion, Bbr) {
