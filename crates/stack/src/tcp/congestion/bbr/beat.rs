@@ -8,6 +8,7 @@
 
 use core::ops::RangeInclusive;
 
+use super::overflows::SAME_ROUNDS;
 use super::rival::Round;
 
 /// A beat, percent of the shortest round trip: one that is an eighth shorter or longer still, and a
@@ -17,8 +18,6 @@ const BEAT: RangeInclusive<u64> = 600..=950;
 /// there of late.
 const BEATS: u8 = 4;
 const BEATS_AGAIN: u8 = 2;
-/// Losses of so many round trips are of one overflow.
-const SAME_ROUNDS: u8 = 2;
 /// With less in flight, segments, it may be anybody's.
 const LEAST_SEGMENTS: u32 = 64;
 

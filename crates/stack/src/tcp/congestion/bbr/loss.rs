@@ -42,7 +42,7 @@ impl Bbr {
                 }
             }
             if rate >= self.max_bw() || !sample.rate.app_limited {
-                if !self.share.is_acknowledged() {
+                if !self.share.trial_is_acknowledged() {
                     self.rival.sample(rate, self.round_count);
                 }
                 self.max_bw_filter[1] = self.max_bw_filter[1].max(rate);

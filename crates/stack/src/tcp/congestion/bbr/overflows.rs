@@ -19,7 +19,7 @@ const UNHEEDED_AGAIN: u8 = 2;
 const SOON_ROUNDS: u8 = 12;
 const SOON_AFTER_EMPTY: u8 = 24;
 /// Losses of so many round trips are of one overflow: they are found after it.
-const SAME_ROUNDS: u8 = 2;
+pub(super) const SAME_ROUNDS: u8 = 2;
 /// Who makes room leaves less than this of the queue, percent. CUBIC, which makes the least, leaves
 /// 55 of a queue of two products, and of a shorter one less; the first version of BBR leaves 78.
 const LEFT_OF_QUEUE: u32 = 67;

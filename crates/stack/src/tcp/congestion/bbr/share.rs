@@ -4,7 +4,8 @@
 //! gets nearly all of that where it has little of the path, and nothing where it has all. With R for
 //! sent over delivered, R₀ for the same before, and y for the rate delivered over that before, the
 //! share before was (R - R₀) / (y R - R₀), if the others sent the same all the time. Of a path that
-//! is not full, y is what was sent, and the share none: there is room.
+//! is not full, y is what was sent, and the share none: there is room. Of what was lost before, some
+//! may have been of a moment: R₀ as it was tells the least, and 1 the most that the share may be.
 
 use crate::tcp::congestion::AckSample;
 
@@ -54,9 +55,9 @@ struct Sum {
 /// What a trial told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Told {
-    /// This flow's share of the path before it, percent, if the path was as full then as it seemed.
+    /// This flow's share of the path before it, percent: the least that it may have been.
     pub(super) least: u32,
-    /// The same if it was just not full: of what was lost before, some may have been of a moment.
+    /// And the most.
     pub(super) most: u32,
     /// What was delivered in it, bytes a second.
     pub(super) rate: u64,
@@ -95,7 +96,7 @@ impl Share {
 
     /// Whether what is acknowledged may be a trial's.
     #[inline]
-    pub(super) fn is_acknowledged(&self) -> bool {
+    pub(super) fn trial_is_acknowledged(&self) -> bool {
         matches!(self.trial, Some(Trial::Measures { .. } | Trial::Settles))
     }
 

@@ -227,6 +227,9 @@ fn a_trial_tells_the_share_of_a_full_path() {
             assert!(told.rate >= percent * 1_000_000, "{percent}: {}", told.rate);
         }
     }
+    // What was lost before may have been of a moment.
+    let half = told(50, 110, 150).unwrap();
+    assert!((half.least, half.most) == (52, 56), "{half:?}");
     // Whose application does not send more, or who delivers nothing, learns nothing.
     assert_eq!(told(30, 100, 100), None);
     assert_eq!(told(0, 100, 150), None);
