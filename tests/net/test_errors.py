@@ -61,6 +61,8 @@ def test_an_option_that_is_not_there_is_a_type_error() -> None:
         Channel("memory:e", "192.0.2.1/24", conections=5)
     with pytest.raises(TypeError, match="time_wait is a number of seconds"):
         Channel("memory:e", "192.0.2.1/24", time_wait="long")
+    with pytest.raises(TypeError, match="syn_patience is a number of seconds"):
+        Channel("memory:e", "192.0.2.1/24", syn_patience="none")
     with pytest.raises(TypeError):
         Channel("memory:e")  # type: ignore[call-arg]
 

@@ -194,7 +194,7 @@ def test_ecn_that_the_kernel_does_not_grant(make_wired: Any) -> None:
 
 
 def test_ecn_from_a_cookie(make_wired: Any) -> None:
-    wired: Wired = make_wired("passive", ASKS, syn_cookies="always")
+    wired: Wired = make_wired("passive", ASKS, syn_cookies="always", syn_patience=0.1)
     digest, counters, info = wired.download()
     assert digest == hashlib.sha256(wired.data).digest()
     assert (counters["syn_cookies_accepted"], counters["ecn_connections"]) == (1, 1)

@@ -57,7 +57,7 @@ def test_millraces_connections_and_the_kernels_are_in_one_table(
         row for row in rows if row["local"] == f"127.0.0.1:{port}" and row["state"] == "LISTEN"
     ]
     assert kernel["owner"] == "kernel"
-    assert "python" in kernel["process"]
+    assert kernel["process"] == f"{Path('/proc/self/comm').read_text().strip()}:{os.getpid()}"
     assert kernel["skmem_rb"] > 0
 
 

@@ -291,6 +291,8 @@ impl Channel {
                 Err(error) => return Err(error),
             };
             if count == 0 {
+                // Nothing waits: the stack is to know it.
+                self.stack.receive(self.now, &mut self.rx);
                 break;
             }
             self.now = look(self.now);

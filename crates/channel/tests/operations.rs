@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use common::{CLIENT, Pair, SERVER, bytes, config, pattern};
 use millrace_channel::{Channel, Config, Handle, Kind, ListenOptions, State};
+use millrace_frames::BURST;
 use millrace_port::memory::WireConfig;
+use millrace_stack::SynCookies;
 
 fn find(told: &[millrace_channel::Completion], kind: Kind, handle: Handle) -> bool {
     told.iter().any(|done| done.kind == kind && done.handle == handle)
@@ -536,6 +538,33 @@ fn datagrams_come_with_their_sender() {
     pair.client.connect_datagram(client, remote).unwrap();
     pair.client.send_datagram(client, b"four", None).unwrap();
     assert_eq!(pair.client.write(client, b"").unwrap_err().kind(), ErrorKind::InvalidInput);
+    pair.close();
+}
+
+/// Bursts with a pause between them are no flood, though each fills a batch: the stack is told when
+/// nothing waits.
+#[test]
+fn bursts_of_connections_are_all_answered() {
+    let mut server = config(SERVER);
+    server.stack.syn_cookies = SynCookies::Always;
+    let mut pair = Pair::with(WireConfig::default(), config(CLIENT), server);
+    pair.server.listen(Channel::any(80), 64).unwrap();
+    // Both learn the other's hardware address, and nothing is proven by that.
+    let socket = pair.client.bind_datagram(Channel::any(0)).unwrap();
+    let remote = format!("{SERVER}:80").parse().unwrap();
+    pair.client.send_datagram(socket, b"", Some(remote)).unwrap();
+    (0..4).for_each(|_| pair.round());
+    for burst in 1..=4 {
+        let before = pair.server.stack().counters().packets_in;
+        let handles: Vec<_> =
+            (0..BURST).map(|_| pair.client.connect(remote, None).unwrap()).collect();
+        pair.round();
+        let counters = pair.server.stack().counters();
+        assert_eq!(counters.packets_in - before, BURST as u64);
+        assert_eq!(counters.syn_cookies_sent, burst * BURST as u64);
+        handles.into_iter().for_each(|handle| pair.client.abort(handle));
+        (0..100).for_each(|_| pair.round());
+    }
     pair.close();
 }
 

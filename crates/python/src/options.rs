@@ -114,6 +114,7 @@ pub(crate) fn limits(config: &mut Config, limits: Option<&Bound<'_, PyDict>>) ->
                     }
                 }
             }
+            "syn_patience" => stack.syn_patience = seconds(&name, &value)?,
             "abort_on_overflow" => {
                 stack.accept_overflow = match value.extract()? {
                     true => AcceptOverflow::Reset,

@@ -222,6 +222,9 @@ pub struct Config {
     pub syn_queue: u32,
     /// When a SYN is answered with a cookie.
     pub syn_cookies: SynCookies,
+    /// For how long more may arrive than the stack can take before SYNs that would get a cookie get
+    /// no answer, but from peers that had a connection before and one in sixteen of the others.
+    pub syn_patience: Duration,
     /// What happens when the accept queue is full at the end of a handshake.
     pub accept_overflow: AcceptOverflow,
     /// Data in SYNs.
@@ -373,6 +376,7 @@ impl Default for Config {
             listeners: 64,
             syn_queue: 1024,
             syn_cookies: SynCookies::WhenFull,
+            syn_patience: Duration::from_millis(1),
             accept_overflow: AcceptOverflow::Drop,
             fast_open: FastOpenConfig::default(),
             datagram_sockets: 64,

@@ -309,6 +309,9 @@ counters! {
     drop_tcp_receive_queue_full,
     /// The listener has its most half-open connections.
     drop_listen_syn_queue_full,
+    /// A SYN that would have got a cookie, but more arrived than the stack could take, and nothing
+    /// was known of its sender.
+    drop_listen_behind,
     /// The listener has its most connections that nobody accepted.
     drop_listen_accept_queue_full,
     /// The connection table is full.

@@ -11,6 +11,7 @@
 
 mod address;
 mod arp;
+mod backlog;
 mod bound;
 mod chain;
 mod config;

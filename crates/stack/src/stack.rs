@@ -7,6 +7,7 @@ use millrace_frames::{Arena, BURST, Frame, Instant, Owners, RxBatch, TxBatch};
 use millrace_wire::ipv6;
 
 use crate::address::{Addresses, Path, Word, is_v4};
+use crate::backlog::Backlog;
 use crate::control::Waiting;
 use crate::dhcp::Dhcp;
 use crate::group::Listening;
@@ -23,6 +24,7 @@ use crate::tcp::challenge_ack::Answers;
 use crate::tcp::connection::{Connection, Flags, NO_LINK, Ready};
 use crate::tcp::fast_open::cache::Cache;
 use crate::tcp::listen::Listener;
+use crate::tcp::proven_peers::ProvenPeers;
 use crate::tcp::rtt::Bounds;
 use crate::tcp::settings::Settings;
 use crate::tcp::table::FourTuple;
@@ -142,6 +144,10 @@ pub struct Stack {
     pub(crate) icmp_rate: RateLimit,
     /// To segments that cannot be right.
     pub(crate) answers: Answers,
+    /// Who has ended a handshake.
+    pub(crate) proven_peers: ProvenPeers,
+    /// What waits before the stack.
+    pub(crate) backlog: Backlog,
 }
 
 /// Something that the application must know.
@@ -235,6 +241,8 @@ impl Stack {
             reset_rate: RateLimit::new(config.resets_per_second, now),
             icmp_rate: RateLimit::new(config.icmp_per_second, now),
             answers: Answers::new(config.connections),
+            proven_peers: ProvenPeers::new(),
+            backlog: Backlog::new(config.syn_patience),
             config,
             arena,
         };
@@ -309,10 +317,12 @@ impl Stack {
         self.tick = self.now.as_nanos() >> wheel::TICK_SHIFT;
     }
 
-    /// Takes the packets in `batch` and empties it.
+    /// Takes the packets in `batch` and empties it. One that is not full, and an empty one, says that
+    /// no others wait.
     pub fn receive(&mut self, now: Instant, batch: &mut RxBatch) {
         self.set_time(now);
         self.look_at_memory();
+        self.backlog.batch(self.now, batch.is_full());
         for index in 0..batch.len() {
             let frame = batch[index];
             self.counters.packets_in += 1;

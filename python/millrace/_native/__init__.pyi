@@ -404,11 +404,12 @@ class Channel:
         which the pressure ends and begins), memory_retries, send_buffer, receive_buffer,
         send_buffer_max, receive_buffer_max, notsent_lowat, keepalive_count, initial_window,
         retries, syn_retries, syn_ack_retries, neighbour_retries, ephemeral_ports (first, last);
-        in seconds: initial_rto, min_rto, max_rto, delayed_ack, time_wait,
-        fin_wait_2, neighbour_retry, keepalive_idle, keepalive_interval, user_timeout; dad_transmits
-        (questions whether another host has an IPv6 address) and temporary_addresses (whether
-        "slaac" makes such); `congestion` (a name that TCP_CONGESTION takes); `ecn` ("on" and
-        "accurate" ask for RFC 3168 or RFC 9768, "passive" grants what is asked for, "off" does
+        in seconds: syn_patience (for how long more may arrive than the stack can take before a
+        flood of SYNs is no longer answered in full), initial_rto, min_rto, max_rto, delayed_ack,
+        time_wait, fin_wait_2, neighbour_retry, keepalive_idle, keepalive_interval, user_timeout;
+        dad_transmits (questions whether another host has an IPv6 address) and temporary_addresses
+        (whether "slaac" makes such); `congestion` (a name that TCP_CONGESTION takes); `ecn` ("on"
+        and "accurate" ask for RFC 3168 or RFC 9768, "passive" grants what is asked for, "off" does
         neither); `keepalive` and `user_timeout_option` (whether user timeouts are told to peers and
         theirs taken: RFC 5482), each True or False; and `syn_cookies` ("off", "when-full",
         "always") and `abort_on_overflow` (whether a full backlog resets what would be accepted).

@@ -311,6 +311,10 @@ OWN: dict[str, Meaning] = {
     "drop_listen_syn_queue_full": _loss(
         "too many half-open connections", "listen(syn_queue=...), or syn_cookies='when-full'"
     ),
+    "drop_listen_behind": _loss(
+        "a flood of SYNs, more than the thread can answer",
+        "Channel(syn_patience=...), and turn more often",
+    ),
     "drop_listen_accept_queue_full": _loss(
         "too many connections wait to be accepted", "listen(backlog=...), and turn more often"
     ),

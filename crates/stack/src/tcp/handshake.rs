@@ -193,6 +193,12 @@ impl Stack {
         connection.congestion = super::congestion::Congestion::new(connection.mss.into(), initial);
     }
 
+    /// A peer's connection is established.
+    fn accepted(&mut self, index: usize) {
+        self.counters.connections_accepted += 1;
+        self.proven_peers.add(&self.keys, self.connections[index].remote);
+    }
+
     /// SYN-RECEIVED got its ACK. Returns whether the connection is established now.
     pub(crate) fn handshake_done(&mut self, index: usize, segment: &Segment) -> bool {
         let connection = &mut self.connections[index];
@@ -208,7 +214,7 @@ impl Stack {
         }
         if connection.features.has(Features::EARLY) {
             self.early_established(index, segment);
-            self.counters.connections_accepted += 1;
+            self.accepted(index);
             return self.acknowledgement(index, segment);
         }
         let active = connection.flags.has(Flags::ACTIVE);
@@ -241,7 +247,7 @@ impl Stack {
             self.counters.connections_opened += 1;
             self.tell(index, Ready::CONNECTED);
         } else {
-            self.counters.connections_accepted += 1;
+            self.accepted(index);
         }
         true
     }

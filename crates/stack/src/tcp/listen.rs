@@ -411,7 +411,7 @@ impl Stack {
         // Whoever takes over a TIME-WAIT has had a connection already, and needs a sequence number
         // that no cookie can promise.
         if before.is_none() {
-            match self.admit(listener) {
+            match self.admit(listener, segment.tuple.remote) {
                 Admission::Entry => {}
                 Admission::Cookie => {
                     self.send_cookie(listener, segment, mac);

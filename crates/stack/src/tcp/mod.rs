@@ -47,6 +47,7 @@ pub(crate) mod output;
 pub(crate) mod pacing;
 pub(crate) mod plpmtud;
 pub(crate) mod prediction;
+pub(crate) mod proven_peers;
 pub(crate) mod prr;
 pub(crate) mod push;
 pub(crate) mod quickack;

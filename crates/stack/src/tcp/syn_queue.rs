@@ -2,12 +2,14 @@
 //! (RFC 4987 §3).
 //!
 //! Under pressure those that did not answer their first SYN-ACK give way: they are sent again less
-//! often, and without cookies the oldest of them makes room for a new one.
+//! often, and without cookies the oldest of them makes room for a new one. With cookies it is the
+//! thread's time that runs out: then those who have shown that they exist are answered first.
 
 use core::time::Duration;
 
 use super::connection::{Features, Flags, NO_LINK};
 use super::input::Segment;
+use crate::address::Word;
 use crate::config::SynCookies;
 use crate::stack::Stack;
 
@@ -23,15 +25,15 @@ pub(crate) enum Admission {
 }
 
 impl Stack {
-    /// What a SYN to this listener gets.
-    pub(crate) fn admit(&mut self, listener: usize) -> Admission {
+    /// What a SYN from `remote` to this listener gets.
+    pub(crate) fn admit(&mut self, listener: usize, remote: Word) -> Admission {
         let state = &self.listeners[listener];
         // Half of the table is for those who have shown that they exist.
         let full = state.half_open >= state.syn_queue
             || self.half_open_total >= (self.config.connections / 2).max(1);
         match self.config.syn_cookies {
-            SynCookies::Always => return Admission::Cookie,
-            SynCookies::WhenFull if full => return Admission::Cookie,
+            SynCookies::Always => return self.admit_to_cookie(remote),
+            SynCookies::WhenFull if full => return self.admit_to_cookie(remote),
             _ => {}
         }
         if full && !self.evict_half_open(listener) {
@@ -39,6 +41,18 @@ impl Stack {
             return Admission::None;
         }
         Admission::Entry
+    }
+
+    /// A cookie takes no memory, but the time for it goes off what is left for connections.
+    fn admit_to_cookie(&mut self, remote: Word) -> Admission {
+        if self.backlog.is_behind(self.now)
+            && !self.proven_peers.contains(&self.keys, remote)
+            && self.backlog.leaves_undone(&self.keys)
+        {
+            self.counters.drop_listen_behind += 1;
+            return Admission::None;
+        }
+        Admission::Cookie
     }
 
     /// The listener's oldest half-open connection makes way if it had its chance.

@@ -1,8 +1,11 @@
 //! SYN cookies (RFC 4987 §3.6): what they keep, when they are sent, and which are believed.
 
+use core::net::Ipv4Addr;
 use core::time::Duration;
+use millrace_frames::BURST;
 use millrace_wire::tcp::OptionWriter;
 
+use crate::common::craft::PEER_IP;
 use crate::common::peer::{ACK, FIN, Peer, RST, SYN, pattern};
 use millrace_stack::{AcceptOverflow, ConnectionInfo, ListenOptions, State, SynCookies};
 
@@ -296,4 +299,86 @@ fn a_retransmitted_syn_gets_the_same_number() {
     send_syn(&mut peer, Offer::default());
     peer.expect(SYN | ACK);
     assert_ne!(peer.flow.iss, first);
+}
+
+/// A SYN from another address, and another port than the peer's.
+fn stranger(peer: &Peer, number: usize) -> Vec<u8> {
+    let mut segment = peer.segment(SYN, 0, 0, &[]);
+    segment.source = (Ipv4Addr::new(192, 0, 2, number as u8 + 50), 1);
+    segment.bytes()
+}
+
+/// So many SYNs from addresses that nobody knows, in one batch. Gives how many were answered.
+fn flood(peer: &mut Peer, syns: usize) -> usize {
+    let batch: Vec<_> = (0..syns).map(|number| stranger(peer, number)).collect();
+    peer.inject_batch(&batch);
+    peer.take().iter().filter(|segment| segment.flags == SYN | ACK).count()
+}
+
+/// As many as a batch holds, and the last of them from the peer. Whether it was answered.
+fn among_a_flood(peer: &mut Peer) -> bool {
+    let mut batch: Vec<_> = (1..BURST).map(|number| stranger(peer, number)).collect();
+    batch.push(peer.segment(SYN, 0, 0, &[]).bytes());
+    peer.inject_batch(&batch);
+    peer.take().iter().any(|segment| segment.destination.0 == PEER_IP)
+}
+
+#[test]
+fn a_flood_that_the_stack_cannot_answer_leaves_it_to_those_it_knows() {
+    let mut peer = always();
+    peer.accepted();
+    peer.flow.peer_port += 1;
+    assert_eq!(flood(&mut peer, BURST), BURST, "a burst is no flood");
+    peer.advance_ms(1);
+    // More and more has come since.
+    let answered: usize = (0..16).map(|_| flood(&mut peer, BURST)).sum();
+    assert!((32..128).contains(&answered), "{answered}, not one in sixteen");
+    assert_eq!(peer.stack.counters().drop_listen_behind, (16 * BURST - answered) as u64);
+    for _ in 0..16 {
+        assert!(among_a_flood(&mut peer));
+    }
+    // Once nothing waits any more, everybody is answered.
+    let before = peer.stack.counters().drop_listen_behind;
+    peer.advance_ms(1);
+    assert_eq!(flood(&mut peer, BURST - 1), BURST - 1);
+    peer.advance_ms(1000);
+    assert_eq!(flood(&mut peer, BURST), BURST);
+    assert_eq!(peer.stack.counters().drop_listen_behind, before);
+}
+
+#[test]
+fn a_flood_shuts_nobody_out_and_who_came_in_is_known() {
+    let mut peer = always();
+    let listener = peer.listen(80, 4);
+    flood(&mut peer, BURST);
+    peer.advance_ms(1);
+    // The SYN comes again and again, and the flood goes on in between.
+    let mut tries = 1;
+    while !among_a_flood(&mut peer) {
+        tries += 1;
+        assert!(tries < 100, "shut out");
+        peer.advance_ms(1000);
+    }
+    assert!(tries > 1, "it was no flood");
+    let batch = [vec![peer.segment(ACK, 1, 1, &[]).bytes()], vec![vec![0; 60]; BURST - 1]].concat();
+    peer.inject_batch(&batch);
+    assert!(peer.accept(listener).is_some());
+    peer.flow.peer_port += 1;
+    for _ in 0..16 {
+        assert!(among_a_flood(&mut peer));
+    }
+}
+
+#[test]
+fn patience_can_be_without_end() {
+    let mut peer = Peer::with(|config| {
+        config.syn_cookies = SynCookies::Always;
+        config.syn_patience = Duration::MAX;
+    });
+    peer.listen(80, 4);
+    for _ in 0..10 {
+        assert_eq!(flood(&mut peer, BURST), BURST);
+        peer.advance_ms(10_000);
+    }
+    assert_eq!(peer.stack.counters().drop_listen_behind, 0);
 }
