@@ -72,8 +72,9 @@ impl Stack {
             match hop {
                 Hop::Mac(mac) => self.push_packet(packet, mac, batch),
                 Hop::Address(address) => {
-                    let keys = &self.keys;
-                    match self.neighbours.look_up(keys, address, self.now, false) {
+                    let found = self.neighbours.look_up(&self.keys, address, self.now, false);
+                    self.drop_evicted_packets();
+                    match found {
                         Some(neighbour) => self.dispatch(packet, neighbour, batch),
                         None => {
                             self.counters.drop_neighbour_cache_full += 1;
@@ -137,6 +138,12 @@ impl Stack {
         while let Some(packet) = self.neighbours.released.pop() {
             self.arena.transmitted(&packet);
         }
+    }
+
+    /// Packets that waited for a neighbour that made way for another.
+    pub(crate) fn drop_evicted_packets(&mut self) {
+        self.counters.drop_neighbour_cache_full += self.neighbours.released.len() as u64;
+        self.release_neighbour_packets();
     }
 
     /// Packets that nobody will transmit any more.

@@ -2,6 +2,9 @@
 //!
 //! Bounded; entries expire, are asked for again while they are still used, and keep the first few
 //! packets that wait for an answer. It decides what to ask; the stack writes the requests.
+//!
+//! Whoever sends packets from invented addresses can make us ask for them. So questions that have half of
+//! the cache push out no answers, but one another (RFC 6583 §7).
 
 use millrace_frames::{Duration, Instant, Transmit};
 use millrace_wire::mac::Mac;
@@ -40,6 +43,8 @@ pub enum State {
     Free,
     /// Asked, no answer yet.
     Incomplete,
+    /// A SYN came from there, of whomever: its answer goes back the same way, and nothing else does.
+    Shown,
     /// Known, believed until the deadline.
     Reachable,
     /// Known, used, and being asked again.
@@ -56,11 +61,17 @@ impl State {
         match self {
             State::Free => "NONE",
             State::Incomplete => "INCOMPLETE",
+            State::Shown => "SHOWN",
             State::Reachable => "REACHABLE",
             State::Probing => "PROBE",
             State::Stale => "STALE",
             State::Delay => "DELAY",
         }
+    }
+
+    /// Nobody has confirmed it yet, so that a stranger may have made it.
+    fn is_unproven(self) -> bool {
+        matches!(self, State::Incomplete | State::Shown)
     }
 
     /// The deadline is one that something must be done at.
@@ -187,7 +198,8 @@ impl Neighbours {
     }
 
     /// The entry for a next hop; a new one will be asked for at the next [`Neighbours::act`].
-    /// `None` when every entry is being asked for by now.
+    /// `None` when every entry is being asked for by now. Packets that waited for a neighbour that
+    /// made way are moved to `released`.
     pub(crate) fn look_up(
         &mut self,
         keys: &Keys,
@@ -199,21 +211,15 @@ impl Neighbours {
         let index = match found {
             Some(index) => index,
             None => {
-                let index = self.make_room(now)?;
-                self.table.insert(hash, index as u32);
-                let entry = &mut self.entries[index];
-                entry.address = address;
-                entry.hash = hash;
-                entry.state = State::Incomplete;
-                entry.attempts = 0;
-                entry.connecting = false;
-                entry.overflowed = false;
-                entry.deadline = now;
-                self.asking += 1;
-                self.earliest = self.earliest.min(now);
+                let index = self.enter(hash, address, now)?;
+                self.ask(index, now);
                 index
             }
         };
+        if self.entries[index].state == State::Shown {
+            // Another packet than the answer: it takes more to be believed.
+            self.ask(index, now);
+        }
         let entry = &mut self.entries[index];
         entry.used = now;
         entry.connecting |= connecting && entry.state == State::Incomplete;
@@ -230,25 +236,89 @@ impl Neighbours {
         })
     }
 
-    /// Whether there is an entry for the address.
-    pub(crate) fn knows(&self, keys: &Keys, address: Word) -> bool {
-        self.find(keys, address).1.is_some()
+    fn ask(&mut self, index: usize, now: Instant) {
+        let entry = &mut self.entries[index];
+        entry.state = State::Incomplete;
+        entry.attempts = 0;
+        entry.connecting = false;
+        entry.deadline = now;
+        self.asking += 1;
+        self.earliest = self.earliest.min(now);
     }
 
-    /// A free entry, or the known one that was used longest ago. Entries that are being asked for
-    /// stay: they time out by themselves.
-    fn make_room(&mut self, _now: Instant) -> Option<usize> {
-        if let Some(index) = self.entries.iter().position(|entry| entry.state == State::Free) {
-            return Some(index);
-        }
-        let (index, _) = self
-            .entries
-            .iter()
-            .enumerate()
-            .filter(|(_, entry)| matches!(entry.state, State::Reachable | State::Stale))
-            .min_by_key(|(_, entry)| entry.used)?;
-        self.forget(index);
+    /// An entry for the address, of which nothing is known yet.
+    fn enter(&mut self, hash: u32, address: Word, now: Instant) -> Option<usize> {
+        let index = self.make_room()?;
+        self.table.insert(hash, index as u32);
+        let entry = &mut self.entries[index];
+        entry.address = address;
+        entry.hash = hash;
+        entry.used = now;
+        entry.overflowed = false;
         Some(index)
+    }
+
+    /// A free entry. If there is none, the oldest that nobody has confirmed makes way where those have
+    /// their half, else the known one that was used longest ago. What is being asked for again stays.
+    fn make_room(&mut self) -> Option<usize> {
+        let (mut free, mut unproven) = (None, 0);
+        let (mut question, mut known): (Option<usize>, Option<usize>) = (None, None);
+        let older = |than: Option<usize>, entries: &[Entry], used| {
+            than.is_none_or(|than| used < entries[than].used)
+        };
+        for (index, entry) in self.entries.iter().enumerate() {
+            match entry.state {
+                State::Free => free = free.or(Some(index)),
+                State::Incomplete | State::Shown => {
+                    unproven += 1;
+                    if older(question, &self.entries, entry.used) {
+                        question = Some(index);
+                    }
+                }
+                State::Reachable | State::Stale => {
+                    if older(known, &self.entries, entry.used) {
+                        known = Some(index);
+                    }
+                }
+                State::Probing | State::Delay => {}
+            }
+        }
+        let index = free.or(match 2 * unproven >= self.entries.len() {
+            true => question,
+            false => known.or(question),
+        })?;
+        if self.entries[index].state != State::Free {
+            self.forget(index);
+        }
+        Some(index)
+    }
+
+    /// A packet came from a host on the link of which nothing was known, and is to be answered: the
+    /// answer goes where it came from. Nothing if something is known.
+    pub(crate) fn show(
+        &mut self,
+        keys: &Keys,
+        address: Word,
+        mac: Mac,
+        now: Instant,
+    ) -> Option<NeighbourRef> {
+        let (hash, None) = self.find(keys, address) else { return None };
+        let index = self.enter(hash, address, now)?;
+        let entry = &mut self.entries[index];
+        entry.mac = mac;
+        entry.state = State::Shown;
+        entry.connecting = false;
+        Some(NeighbourRef::new(index, entry.generation))
+    }
+
+    /// The host that a packet showed has answered what went there (RFC 4861 §7.3.1).
+    #[inline]
+    pub(crate) fn confirm(&mut self, neighbour: NeighbourRef, now: Instant) {
+        let Some(entry) = self.entries.get(neighbour.index()) else { return };
+        if entry.generation == neighbour.generation() && entry.state == State::Shown {
+            let mac = entry.mac;
+            self.settle(neighbour.index(), mac, State::Reachable, now);
+        }
     }
 
     fn forget(&mut self, index: usize) {
@@ -294,7 +364,7 @@ impl Neighbours {
                 self.earliest = self.earliest.min(entry.deadline);
                 Resolution::Known(entry.mac)
             }
-            State::Probing | State::Delay => Resolution::Known(entry.mac),
+            State::Probing | State::Delay | State::Shown => Resolution::Known(entry.mac),
             State::Incomplete => Resolution::Wait,
             State::Free => Resolution::Gone,
         }
@@ -348,15 +418,10 @@ impl Neighbours {
         let (hash, found) = self.find(keys, address);
         let index = match found {
             Some(index) => index,
-            None if to_us => {
-                let Some(index) = self.make_room(now) else { return Learned::Nothing };
-                self.table.insert(hash, index as u32);
-                self.entries[index].address = address;
-                self.entries[index].hash = hash;
-                self.entries[index].used = now;
-                self.entries[index].overflowed = false;
-                index
-            }
+            None if to_us => match self.enter(hash, address, now) {
+                Some(index) => index,
+                None => return Learned::Nothing,
+            },
             None => return Learned::Nothing,
         };
         self.settle(index, mac, State::Reachable, now)
@@ -393,7 +458,7 @@ impl Neighbours {
         match self.find(keys, address).1 {
             Some(index) => {
                 let entry = &self.entries[index];
-                if entry.state != State::Incomplete && entry.mac == mac {
+                if !entry.state.is_unproven() && entry.mac == mac {
                     return Learned::Known;
                 }
                 self.settle(index, mac, State::Stale, now)
@@ -422,7 +487,7 @@ impl Neighbours {
         let Some(index) = self.find(keys, address).1 else { return (Learned::Nothing, None) };
         let entry = &mut self.entries[index];
         let state = if advertised.solicited { State::Reachable } else { State::Stale };
-        if entry.state == State::Incomplete {
+        if entry.state.is_unproven() {
             return match advertised.mac {
                 Some(mac) => (self.settle(index, mac, state, now), Some(mac)),
                 None => (Learned::Nothing, None),
@@ -607,9 +672,41 @@ mod tests {
         }
         assert_eq!(cache.entries.len(), 2);
         assert!(cache.find(&keys, 9).1.is_some() && cache.find(&keys, 8).1.is_some());
-        // Both being asked for: there is no room for a third.
+        // One that is used and being asked for again stays.
         let (mut cache, keys) = self::cache(1);
-        cache.look_up(&keys, 1, NOW, false).unwrap();
+        cache.learn(&keys, 1, Mac([2; 6]), NOW, true);
+        let neighbour = cache.look_up(&keys, 1, NOW, false).unwrap();
+        cache.resolve(neighbour, NOW + Duration::from_secs(3600));
         assert!(cache.look_up(&keys, 2, NOW, false).is_none());
+    }
+
+    #[test]
+    fn a_question_makes_way_for_a_newer_one_and_no_answer_does() {
+        let (mut cache, keys) = cache(4);
+        let mac = Mac([2; 6]);
+        (0..2).for_each(|address| {
+            cache.learn(&keys, address, mac, NOW, true);
+        });
+        for address in 10..20 {
+            let now = NOW + Duration::from_millis(address as u64);
+            let neighbour = cache.look_up(&keys, address, now, false).unwrap();
+            cache.enqueue(neighbour, Transmit::default()).unwrap();
+        }
+        let known = |cache: &Neighbours, address| cache.find(&keys, address).1.is_some();
+        assert!([0, 1, 18, 19].iter().all(|&address| known(&cache, address)));
+        assert_eq!((cache.released.len(), cache.asking), (8, 2));
+        // An answer to come has its place too, where a stranger's packet only showed itself.
+        assert!(cache.show(&keys, 30, mac, NOW + Duration::from_secs(1)).is_some());
+        assert!(cache.show(&keys, 31, mac, NOW + Duration::from_secs(2)).is_some());
+        assert_eq!(cache.asking, 0);
+        let shown = cache.show(&keys, 32, mac, NOW + Duration::from_secs(3)).unwrap();
+        assert!(known(&cache, 0) && known(&cache, 1));
+        assert_eq!(cache.resolve(shown, NOW), Resolution::Known(mac));
+        assert_eq!(cache.show(&keys, 32, mac, NOW), None);
+        // Who wants to send something else there asks.
+        cache.look_up(&keys, 32, NOW, false).unwrap();
+        assert_eq!(cache.resolve(shown, NOW), Resolution::Wait);
+        cache.confirm(shown, NOW);
+        assert_eq!(cache.resolve(shown, NOW), Resolution::Wait);
     }
 }

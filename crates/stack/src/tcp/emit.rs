@@ -210,7 +210,7 @@ impl Stack {
         let found = route.and_then(|route| {
             self.neighbours.look_up(&self.keys, route.next_hop, self.now, connecting)
         });
-        self.release_neighbour_packets();
+        self.drop_evicted_packets();
         match (route, found) {
             (None, _) => self.counters.drop_no_route += 1,
             (_, None) => self.counters.drop_neighbour_cache_full += 1,

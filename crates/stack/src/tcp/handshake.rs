@@ -196,7 +196,9 @@ impl Stack {
     /// A peer's connection is established.
     fn accepted(&mut self, index: usize) {
         self.counters.connections_accepted += 1;
-        self.proven_peers.add(&self.keys, self.connections[index].remote);
+        let connection = &self.connections[index];
+        self.neighbours.confirm(connection.neighbour, self.now);
+        self.proven_peers.add(&self.keys, connection.remote);
     }
 
     /// SYN-RECEIVED got its ACK. Returns whether the connection is established now.

@@ -16,7 +16,7 @@ use super::input::Segment;
 use super::settings::Settings;
 use super::syn_queue::Admission;
 use super::table::FourTuple;
-use crate::address::{Word, address, is_v4};
+use crate::address::address;
 use crate::bound::Bound;
 use crate::config::AcceptOverflow;
 use crate::stack::{List, NO_SOCKET, Stack};
@@ -456,7 +456,7 @@ impl Stack {
         let index = self.take_connection(hash, &syn.tuple)?;
         self.inherit_settings(index, listener);
         let timeout = self.initial_timeout_us;
-        self.learn_sender(syn.tuple.remote, mac);
+        self.answer_sender(index, mac);
         self.take_syn(index, syn);
         let connection = &mut self.connections[index];
         connection.state = State::SynReceived;
@@ -470,22 +470,22 @@ impl Stack {
         Some(index)
     }
 
-    /// A neighbour that speaks to us first is known by the frame it sent: asking for an address
-    /// that it just showed would add a round trip, and a flood of invented senders would fill the
-    /// cache with questions.
-    fn learn_sender(&mut self, remote: Word, mac: Mac) {
+    /// The answer to a neighbour that speaks to us first goes where its frame came from: asking for
+    /// an address that it just showed would add a round trip. Anybody can have written that frame, so
+    /// nothing else goes there before the handshake has ended.
+    fn answer_sender(&mut self, index: usize, mac: Mac) {
+        let remote = self.connections[index].remote;
         if self.last_hop.destination == remote {
             return;
         }
         let on_link =
             self.addresses.route(address(remote)).is_some_and(|route| route.next_hop == remote);
-        if on_link && mac.is_unicast() && !self.neighbours.knows(&self.keys, remote) {
-            if is_v4(remote) {
-                self.neighbours.learn(&self.keys, remote, mac, self.now, true);
-            } else {
-                self.neighbours.learn_stale(&self.keys, remote, mac, self.now);
-            }
-            self.release_neighbour_packets();
+        if on_link
+            && mac.is_unicast()
+            && let Some(neighbour) = self.neighbours.show(&self.keys, remote, mac, self.now)
+        {
+            self.connections[index].neighbour = neighbour;
+            self.drop_evicted_packets();
         }
     }
 

@@ -17,6 +17,7 @@ mod ipv6;
 mod mld;
 mod multicast;
 mod ndp;
+mod neighbour;
 mod reassembly;
 mod routes;
 mod slaac;
