@@ -212,8 +212,8 @@ pub struct Config {
     pub time_wait_reuse: TimeWaitReuse,
     /// Most connections that go on after their application has closed them; another one is reset.
     pub orphans: u32,
-    /// Retransmissions of such a connection, or probes of a window that stays closed, before it is
-    /// given up.
+    /// Retransmissions of such a connection before it is given up, and probes of a window that stays
+    /// closed though the peer answers: at least so many, and until they are `max_rto` apart.
     pub orphan_retries: u8,
     /// Most listeners.
     pub listeners: u16,

@@ -29,13 +29,16 @@ impl Stack {
         }
     }
 
-    /// Whether the timer ran out once too often for an orphan. A peer that acknowledges every
-    /// probe of its closed window is no better than one that is silent.
+    /// Whether the timer ran out once too often for an orphan. A peer that acknowledges every probe of
+    /// its closed window may take its time until the probes are as far apart as they can be, and is
+    /// then no better than one that is silent.
     pub(crate) fn orphan_gives_up(&self, index: usize) -> bool {
         let connection = &self.connections[index];
         let probing = connection.flags.has(Flags::PERSIST);
         connection.features.has(Features::ORPHAN)
             && (connection.retries >= self.config.orphan_retries
-                || probing && connection.rtt.backoff >= self.config.orphan_retries)
+                || probing
+                    && connection.rtt.backoff >= self.config.orphan_retries
+                    && connection.rtt.backed_off(self.rtt_bounds) >= self.rtt_bounds.max)
     }
 }
