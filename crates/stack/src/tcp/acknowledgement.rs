@@ -136,6 +136,11 @@ impl Stack {
                 }
             }
         }
+        if told.repeated && !connection.features.has(Features::SACK) {
+            // A peer that cannot tell of what lies beyond a gap has held it since before the timeout:
+            // the copy alone lets the acknowledgement jump over all of it (RFC 5682 §2.1, step 2).
+            told.original = false;
+        }
         if told.acked > 0 {
             connection.advance_una(ack, self.tick);
             connection.acknowledge_data(&mut self.arena, ack);

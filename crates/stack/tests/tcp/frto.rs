@@ -103,3 +103,49 @@ fn an_echo_older_than_the_copy_takes_a_recovery_back() {
     assert!(info.congestion_window >= window, "{info:?}");
     assert_eq!(peer.stack.counters().reductions_undone, 1);
 }
+
+/// The first segment is acknowledged, then so many more are in flight to a peer without SACK, of
+/// which all but some arrive, and then the timer runs out for the second.
+fn timed_out_without_sack(segments: usize) -> (Peer, ConnectionId, u32) {
+    let mut peer = Peer::with(|config| {
+        config.tcp.pacing = false;
+        config.tcp.tail_loss_probe = false;
+    });
+    let id = peer.accepted();
+    peer.write(id, 0, 1000);
+    peer.take();
+    peer.advance_ms(50);
+    peer.send(ACK, 1, 1001, &[]);
+    peer.write(id, 1000, segments * 1000);
+    assert_eq!(peer.take().len(), segments);
+    let window = peer.stack.info(id).unwrap().congestion_window;
+    // Two of them arrive beyond a gap.
+    peer.advance_ms(50);
+    peer.send(ACK, 1, 1001, &[]);
+    peer.send(ACK, 1, 1001, &[]);
+    peer.expect_silence();
+    peer.wait();
+    peer.expect_data(1001, 1000);
+    peer.advance_ms(50);
+    (peer, id, window)
+}
+
+/// RFC 5682 §2.1, step 2a.
+#[test]
+fn without_sack_an_acknowledgement_of_everything_proves_nothing() {
+    let (mut peer, id, window) = timed_out_without_sack(3);
+    peer.send(ACK, 1, 4001, &[]);
+    assert_eq!(peer.stack.counters().spurious_timeouts, 0);
+    let info = peer.stack.info(id).unwrap();
+    assert!(info.congestion_window < window, "{info:?}");
+}
+
+/// It covers the copy, and what arrived before the timeout up to the next hole.
+#[test]
+fn without_sack_an_acknowledgement_of_a_copy_and_more_goes_on_with_recovery() {
+    let (mut peer, _, _) = timed_out_without_sack(4);
+    peer.send(ACK, 1, 3001, &[]);
+    assert_eq!(peer.stack.counters().spurious_timeouts, 0);
+    let again = peer.take().iter().filter(|segment| segment.seq == 3001).count();
+    assert_eq!(again, 1, "the second hole is filled without another timeout");
+}
