@@ -117,7 +117,13 @@ impl Stack {
                 }
             }
             CaState::Loss => {
-                if may_undo && (told.acked > 0 || told.dsack) && transfer.undo.proven(echo) {
+                // An echo proves something only if it comes with progress (RFC 3522 §3.2, step 3):
+                // without it, it is that of the segment before the gap, which is always older.
+                let undo = &transfer.undo;
+                let progress = told.acked > 0;
+                if may_undo
+                    && ((progress && undo.proven(echo)) || (told.dsack && undo.all_duplicates()))
+                {
                     return self.undo(index, true);
                 }
                 let decision = transfer.recovery.frto.decide(&Seen {

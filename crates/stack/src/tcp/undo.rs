@@ -53,7 +53,8 @@ impl Undo {
         }
     }
 
-    /// The echo is older than the first retransmission.
+    /// The echo is older than the first retransmission. Only that of an acknowledgement of new data
+    /// says that an original arrived (RFC 3522 §3.2, step 3).
     pub(crate) fn original_arrived(&self, echo: Option<u32>) -> bool {
         match (self.stamp, echo) {
             (Some(stamp), Some(echo)) => (echo.wrapping_sub(stamp) as i32) < 0,

@@ -149,3 +149,31 @@ fn without_sack_an_acknowledgement_of_a_copy_and_more_goes_on_with_recovery() {
     let again = peer.take().iter().filter(|segment| segment.seq == 3001).count();
     assert_eq!(again, 1, "the second hole is filled without another timeout");
 }
+
+/// RFC 3522 §3.2, step 3: the acknowledgement that proves it advances.
+#[test]
+fn a_report_of_an_old_duplicate_does_not_take_a_timeout_back() {
+    let mut peer = Peer::with(|config| {
+        config.tcp.pacing = false;
+        config.tcp.tail_loss_probe = false;
+    });
+    peer.timestamp = Some(1000);
+    let id = peer.accepted_sack_over(50);
+    peer.write(id, 0, 988);
+    peer.take();
+    peer.advance_ms(50);
+    peer.send(ACK, 1, 989, &[]);
+    peer.advance_ms(10);
+    let old = peer.echo;
+    peer.write(id, 988, 5 * 988);
+    assert_eq!(peer.take().len(), 5);
+    peer.wait();
+    assert_eq!(peer.take().len(), 1);
+    let window = peer.stack.info(id).unwrap().congestion_window;
+    // The network made two of the first segment. The peer echoes what it did before.
+    peer.echo = old;
+    peer.send_sack(1, 989, &[(1, 989)]);
+    let info = peer.stack.info(id).unwrap();
+    assert!(info.congestion_window <= window + 988, "{info:?}");
+    assert_eq!(peer.stack.counters().reductions_undone, 0);
+}
