@@ -279,7 +279,10 @@ impl Stack {
         }
         // What is under way now: a reduction is by this, not by what is left afterwards.
         let before = (connection.snd_nxt - connection.snd_una) as u32 - sent.sacked;
-        let first_time = recovery.state != CaState::Loss || connection.snd_una.gt(recovery.high);
+        // By the timer: progress since the last timeout means that this one is for other data.
+        let first_time = recovery.state != CaState::Loss || connection.retries == 1;
+        // Copies that may still be reported as duplicates.
+        let copies = sent.retransmitted;
         let mut lost = 0;
         for at in 0..sent.len() {
             let Some(&piece) = sent.get(at) else { break };
@@ -294,20 +297,21 @@ impl Stack {
         }
         if first_time {
             undo.end();
-            undo.begin(connection.snd_una, connection.congestion, 0);
+            undo.begin(connection.snd_una, connection.congestion, copies);
         } else {
             undo.begin_again(connection.snd_una);
         }
-        let was_recovering = recovery.state == CaState::Recovery;
+        // What was sent again before says as little of this timeout as its acknowledgements do
+        // (RFC 5682 §2.1, step 1).
+        let recovering = recovery.state >= CaState::Recovery;
         recovery.duplicates = 0;
         recovery.duplicate_bytes = 0;
         recovery.state = CaState::Loss;
         recovery.high = connection.snd_nxt;
         recovery.force = true;
-        recovery.frto = if detect_spurious && !was_recovering && first_time {
-            Frto::Retransmitted
-        } else {
-            Frto::Off
+        recovery.frto = match detect_spurious && !recovering {
+            true => Frto::Retransmitted,
+            false => Frto::Off,
         };
         probe.cancel();
         prr.begin(before);

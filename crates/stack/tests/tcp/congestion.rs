@@ -100,6 +100,39 @@ fn a_timeout_leaves_one_segment_and_half_as_threshold() {
     assert_eq!((info.congestion_window, info.slow_start_threshold), (1000, 5000));
 }
 
+/// RFC 5681 §3.1, equation 4: only what the timer has sent again already lowers it no further.
+#[test]
+fn a_second_timeout_of_other_data_lowers_the_threshold_again() {
+    let mut peer = Peer::with(|config| {
+        config.tcp.pacing = false;
+        config.tcp.tail_loss_probe = false;
+        config.tcp.frto = false;
+        config.tcp.undo = false;
+        config.initial_window = 40;
+    });
+    let id = peer.accepted_sack_over(50);
+    peer.write(id, 0, 40_000);
+    assert_eq!(peer.take().len(), 40);
+    peer.wait();
+    peer.expect_data(1, 1000);
+    assert_eq!(peer.stack.info(id).unwrap().slow_start_threshold, 20_000);
+    // Slow start for two round trips.
+    for (ack, copies) in [(1001, 2), (3001, 4)] {
+        peer.advance_ms(50);
+        peer.send(ACK, 1, ack, &[]);
+        assert_eq!(peer.take().len(), copies);
+    }
+    assert_eq!(window(&peer, id), 4000);
+    // And now nothing comes any more.
+    peer.wait();
+    peer.expect_data(3001, 1000);
+    let threshold = peer.stack.info(id).unwrap().slow_start_threshold;
+    assert!(threshold <= 18_500, "more than half of what is outstanding: {threshold}");
+    peer.wait();
+    peer.expect_data(3001, 1000);
+    assert_eq!(peer.stack.info(id).unwrap().slow_start_threshold, threshold);
+}
+
 #[test]
 fn after_a_pause_it_begins_again() {
     let mut peer = Peer::new();
