@@ -68,6 +68,9 @@ impl Stack {
         let verdict = transfer.probe.acknowledged(una, told.dsack, plain && told.duplicate);
         let state = transfer.recovery.state;
         let over = una.ge(transfer.recovery.high);
+        // RFC 6582 §3.2 and §4: copies that were not needed may still come back as duplicates, and
+        // begin no recovery before something later is acknowledged.
+        let at_the_end = !selective && una == transfer.recovery.high && !transfer.sent.is_empty();
         match state {
             CaState::Open | CaState::Disorder | CaState::Cwr => {
                 if verdict == Verdict::Repaired && state != CaState::Cwr {
@@ -98,8 +101,7 @@ impl Stack {
             }
             CaState::Recovery => {
                 if over {
-                    // RFC 6582 §4: a peer without SACK may still send duplicates of this window.
-                    if !selective && una == transfer.recovery.high && !transfer.sent.is_empty() {
+                    if at_the_end {
                         return;
                     }
                     if may_undo && transfer.undo.proven(echo) {
@@ -142,7 +144,7 @@ impl Stack {
                     Decision::SendNew => {}
                     Decision::Lost => {}
                 }
-                if over {
+                if over && !at_the_end {
                     self.end_recovery(index);
                 }
             }

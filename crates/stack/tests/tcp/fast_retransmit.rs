@@ -111,6 +111,45 @@ fn duplicates_after_a_timeout_start_no_recovery() {
     assert_eq!(peer.stack.counters().fast_retransmits, 0);
 }
 
+/// RFC 6582 §3.2: nothing later than what was sent before the timeout is acknowledged yet.
+#[test]
+fn duplicates_of_copies_after_a_timeout_start_no_recovery() {
+    let mut peer = Peer::with(|config| {
+        config.tcp.pacing = false;
+        config.tcp.frto = false;
+        config.tcp.undo = false;
+    });
+    let id = peer.accepted();
+    peer.write(id, 0, 1000);
+    peer.take();
+    peer.advance_ms(50);
+    peer.send(ACK, 1, 1001, &[]);
+    peer.write(id, 1000, 8000);
+    assert_eq!(peer.take().len(), 8);
+    peer.wait();
+    peer.expect_data(1001, 1000);
+    peer.write(id, 9000, 20_000);
+    peer.take();
+    // The originals were late, and copies leave for all of them.
+    for ack in [2001, 3001, 4001, 5001] {
+        peer.send(ACK, 1, ack, &[]);
+    }
+    let copies = peer.take().iter().filter(|segment| segment.seq < 9001).count();
+    assert!(copies >= 4, "{copies}");
+    peer.send(ACK, 1, 9001, &[]);
+    assert!(!peer.take().is_empty(), "new data");
+    for _ in 0..copies {
+        peer.send(ACK, 1, 9001, &[]);
+    }
+    assert_eq!(peer.stack.counters().fast_retransmits, 0);
+    // With one of the new segments acknowledged, three duplicates tell of a loss.
+    peer.send(ACK, 1, 10_001, &[]);
+    for _ in 0..3 {
+        peer.send(ACK, 1, 10_001, &[]);
+    }
+    assert_eq!(peer.stack.counters().fast_retransmits, 1);
+}
+
 #[test]
 fn the_very_first_segment_of_a_connection_is_recovered_too() {
     let mut peer = Peer::new();
