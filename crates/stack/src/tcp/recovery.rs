@@ -235,7 +235,7 @@ impl Stack {
             connection.congestion.on_recovery_done(&mut transfer.congestion);
         }
         transfer.rack.recovered();
-        transfer.undo.end();
+        transfer.undo.recovered(connection.snd_una);
         transfer.recovery.frto = Frto::Off;
         transfer.recovery.duplicates = 0;
         transfer.recovery.duplicate_bytes = 0;

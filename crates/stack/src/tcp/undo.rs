@@ -9,15 +9,24 @@ use millrace_wire::seq::Seq;
 use super::congestion::Congestion;
 
 /// What stood before the reduction, and what was sent again since.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Undo {
     /// `snd_una` when the reduction was made; `None`: there is none to take back.
     marker: Option<Seq>,
-    prior: Option<Congestion>,
+    /// What stood before it.
+    prior: Congestion,
+    /// `snd_una` when the recovery ended: what is sent again later belongs to no reduction.
+    ended: Option<Seq>,
     /// Bytes sent again that were not reported as duplicates; `None`: nothing was sent again yet.
     outstanding: Option<u32>,
     /// Our timestamp when the first retransmission left.
     stamp: Option<u32>,
+}
+
+impl Default for Undo {
+    fn default() -> Self {
+        Undo { marker: None, prior: Congestion::EMPTY, ended: None, outstanding: None, stamp: None }
+    }
 }
 
 impl Undo {
@@ -25,13 +34,15 @@ impl Undo {
     /// loss probe) and are under way.
     pub(crate) fn begin(&mut self, snd_una: Seq, prior: Congestion, retransmitted: u32) {
         self.marker = Some(snd_una);
-        self.prior = Some(prior);
+        self.prior = prior;
+        self.ended = None;
         self.outstanding = (retransmitted > 0).then_some(retransmitted);
     }
 
     /// A further timeout for the same data: what it reduces from is not what stood before.
     pub(crate) fn begin_again(&mut self, snd_una: Seq) {
         self.marker = Some(snd_una);
+        self.ended = None;
         self.outstanding = None;
     }
 
@@ -41,12 +52,15 @@ impl Undo {
         if self.stamp.is_none() {
             self.stamp = timestamp;
         }
-        self.outstanding = Some(self.outstanding.unwrap_or(0).saturating_add(bytes));
+        if self.ended.is_none() {
+            self.outstanding = Some(self.outstanding.unwrap_or(0).saturating_add(bytes));
+        }
     }
 
     /// A duplicate of so many bytes was reported.
     pub(crate) fn duplicate_reported(&mut self, (start, end): (Seq, Seq)) {
         if self.marker.is_some_and(|marker| start.ge(marker))
+            && self.ended.is_none_or(|ended| end.le(ended))
             && let Some(outstanding) = &mut self.outstanding
         {
             *outstanding = outstanding.saturating_sub((end - start).max(0) as u32);
@@ -79,12 +93,18 @@ impl Undo {
 
     /// What stood before; nothing is left to take back.
     pub(crate) fn take(&mut self) -> Option<Congestion> {
-        self.marker = None;
-        self.outstanding = None;
-        self.prior.take()
+        self.marker.take().map(|_| core::mem::take(self).prior)
     }
 
-    /// Recovery has ended and nothing is under way that was sent again.
+    /// Everything up to `snd_una` has arrived. Copies of it may still be reported as duplicates, for
+    /// a report comes a round trip after the copy left, and the recovery has ended by then if the
+    /// original was only a little late (RFC 3708 §3). An echo proves nothing any more.
+    pub(crate) fn recovered(&mut self, snd_una: Seq) {
+        self.ended = Some(snd_una);
+        self.stamp = None;
+    }
+
+    /// There is nothing to take back, or something else has reduced the window.
     pub(crate) fn end(&mut self) {
         *self = Undo::default();
     }

@@ -177,3 +177,50 @@ fn a_report_of_an_old_duplicate_does_not_take_a_timeout_back() {
     assert!(info.congestion_window <= window + 988, "{info:?}");
     assert_eq!(peer.stack.counters().reductions_undone, 0);
 }
+
+/// A peer without timestamps tells that a segment was only late when its copy comes, and that is
+/// after the recovery.
+#[test]
+fn a_report_after_the_recovery_takes_it_back() {
+    let mut peer = Peer::with(|config| config.tcp.pacing = false);
+    let id = peer.accepted_sack_over(50);
+    peer.write(id, 0, 10_000);
+    assert_eq!(peer.take().len(), 10);
+    peer.advance_ms(50);
+    let window = peer.stack.info(id).unwrap().congestion_window;
+    peer.send_sack(1, 1, &[(1001, 10_001)]);
+    peer.expect_data(1, 1000);
+    peer.advance_ms(1);
+    peer.send(ACK, 1, 10_001, &[]);
+    assert!(peer.stack.info(id).unwrap().congestion_window < window);
+    peer.write(id, 10_000, 2000);
+    peer.take();
+    peer.advance_ms(49);
+    peer.send_sack(1, 10_001, &[(1, 1001)]);
+    let info = peer.stack.info(id).unwrap();
+    assert!(info.congestion_window >= window, "{info:?}");
+    assert_eq!(peer.stack.counters().reductions_undone, 1);
+}
+
+#[test]
+fn a_report_of_what_was_sent_after_the_recovery_takes_nothing_back() {
+    let mut peer = Peer::with(|config| config.tcp.pacing = false);
+    let id = peer.accepted_sack_over(50);
+    peer.write(id, 0, 10_000);
+    peer.take();
+    peer.advance_ms(50);
+    let window = peer.stack.info(id).unwrap().congestion_window;
+    peer.send_sack(1, 1, &[(1001, 10_001)]);
+    peer.expect_data(1, 1000);
+    peer.advance_ms(50);
+    peer.send(ACK, 1, 10_001, &[]);
+    // The network makes two of a later segment.
+    peer.write(id, 10_000, 4000);
+    peer.take();
+    peer.advance_ms(50);
+    peer.send(ACK, 1, 12_001, &[]);
+    peer.send_sack(1, 12_001, &[(10_001, 11_001)]);
+    let info = peer.stack.info(id).unwrap();
+    assert!(info.congestion_window < window, "{info:?}");
+    assert_eq!(peer.stack.counters().reductions_undone, 0);
+}
