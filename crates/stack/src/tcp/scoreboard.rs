@@ -384,15 +384,37 @@ impl Scoreboard {
         }
     }
 
-    /// The parts of a SACK block that the last acknowledgement's blocks did not cover, and notes
-    /// the blocks of this one. A block that only grew costs what it grew by.
+    /// The parts of a SACK block that the last acknowledgement's blocks did not cover. A block that
+    /// only grew costs what it grew by.
     pub(crate) fn unknown_parts(&self, (start, end): (Seq, Seq)) -> [(Seq, Seq); 2] {
         for &(from, to) in &self.known {
             if from.lt(to) && from.lt(end) && to.gt(start) {
-                return [(start, from.min(end).max(start)), (to.max(start).min(end), end)];
+                let mut parts = [(start, start), (end, end)];
+                if from.gt(start) {
+                    parts[0].1 = self.end_of_cut(from).min(end);
+                }
+                if to.lt(end) {
+                    parts[1].0 = self.start_of_cut(to).max(start);
+                }
+                return parts;
             }
         }
         [(start, end), (end, end)]
+    }
+
+    /// Where the record begins of which `seq` was the end of what is known; `seq`, if that was whole.
+    /// Something on the path may cut segments, and of what a block covers only in part nothing was
+    /// marked.
+    fn start_of_cut(&self, seq: Seq) -> Seq {
+        self.records.get(self.find(seq)).map_or(seq, |sent| sent.start.min(seq))
+    }
+
+    /// Where the record ends in which what is known begins at `seq`; `seq`, if it begins with it.
+    fn end_of_cut(&self, seq: Seq) -> Seq {
+        match self.records.get(self.find(seq)) {
+            Some(sent) if sent.start.lt(seq) => sent.end,
+            _ => seq,
+        }
     }
 
     /// The blocks of an acknowledgement, for the next one's [`Scoreboard::unknown_parts`].

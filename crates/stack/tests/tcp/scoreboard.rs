@@ -120,3 +120,28 @@ fn an_acknowledgement_that_was_overtaken_still_tells_of_its_blocks() {
     let sent = sequences(&mut peer);
     assert!(sent.contains(&3001), "{sent:?}");
 }
+
+/// RFC 2018 §5: a segment is marked when the block covers it, in however many steps.
+#[test]
+fn blocks_that_grow_by_halves_of_segments_count() {
+    let (mut peer, id) = ten(|_| ());
+    peer.advance_ms(50);
+    for end in (1501..=6001).step_by(500) {
+        peer.send_sack(1, 1, &[(1001, end)]);
+        peer.stack.check_invariants();
+    }
+    peer.advance_ms(20);
+    assert_eq!(peer.stack.tcp_info(id).unwrap().sacked, 5);
+    assert!(sequences(&mut peer).contains(&1));
+}
+
+#[test]
+fn blocks_that_grow_downwards_by_halves_of_segments_count() {
+    let (mut peer, id) = ten(|_| ());
+    peer.advance_ms(50);
+    for start in (1001..=5501).rev().step_by(500) {
+        peer.send_sack(1, 1, &[(start, 6001)]);
+        peer.stack.check_invariants();
+    }
+    assert_eq!(peer.stack.tcp_info(id).unwrap().sacked, 5);
+}
