@@ -82,7 +82,8 @@ impl Stack {
         self.measure(index, segment, &told);
         let mut ce_bytes = 0;
         if self.connections[index].has_ecn() {
-            ce_bytes = self.ecn_feedback(index, segment, told.delivered);
+            let progress = told.acked > 0 || told.sacked;
+            ce_bytes = self.ecn_feedback(index, segment, told.delivered, progress);
         }
         if self.needs_thought(index, &told) {
             self.detect_losses(index, &mut told);

@@ -513,3 +513,19 @@ fn cookies_keep_it() {
         assert_eq!(got, wanted, "{ecn:?} {asks:03b} {timestamps} {acks:03b} {data:?}");
     }
 }
+
+/// RFC 9768 §3.2.2.2.
+#[test]
+fn an_acknowledgement_that_was_superseded_tells_of_no_marks() {
+    let (mut peer, id) = accurate();
+    peer.write(id, 0, 10_000);
+    peer.take();
+    // One packet was marked, of which the newer acknowledgement tells.
+    peer.say(says(6), ACK, 1, 2001, &[]);
+    assert_eq!(peer.stack.tcp_info(id).unwrap().delivered_ce, 1);
+    peer.say(says(5), ACK, 1, 2001, &[]);
+    assert_eq!(peer.stack.tcp_info(id).unwrap().delivered_ce, 1);
+    // What it does not tell of for that, the next one does.
+    peer.say(says(7), ACK, 1, 3001, &[]);
+    assert_eq!(peer.stack.tcp_info(id).unwrap().delivered_ce, 2);
+}

@@ -361,8 +361,15 @@ impl Stack {
     }
 
     /// An acknowledgement that tells of `delivered` new bytes. Returns how many of them were
-    /// marked, for algorithms that count, and lets the window come down.
-    pub(crate) fn ecn_feedback(&mut self, index: usize, segment: &Segment, delivered: u32) -> u32 {
+    /// marked, for algorithms that count, and lets the window come down. `progress`: it acknowledges
+    /// something new, selectively or not.
+    pub(crate) fn ecn_feedback(
+        &mut self,
+        index: usize,
+        segment: &Segment,
+        delivered: u32,
+        progress: bool,
+    ) -> u32 {
         let connection = &mut self.connections[index];
         let (packets, bytes) = match connection.ecn_mode() {
             Mode::Not => return 0,
@@ -370,6 +377,9 @@ impl Stack {
                 (delivered.div_ceil(connection.mss.max(1).into()), delivered)
             }
             Mode::Classic => return 0,
+            // One that another may have superseded: its counter would be taken for one that has
+            // gone round (RFC 9768 §3.2.2.2).
+            Mode::Accurate if !progress && !connection.is_newer(segment) => return 0,
             Mode::Accurate => {
                 let covered = Covered {
                     bytes: delivered,
