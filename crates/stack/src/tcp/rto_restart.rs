@@ -5,8 +5,9 @@
 use super::connection::Flags;
 use crate::stack::Stack;
 
-/// With fewer segments in flight, and nothing more to send, fast retransmit cannot help.
-const FEW: usize = 4;
+/// With no more segments than these in flight and ready to be sent, fast retransmit cannot help: one
+/// less than rrthresh (RFC 7765 §4).
+const FEW: u32 = 3;
 
 impl Stack {
     /// How much of the timeout has passed already for the first segment in flight, microseconds.
@@ -14,12 +15,18 @@ impl Stack {
         let connection = &self.connections[index];
         // Probes of a closed window come later and later, however long the data waits.
         let probing = connection.flags.has(Flags::PERSIST);
-        if !self.config.tcp.rto_restart || connection.unsent() > 0 || probing {
+        if !self.config.tcp.rto_restart || probing {
             return 0;
         }
         let Some(transfer) = self.transfer(index) else { return 0 };
+        // A record may be of many segments, and a segment of a few bytes.
+        let (mss, unsent) = (u32::from(connection.mss), connection.unsent());
+        let left = FEW.saturating_sub(transfer.sent.len() as u32);
+        let few = connection.flight() + unsent <= FEW * mss && unsent <= left * mss;
         match transfer.sent.first() {
-            Some(first) if transfer.sent.len() < FEW => self.now_us.wrapping_sub(first.sent_at),
+            Some(first) if few && transfer.sent.len() <= FEW as usize => {
+                self.now_us.wrapping_sub(first.sent_at)
+            }
             _ => 0,
         }
     }
