@@ -249,7 +249,7 @@ impl Stack {
                 return Stop::Again;
             }
             let flight = connection.flight();
-            if flight == 0 && connection.snd_wnd > 0 && self.config.tcp.slow_start_after_idle {
+            if flight == 0 && connection.snd_wnd > 0 {
                 self.restart_after_idle(index);
             }
             let in_flight = self.in_flight(index);
@@ -346,11 +346,13 @@ impl Stack {
     /// RFC 5681 §4.1.
     #[inline]
     fn restart_after_idle(&mut self, index: usize) {
-        let initial = self.config.initial_window;
+        let (initial, restarts) =
+            (self.config.initial_window, self.config.tcp.slow_start_after_idle);
         let now_us = self.now_us;
         let connection = &mut self.connections[index];
         let idle_us = now_us.wrapping_sub(connection.last_sent);
-        let (timeout_us, mss) = (connection.rtt.timeout, u32::from(connection.mss));
+        let timeout_us = if restarts { connection.rtt.timeout } else { u32::MAX };
+        let mss = u32::from(connection.mss);
         if idle_us <= timeout_us && connection.transfer == NO_LINK {
             return;
         }

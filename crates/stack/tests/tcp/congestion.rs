@@ -196,3 +196,74 @@ fn cubic_keeps_seven_tenths_after_a_timeout() {
     peer.wait();
     assert_eq!(peer.stack.info(id).unwrap().slow_start_threshold, 7000);
 }
+
+/// Three windows of data on CUBIC's curve after a loss, what `meanwhile` does, and four more: the
+/// window then.
+fn cubic_window_after(
+    change: impl FnOnce(&mut Config),
+    meanwhile: impl FnOnce(&mut Peer, ConnectionId, &mut u32),
+) -> u32 {
+    let mut peer = Peer::with(|config| {
+        config.tcp.pacing = false;
+        config.congestion = Algorithm::Cubic;
+        config.initial_window = 20;
+        change(config);
+    });
+    let id = peer.accepted_sack_over(50);
+    peer.write(id, 0, 20_000);
+    assert_eq!(peer.take().len(), 20);
+    peer.advance_ms(50);
+    peer.send_sack(1, 1, &[(1001, 20_001)]);
+    peer.take();
+    peer.advance_ms(50);
+    peer.send(ACK, 1, 20_001, &[]);
+    let mut end = 20_001;
+    let rounds = |peer: &mut Peer, end: &mut u32, count: u32| {
+        for _ in 0..count {
+            peer.write(id, *end as usize - 1, 30_000);
+            let goal = *end + 30_000;
+            while *end < goal {
+                peer.advance_ms(50);
+                if let Some(last) = peer.take().last() {
+                    *end = last.seq + last.payload.len() as u32;
+                }
+                peer.send(ACK, 1, *end, &[]);
+            }
+        }
+    };
+    rounds(&mut peer, &mut end, 3);
+    meanwhile(&mut peer, id, &mut end);
+    rounds(&mut peer, &mut end, 4);
+    window(&peer, id)
+}
+
+#[test]
+fn the_curve_of_cubic_stands_still_in_a_pause() {
+    let change = |config: &mut Config| config.tcp.slow_start_after_idle = false;
+    let without = cubic_window_after(change, |_, _, _| ());
+    let with = cubic_window_after(change, |peer, _, _| peer.advance(Duration::from_secs(600)));
+    assert!(with <= without + 3000, "{with} after a pause, {without} without");
+}
+
+/// RFC 9438 §4.2 and §5.8. There is always a segment in flight.
+#[test]
+fn the_curve_of_cubic_stands_still_while_the_application_limits() {
+    let without = cubic_window_after(|_| (), |_, _, _| ());
+    let with = cubic_window_after(
+        |_| (),
+        |peer, id, end| {
+            for at in 0..12_000 {
+                peer.write(id, *end as usize - 1, 1000);
+                peer.take();
+                peer.advance_ms(25);
+                if at > 0 {
+                    peer.send(ACK, 1, *end, &[]);
+                }
+                *end += 1000;
+                peer.advance_ms(25);
+            }
+            peer.send(ACK, 1, *end, &[]);
+        },
+    );
+    assert!(with <= without + 4000, "{with} after a slow time, {without} without");
+}

@@ -3,6 +3,8 @@
 //! The arithmetic is in whole segments and 1024ths of a second, so that a window grows at the same
 //! acknowledgement as Linux's does.
 
+use millrace_wire::seq::Seq;
+
 use super::hystart::{CSS_GROWTH_DIVISOR, Growth, HyStart};
 use super::{AckSample, Congestion, Signal};
 
@@ -51,6 +53,9 @@ pub(crate) struct Cubic {
     /// Window and time of the last look at the curve.
     last_window: u32,
     last_us: u32,
+    /// When the window was used up last, and what had been sent by then.
+    used_us: u32,
+    used_until: Seq,
     hystart: HyStart,
     /// What stood before the last reduction (RFC 9438 §4.9.1).
     undo: Option<(Option<Epoch>, u32, u32)>,
@@ -66,6 +71,8 @@ impl Default for Cubic {
             acknowledged: 0,
             last_window: 0,
             last_us: 0,
+            used_us: 0,
+            used_until: Seq(0),
             hystart: HyStart::NEW,
             undo: None,
         }
@@ -88,6 +95,7 @@ impl Cubic {
         if !sample.may_grow(congestion) {
             return;
         }
+        self.skip_unused(sample);
         let mut acked = sample.delivered;
         if congestion.in_slow_start() {
             acked = self.slow_start(congestion, sample);
@@ -98,6 +106,23 @@ impl Cubic {
         self.update(congestion.window / sample.mss, acked, sample);
         let every = self.every.saturating_mul(sample.mss);
         congestion.increase(&mut self.acknowledged, acked, every, sample.mss);
+    }
+
+    /// Time in which something else than the window was the limit is none on the curve (RFC 9438
+    /// §4.2, §5.8). No acknowledgement of that time comes here, so it shows afterwards: more than
+    /// one round trip has passed, and what was sent meanwhile is acknowledged already. A path that
+    /// stood still for as long has acknowledged nothing of the kind.
+    #[inline]
+    fn skip_unused(&mut self, sample: &AckSample) {
+        if let Some(epoch) = &mut self.epoch {
+            let since = sample.now_us.wrapping_sub(self.used_us);
+            let round = sample.smoothed_us;
+            if round > 0 && since > round.saturating_mul(2) && sample.ack.gt(self.used_until) {
+                epoch.start_us = epoch.start_us.wrapping_add(since - round);
+            }
+        }
+        self.used_us = sample.now_us;
+        self.used_until = sample.snd_nxt;
     }
 
     /// Returns what is left for congestion avoidance.
@@ -214,8 +239,9 @@ impl Cubic {
     /// Nothing was in flight for so long: the curve waits meanwhile (RFC 9438 §4.2, §5.8).
     pub(super) fn on_idle(&mut self, idle_us: u32, now_us: u32) {
         if let Some(epoch) = &mut self.epoch {
-            let elapsed = now_us.wrapping_sub(epoch.start_us);
-            epoch.start_us = epoch.start_us.wrapping_add(idle_us.min(elapsed));
+            let idle_us = idle_us.min(now_us.wrapping_sub(epoch.start_us));
+            epoch.start_us = epoch.start_us.wrapping_add(idle_us);
+            self.used_us = self.used_us.wrapping_add(idle_us);
         }
     }
 }
@@ -271,6 +297,7 @@ mod tests {
                 mss: MSS,
                 rtt_us: self.rtt_us,
                 min_rtt_us: self.rtt_us,
+                smoothed_us: self.rtt_us,
                 window_limited: true,
                 ack: Seq(self.at),
                 snd_nxt: Seq(self.at + self.congestion.window),
@@ -385,6 +412,33 @@ mod tests {
         busy.round();
         assert_eq!(idle.segments(), busy.segments());
         assert!(idle.segments() < before + 10);
+    }
+
+    /// For a minute the application writes little, and keeps something in flight all the time.
+    #[test]
+    fn the_curve_waits_while_the_application_limits() {
+        let mut busy = Flow::new(100, 100_000);
+        busy.lose(Signal::Loss);
+        (0..5).for_each(|_| busy.round());
+        let mut slow = Flow { ..busy };
+        slow.now_us += 60_000_000;
+        slow.at += 600 * MSS;
+        slow.round();
+        busy.round();
+        assert!(slow.segments().abs_diff(busy.segments()) <= 1);
+    }
+
+    /// It stands still with a window of data in flight, which tells nothing of the application.
+    #[test]
+    fn the_curve_goes_on_while_the_path_stands_still() {
+        let mut flow = Flow::new(100, 100_000);
+        flow.lose(Signal::Loss);
+        (0..5).for_each(|_| flow.round());
+        let mut stalled = Flow { ..flow };
+        stalled.now_us += 20_000_000;
+        stalled.round();
+        flow.round();
+        assert!(stalled.segments() > flow.segments());
     }
 
     #[test]

@@ -455,7 +455,8 @@ impl Congestion {
     /// Data leaves while nothing was in flight for `idle_us`. After more than a retransmission
     /// timeout the window halves for each further one, down to the initial window, since what is
     /// known of the path is old (RFC 5681 §4.1 in the form that RFC 2861 and Linux have). An
-    /// algorithm that paces by a model of the path keeps the window.
+    /// algorithm that paces by a model of the path keeps the window. The algorithm hears of shorter
+    /// pauses too, and of all where the window is to stay as it is (`timeout_us` is `u32::MAX`).
     pub(crate) fn on_idle_restart(
         &mut self,
         private: &mut Private,
