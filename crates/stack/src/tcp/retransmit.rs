@@ -143,8 +143,9 @@ impl Stack {
         if !sent {
             return Stop::Again;
         }
-        if let Some(transfer) = self.transfers.get_mut(self.connections[index].transfer) {
-            transfer.probe.due = false;
+        let connection = &self.connections[index];
+        if let Some(transfer) = self.transfers.get_mut(connection.transfer) {
+            transfer.probe.has_left(connection.snd_nxt);
         }
         self.arm_timeout(index);
         Stop::Done

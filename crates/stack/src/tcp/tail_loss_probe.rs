@@ -11,7 +11,7 @@ use crate::stack::Stack;
 /// State of RFC 8985 §7.1.
 #[derive(Debug, Default)]
 pub(crate) struct TailLossProbe {
-    /// `snd_nxt` when the probe left; `None`: none is under way.
+    /// `snd_nxt` when the probe had left; `None`: none is under way.
     end: Option<Seq>,
     /// The probe was a retransmission.
     retransmission: bool,
@@ -28,6 +28,13 @@ impl TailLossProbe {
     /// The probe is to be something sent before, for there is nothing new.
     pub(crate) fn repeats(&self) -> bool {
         self.retransmission
+    }
+
+    /// It has left, and `snd_nxt` is behind it: what it carried is part of what is waited for (RFC
+    /// 8985 §7.3).
+    pub(crate) fn has_left(&mut self, snd_nxt: Seq) {
+        self.end = Some(snd_nxt);
+        self.due = false;
     }
 
     /// A timeout has taken over.

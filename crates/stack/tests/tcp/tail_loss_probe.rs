@@ -139,3 +139,23 @@ fn a_duplicate_that_tells_nothing_does_not_put_it_off() {
     assert!(waited < Duration::from_millis(80), "{waited:?}");
     peer.expect_data(3001, 1000);
 }
+
+/// RFC 8985 §7.3: it is under way until what it carried is acknowledged.
+#[test]
+fn a_probe_of_new_data_is_followed_by_no_other() {
+    let mut peer = Peer::with(|config| {
+        config.tcp.pacing = false;
+        config.initial_window = 3;
+    });
+    let id = peer.accepted_sack_over(50);
+    peer.write(id, 0, 4000);
+    assert_eq!(peer.take().len(), 3);
+    peer.wait();
+    peer.expect_data(3001, 1000);
+    assert_eq!(peer.stack.counters().tail_loss_probes, 1);
+    peer.send(ACK, 1, 3001, &[]);
+    peer.wait();
+    peer.expect_data(3001, 1000);
+    assert_eq!(peer.stack.counters().tail_loss_probes, 1);
+    assert_eq!(peer.stack.counters().retransmission_timeouts, 1);
+}
