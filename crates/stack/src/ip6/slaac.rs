@@ -147,11 +147,7 @@ impl Stack {
         let now = self.now;
         let Some(slot) = self.addresses.slot_mut(local) else { return };
         slot.preferred_until = preferred_until;
-        if valid_until > now + TWO_HOURS || valid_until > slot.valid_until {
-            slot.valid_until = valid_until;
-        } else if slot.valid_until > now + TWO_HOURS {
-            slot.valid_until = now + TWO_HOURS;
-        }
+        slot.valid_until = believed(slot.valid_until, valid_until, now);
         let due = slot.preferred_until.min(slot.valid_until);
         self.settle_preference(local);
         self.ipv6_due(due);
@@ -175,12 +171,13 @@ impl Stack {
         if !self.config.ipv6.temporary_addresses {
             return;
         }
+        let now = self.now;
         let mut due = Instant::FAR_FUTURE;
         let mut current = false;
         for local in self.made_from(prefix, AddressOrigin::Temporary).collect::<Vec<_>>() {
             let Some(slot) = self.addresses.slot_mut(local) else { continue };
             slot.preferred_until = preferred_until.min(slot.most_preferred);
-            slot.valid_until = valid_until.min(slot.most_valid);
+            slot.valid_until = believed(slot.valid_until, valid_until, now).min(slot.most_valid);
             due = due.min(slot.preferred_until).min(slot.valid_until);
             current |= slot.renew_at != Instant::FAR_FUTURE;
             self.settle_preference(local);
@@ -230,6 +227,12 @@ impl Stack {
             self.settle_preference(local);
         }
     }
+}
+
+/// When an address ends of which an advertisement says `told` (RFC 4862 §5.5.3 e).
+fn believed(until: Instant, told: Instant, now: Instant) -> Instant {
+    let soon = now + TWO_HOURS;
+    if told > soon || told > until { told } else { until.min(soon) }
 }
 
 fn made_slot(prefix: Word, origin: AddressOrigin, renew_at: Instant) -> Slot {
