@@ -476,7 +476,8 @@ impl Neighbours {
     }
 
     /// A neighbour advertisement (RFC 4861 §7.2.5). Gives the hardware address if it is known
-    /// after it, and nothing if the neighbour is no business of ours.
+    /// after it, and nothing if the neighbour is no business of ours or the advertisement changes
+    /// nothing that is known of it.
     pub(crate) fn advertised(
         &mut self,
         keys: &Keys,
@@ -500,7 +501,7 @@ impl Neighbours {
             if entry.state == State::Reachable {
                 entry.state = State::Stale;
             }
-            return (Learned::Known, Some(known));
+            return (Learned::Nothing, None);
         }
         let mac = advertised.mac.unwrap_or(known);
         if advertised.solicited || differs {

@@ -175,10 +175,12 @@ impl Stack {
         }
         let advertised = Advertised { mac, solicited: flags.solicited, override_: flags.override_ };
         let (outcome, mac) = self.neighbours.advertised(&self.keys, target, advertised, self.now);
-        match mac {
-            Some(mac) => self.neighbour_learned(target, mac, outcome),
-            None => self.counters.drop_ndp_not_ours += 1,
-        }
+        let Some(mac) = mac else {
+            // RFC 4861 §7.2.5: what the cache does not take says nothing of a router either.
+            self.counters.drop_ndp_not_ours += 1;
+            return true;
+        };
+        self.neighbour_learned(target, mac, outcome);
         if !flags.router {
             self.no_router_any_more(target);
         }

@@ -5,7 +5,7 @@ use core::net::{IpAddr, Ipv6Addr, SocketAddr};
 use core::time::Duration;
 
 use millrace_stack::{
-    AddressInfo, AddressOrigin, AddressState, Config, InterfaceAddress, RouteOrigin,
+    AddressInfo, AddressOrigin, AddressState, Config, InterfaceAddress, RouteOrigin, State,
 };
 use millrace_wire::mac::Mac;
 use millrace_wire::ndp::{AdvertisementFlags, Message, group_mac, solicited_node};
@@ -13,8 +13,8 @@ use millrace_wire::protocol;
 
 use crate::common::craft::{PEER_MAC, Packet, STACK_MAC};
 use crate::common::craft6::{
-    ALL_ROUTERS, PEER_LINK, PEER_V6, RouterAdvertisement, STACK_V6, V6, advertisement, icmp,
-    solicitation,
+    ALL_NODES, ALL_ROUTERS, PEER_LINK, PEER_V6, RouterAdvertisement, STACK_V6, V6, advertisement,
+    icmp, solicitation,
 };
 use crate::common::peer::Peer;
 use crate::six;
@@ -245,6 +245,34 @@ fn several_routers_by_preference_and_the_dead_last() {
     end(&mut peer);
 }
 
+fn default_routes(peer: &Peer) -> usize {
+    let routes = peer.stack.routes();
+    routes.filter(|one| one.origin == RouteOrigin::Router && one.route.prefix == 0).count()
+}
+
+#[test]
+fn an_advertisement_that_is_not_taken_leaves_the_router_a_router() {
+    // Another hardware address, without insisting (RFC 4861 §7.2.5).
+    let mut peer = listening(|_| {});
+    advertise(&mut peer, |one| one);
+    let flags = AdvertisementFlags::default();
+    let other = Mac([2, 0, 0, 0, 0, 9]);
+    peer.inject(&advertisement((PEER_LINK, ALL_NODES), PEER_LINK, flags, Some(other)));
+    assert_eq!(default_routes(&peer), 1);
+    assert_eq!(peer.stack.counters().drop_ndp_not_ours, 1);
+    // The same hardware address is one that the router is known by.
+    peer.inject(&advertisement((PEER_LINK, ALL_NODES), PEER_LINK, flags, Some(PEER_MAC)));
+    assert_eq!(default_routes(&peer), 0);
+    end(&mut peer);
+    // A neighbour that is not in the cache.
+    let mut peer = listening(|_| {});
+    advertise(&mut peer, |one| RouterAdvertisement { options: vec![], ..one });
+    peer.inject(&advertisement((PEER_V6, ALL_NODES), PEER_LINK, flags, None));
+    assert_eq!(default_routes(&peer), 1);
+    assert_eq!(peer.stack.counters().drop_ndp_not_ours, 1);
+    end(&mut peer);
+}
+
 #[test]
 fn what_routers_make_us_remember_is_bounded() {
     let mut peer = listening(|config| config.ipv6.temporary_addresses = true);
@@ -357,6 +385,26 @@ fn one_forged_advertisement_takes_no_address_away() {
     assert_eq!(valid(&peer), 200);
     advertise(&mut peer, |one| one.prefix(PREFIX, BOTH, 300, 50));
     assert_eq!(valid(&peer), 300);
+    end(&mut peer);
+}
+
+#[test]
+fn nor_a_temporary_address_and_its_connections() {
+    let mut peer = listening(|config| config.ipv6.temporary_addresses = true);
+    advertise(&mut peer, |one| one.prefix(PREFIX, BOTH, 100_000, 50_000));
+    let id = peer.stack.connect(SocketAddr::new(FAR.into(), 80), None).unwrap();
+    peer.expect_v6();
+    // RFC 8981 §3.4 (1): by the same rule as stable ones.
+    for lifetime in [1, 0] {
+        advertise(&mut peer, |one| one.prefix(PREFIX, BOTH, lifetime, lifetime));
+        let temporary = made(&peer, AddressOrigin::Temporary);
+        assert_eq!(temporary.len(), 1);
+        let left = temporary[0].valid_until.unwrap().saturating_since(peer.now);
+        assert_eq!(left, Duration::from_secs(7200));
+        assert_eq!(peer.state(id), State::SynSent);
+    }
+    peer.stack.abort(id);
+    peer.stack.release(id);
     end(&mut peer);
 }
 
