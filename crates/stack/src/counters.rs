@@ -249,6 +249,8 @@ counters! {
     drop_igmp_ignored,
     /// Message of neighbour discovery malformed, or not from the link.
     drop_ndp_malformed,
+    /// Message of neighbour discovery in a fragment (RFC 6980).
+    drop_ndp_fragment,
     /// Message of neighbour discovery that is no business of ours.
     drop_ndp_not_ours,
     /// MLD message malformed.

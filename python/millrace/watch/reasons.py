@@ -287,6 +287,7 @@ OWN: dict[str, Meaning] = {
     "drop_multicast_not_joined": _benign("for a multicast group that nobody here is in"),
     "drop_igmp_ignored": _benign("a multicast message that is no business of ours"),
     "drop_mld_ignored": _benign("a multicast message that is no business of ours"),
+    "drop_ndp_fragment": _loss("neighbour discovery in a fragment (RFC 6980)", _MALFORMED),
     "drop_ndp_not_ours": _benign("neighbour discovery between others"),
     "drop_icmp_ignored": _benign("an ICMP message that nobody needs"),
     "drop_icmp_unrelated": _benign("an ICMP error about nothing that we sent"),

@@ -17,6 +17,8 @@ pub(crate) struct Upper {
     pub(crate) at: usize,
     /// Offset of the byte that names it, from the IPv6 header's first byte.
     pub(crate) named_at: usize,
+    /// A fragment header was passed: the packet is a fragment that is the whole.
+    pub(crate) fragment: bool,
 }
 
 /// Why a packet is not taken.
@@ -51,10 +53,10 @@ pub(crate) fn walk(
     let (mut number, mut rest) = (first, bytes);
     // The fixed header names the first one.
     let mut named_at = if base == ipv6::HEADER_LEN { 6 } else { base };
-    let (mut headers, mut options) = (0, 0);
+    let (mut headers, mut options, mut fragment) = (0, 0, false);
     loop {
         let at = bytes.len() - rest.len();
-        let upper = Upper { protocol: number, at, named_at };
+        let upper = Upper { protocol: number, at, named_at, fragment };
         if number == HOP_BY_HOP && (headers > 0 || base != ipv6::HEADER_LEN) {
             // Only the first may be one.
             let pointer = named_at;
@@ -85,6 +87,7 @@ pub(crate) fn walk(
                 if !atomic {
                     return Ok(upper);
                 }
+                fragment = true;
             }
             _ => {}
         }
@@ -154,7 +157,9 @@ mod tests {
 
     #[test]
     fn headers_in_good_faith_are_passed() {
-        assert_eq!(walked(6, b"tcp"), Ok(Upper { protocol: 6, at: 0, named_at: 6 }));
+        let upper =
+            |protocol, at, named_at, fragment| Ok(Upper { protocol, at, named_at, fragment });
+        assert_eq!(walked(6, b"tcp"), upper(6, 0, 6, false));
         // Hop-by-hop with a router alert, destination options with padding, an empty routing
         // header, an atomic fragment.
         let bytes = [
@@ -164,11 +169,11 @@ mod tests {
             17, 0, 0, 0, 0, 0, 0, 9, //
             1, 2, 3,
         ];
-        assert_eq!(walked(0, &bytes), Ok(Upper { protocol: 17, at: 32, named_at: 64 }));
+        assert_eq!(walked(0, &bytes), upper(17, 32, 64, true));
         // A real fragment is where it ends.
         let mut fragment = bytes;
         fragment[27] = 1;
-        assert_eq!(walked(0, &fragment), Ok(Upper { protocol: 44, at: 24, named_at: 56 }));
+        assert_eq!(walked(0, &fragment), upper(44, 24, 56, false));
     }
 
     #[test]

@@ -79,7 +79,7 @@ impl Stack {
         let class = &mut bytes[whole.start + 1];
         *class = *class & 0xcf | whole.ecn << 4;
         let info = whole.info(info, source_mac(bytes));
-        self.ipv6_payload(whole.frame, &info, first);
+        self.ipv6_payload(whole.frame, &info, first, true);
     }
 
     /// Whether a first fragment has all headers up to the upper layer's (RFC 7112), so that

@@ -16,7 +16,8 @@ use crate::ip::{IpInfo, pseudo};
 use crate::stack::Stack;
 
 impl Stack {
-    pub(crate) fn icmpv6_packet(&mut self, frame: Frame, ip: &IpInfo) {
+    /// A message; `fragments`: its packet had a fragment header.
+    pub(crate) fn icmpv6_packet(&mut self, frame: Frame, ip: &IpInfo, fragments: bool) {
         // Of a message in several frames the first has all that is looked at.
         let bytes = &self.arena.bytes(frame)[ip.payload..];
         let Ok(packet) = Packet::parse(&bytes[..bytes.len().min(ip.len)]) else {
@@ -36,6 +37,12 @@ impl Stack {
             return self.mld_packet(frame, ip);
         }
         if matches!(packet.message_type(), kind::ROUTER_SOLICITATION..=kind::REDIRECT) {
+            // RFC 6980 §5: who guards the link's switches cannot see into fragments, so nobody
+            // honest sends these messages in them.
+            if fragments {
+                self.counters.drop_ndp_fragment += 1;
+                return;
+            }
             return self.ndp_packet(frame, ip);
         }
         if !self.addresses.may_be_a_host(ip.source) {

@@ -56,11 +56,12 @@ impl Stack {
             len,
             many: many || group,
         };
-        self.ipv6_payload(frame, &info, first);
+        self.ipv6_payload(frame, &info, first, false);
     }
 
-    /// The payload of a packet, `first` being the number of its first header. Takes the frames.
-    pub(crate) fn ipv6_payload(&mut self, frame: Frame, info: &IpInfo, first: u8) {
+    /// The payload of a packet, `first` being the number of its first header; `fragments`: it came
+    /// in fragments. Takes the frames.
+    pub(crate) fn ipv6_payload(&mut self, frame: Frame, info: &IpInfo, first: u8, fragments: bool) {
         let bytes = &self.arena.bytes(frame)[info.payload..];
         let bytes = &bytes[..bytes.len().min(info.len)];
         let upper = match walk(first, bytes, info.payload - info.start, &self.config.ipv6) {
@@ -89,7 +90,9 @@ impl Stack {
             protocol::TCP => return self.tcp_packet(frame, &info),
             protocol::UDP => return self.udp_packet(frame, &info),
             FRAGMENT => return self.fragment_v6(frame, &info),
-            protocol::ICMPV6 => self.icmpv6_packet(frame, &info),
+            protocol::ICMPV6 => {
+                self.icmpv6_packet(frame, &info, fragments || upper.fragment);
+            }
             NO_NEXT_HEADER => self.counters.drop_ip_protocol += 1,
             _ => {
                 self.counters.drop_ip_protocol += 1;

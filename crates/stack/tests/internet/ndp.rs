@@ -10,7 +10,8 @@ use millrace_wire::protocol;
 
 use crate::common::craft::{PEER_MAC, STACK_MAC};
 use crate::common::craft6::{
-    ALL_NODES, PEER_V6, STACK_V6, V6, advertisement, echo, icmp, segment, solicitation,
+    ALL_NODES, PEER_V6, STACK_V6, V6, advertisement, echo, extended, fragments, icmp, segment,
+    solicitation,
 };
 use crate::common::peer::{ACK, Peer, SYN};
 use crate::six;
@@ -206,6 +207,23 @@ fn what_did_not_come_from_the_link_is_malformed() {
         peer.expect_silence();
         assert_eq!(peer.stack.counters().drop_ndp_malformed, number as u64 + 1, "{number}");
     }
+}
+
+#[test]
+fn what_came_in_fragments_is_ignored() {
+    // RFC 6980 §5: behind a fragment header that means nothing, and put together.
+    let mut peer = stranger(|_| {});
+    let question = solicitation(PEER_V6, STACK_V6, None);
+    peer.inject(&extended(&question, 44, 0));
+    for part in fragments(&question, 40 + 8 + 16, 7) {
+        peer.inject(&part);
+    }
+    peer.expect_silence();
+    let counters = peer.stack.counters();
+    assert_eq!((counters.drop_ndp_fragment, counters.datagrams_reassembled), (2, 1));
+    // Of what is no neighbour discovery a fragment may be the whole (RFC 6946).
+    peer.inject(&extended(&echo(PEER_V6, STACK_V6, b""), 44, 0));
+    peer.expect_v6();
 }
 
 #[test]

@@ -14,7 +14,7 @@ use millrace_wire::protocol;
 use crate::common::craft::{PEER_MAC, Packet, STACK_MAC};
 use crate::common::craft6::{
     ALL_NODES, ALL_ROUTERS, PEER_LINK, PEER_V6, RouterAdvertisement, STACK_V6, V6, advertisement,
-    icmp, solicitation,
+    extended, fragments, icmp, solicitation,
 };
 use crate::common::peer::Peer;
 use crate::six;
@@ -270,6 +270,19 @@ fn an_advertisement_that_is_not_taken_leaves_the_router_a_router() {
     peer.inject(&advertisement((PEER_V6, ALL_NODES), PEER_LINK, flags, None));
     assert_eq!(default_routes(&peer), 1);
     assert_eq!(peer.stack.counters().drop_ndp_not_ours, 1);
+    end(&mut peer);
+}
+
+#[test]
+fn an_advertisement_in_fragments_is_ignored() {
+    let mut peer = listening(|_| {});
+    let router = RouterAdvertisement::default().bytes();
+    peer.inject(&extended(&router, 44, 0));
+    for part in fragments(&router, 40 + 8 + 16, 7) {
+        peer.inject(&part);
+    }
+    assert_eq!(default_routes(&peer), 0);
+    assert_eq!(peer.stack.counters().drop_ndp_fragment, 2);
     end(&mut peer);
 }
 
