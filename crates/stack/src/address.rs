@@ -122,6 +122,8 @@ pub(crate) struct Slot {
     pub(crate) most_preferred: Instant,
     pub(crate) most_valid: Instant,
     pub(crate) renew_at: Instant,
+    /// The router that told the prefix last.
+    pub(crate) told_by: Word,
     pub(crate) detection: Detection,
     /// The stack is in the group of solicitations for it.
     pub(crate) in_group: bool,
@@ -417,6 +419,7 @@ impl Slot {
         most_preferred: Instant::FAR_FUTURE,
         most_valid: Instant::FAR_FUTURE,
         renew_at: Instant::FAR_FUTURE,
+        told_by: 0,
         detection: Detection::NONE,
         in_group: false,
         users: 0,

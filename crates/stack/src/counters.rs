@@ -192,9 +192,11 @@ counters! {
     router_advertisements,
     /// Redirects taken.
     redirects_taken,
-    /// Routes that a router advertised beyond the most that are kept.
+    /// Routes that a router advertised beyond the most that are kept: they, or one of a router that
+    /// had told more, were let go.
     learned_routes_refused,
-    /// Prefixes that a router advertised beyond the most that addresses are made from.
+    /// Prefixes that a router advertised beyond the most that addresses are made from: they, or one
+    /// of a router that had told more, were let go.
     learned_prefixes_refused,
     /// Addresses of ours that another host was found to have (RFC 4862).
     duplicate_addresses,

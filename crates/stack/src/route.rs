@@ -64,6 +64,8 @@ pub(crate) struct Entry {
     /// 0: on the link.
     pub(crate) gateway: Word,
     pub(crate) origin: RouteOrigin,
+    /// The router that told it last; 0: nobody did.
+    pub(crate) told_by: Word,
     /// 1 high, 0 medium, -1 low (RFC 4191 §2.1).
     pub(crate) preference: i8,
     pub(crate) expires: Instant,
@@ -114,6 +116,7 @@ impl Routes {
             bits,
             gateway: route.gateway.map_or(0, word),
             origin: RouteOrigin::Configured,
+            told_by: 0,
             preference: 0,
             expires: Instant::FAR_FUTURE,
             unreachable: false,
@@ -130,7 +133,7 @@ impl Routes {
         if let Some(at) = self.entries.iter().position(|other| other.same(&entry)) {
             let old = &mut self.entries[at];
             if old.preference == entry.preference {
-                old.expires = entry.expires;
+                (old.expires, old.told_by) = (entry.expires, entry.told_by);
                 return true;
             }
             entry.unreachable = old.unreachable;
@@ -140,6 +143,31 @@ impl Routes {
         }
         self.insert(entry);
         true
+    }
+
+    pub(crate) fn is_full(&self) -> bool {
+        self.entries.len() >= self.limit
+    }
+
+    /// Makes room for a route of a router's that has fewer than another: that one loses what ends
+    /// first, and its default route never, so whoever tells much leaves room for who comes after
+    /// (RFC 4861 §6.3.4 wants two routers at least). Returns false if nobody has more than enough.
+    pub(crate) fn make_room(&mut self, router: Word) -> bool {
+        let told = || self.entries.iter().filter(|entry| entry.origin == RouteOrigin::Router);
+        let count = |router| told().filter(|entry| entry.told_by == router).count();
+        let Some(most) = told().map(|entry| entry.told_by).max_by_key(|&other| count(other)) else {
+            return false;
+        };
+        if count(most) <= count(router) + 1 {
+            return false;
+        }
+        let of_most = |entry: &Entry| {
+            entry.origin == RouteOrigin::Router && entry.told_by == most && entry.bits > 0
+        };
+        let ends = self.entries.iter().filter(|&entry| of_most(entry)).map(|entry| entry.expires);
+        let Some(first) = ends.min() else { return false };
+        let gone = self.entries.iter().rposition(|entry| of_most(entry) && entry.expires == first);
+        gone.map(|at| self.entries.remove(at)).is_some()
     }
 
     fn insert(&mut self, entry: Entry) {

@@ -82,14 +82,15 @@ impl Stack {
         }
     }
 
+    /// Whether a router has told a way to everywhere.
+    fn knows_router(&self) -> bool {
+        let mut routes = self.addresses.routes.iter();
+        routes.any(|route| route.origin == RouteOrigin::Router && route.bits == 0)
+    }
+
     fn ask_if_no_router_is_left(&mut self) {
-        let left = self
-            .addresses
-            .routes
-            .iter()
-            .any(|route| route.origin == RouteOrigin::Router && route.bits == 0);
         if self.config.ipv6.router_discovery
-            && !left
+            && !self.knows_router()
             && self.ip6.solicitation.next == Instant::FAR_FUTURE
         {
             self.solicit_routers();
@@ -116,7 +117,7 @@ impl Stack {
     pub(crate) fn router_advertisement(&mut self, ip: &IpInfo, message: &Message<'_>) -> bool {
         let &Message::RouterAdvertisement {
             hop_limit,
-            mut preference,
+            preference,
             lifetime,
             reachable_time,
             retransmit_timer,
@@ -150,28 +151,29 @@ impl Stack {
             let time = base / 2 + self.random_time(base);
             self.neighbours.set_reachable_v6(time);
         }
-        let mut lifetime = u32::from(lifetime);
+        // The default route first: what else is told must not leave it without room. It may be said
+        // once more, and better (RFC 4191 §3.1).
+        let mut default = (preference, u32::from(lifetime));
+        for option in options {
+            if let Opt::RouteInformation { prefix: 0, preference, lifetime, .. } = option {
+                default = (preference, lifetime);
+            }
+        }
+        self.learn_route(Ipv6Addr::UNSPECIFIED, 0, ip.source, default.0, default.1);
         for option in options {
             match option {
                 Opt::SourceLinkLayer(mac) if mac.is_unicast() => {
                     self.learn_neighbour(ip.source, mac);
                 }
                 Opt::Mtu(mtu) => self.link_mtu(mtu),
-                Opt::PrefixInformation(prefix) => self.advertised_prefix(&prefix),
-                // The default route said once more, and better (RFC 4191 §3.1).
-                Opt::RouteInformation {
-                    prefix: 0, preference: better, lifetime: longer, ..
-                } => {
-                    (preference, lifetime) = (better, longer);
-                }
-                Opt::RouteInformation { network, prefix, preference, lifetime } => {
+                Opt::PrefixInformation(prefix) => self.advertised_prefix(&prefix, ip.source),
+                Opt::RouteInformation { network, prefix, preference, lifetime } if prefix > 0 => {
                     self.learn_route(network, prefix, ip.source, preference, lifetime);
                 }
                 _ => {}
             }
         }
-        self.learn_route(Ipv6Addr::UNSPECIFIED, 0, ip.source, preference, lifetime);
-        if lifetime > 0 {
+        if self.knows_router() {
             self.ip6.solicitation.next = Instant::FAR_FUTURE;
         } else {
             self.ask_if_no_router_is_left();
@@ -210,19 +212,21 @@ impl Stack {
             bits,
             gateway,
             origin: RouteOrigin::Router,
+            told_by: gateway,
             preference,
             expires: end(self.now, lifetime),
             unreachable: false,
         });
     }
 
-    /// A prefix whose hosts are on the link, for so many seconds.
-    pub(crate) fn learn_on_link(&mut self, prefix: &Prefix) {
+    /// A prefix of a router's whose hosts are on the link, for so many seconds.
+    pub(crate) fn learn_on_link(&mut self, prefix: &Prefix, router: Word) {
         self.learn(Entry {
             network: network(prefix.network.to_bits(), prefix.len),
             bits: prefix.len,
             gateway: 0,
             origin: RouteOrigin::Router,
+            told_by: router,
             preference: 0,
             expires: end(self.now, prefix.valid_lifetime),
             unreachable: false,
@@ -245,12 +249,15 @@ impl Stack {
         let (count, known) = learned.fold((0, None), |(count, known), route| {
             (count + 1, known.or(same(route).then_some(route.preference)))
         });
-        if known.is_none() && count >= usize::from(self.config.ipv6.learned_routes)
-            || !self.addresses.routes.add(entry)
-        {
+        let full = count >= usize::from(self.config.ipv6.learned_routes)
+            || self.addresses.routes.is_full();
+        if known.is_none() && full {
             self.counters.learned_routes_refused += 1;
-            return;
+            if !self.addresses.routes.make_room(entry.told_by) {
+                return;
+            }
         }
+        self.addresses.routes.add(entry);
         self.ipv6_due(entry.expires);
         if known != Some(entry.preference) {
             self.routes_changed();
@@ -317,6 +324,7 @@ impl Stack {
             bits: 128,
             gateway: if to_itself { 0 } else { word(target.into()) },
             origin: RouteOrigin::Redirect,
+            told_by: ip.source,
             preference: 0,
             expires,
             unreachable: false,

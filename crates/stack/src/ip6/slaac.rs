@@ -99,13 +99,13 @@ impl Stack {
     }
 
     /// A prefix of a router advertisement (RFC 4861 §6.3.4, RFC 4862 §5.5.3).
-    pub(crate) fn advertised_prefix(&mut self, prefix: &Prefix) {
+    pub(crate) fn advertised_prefix(&mut self, prefix: &Prefix, router: Word) {
         let word = network(prefix.network.to_bits(), prefix.len);
         if is_link_local(word) || prefix.network.is_multicast() || word >> 64 == 0 {
             return;
         }
         if prefix.on_link {
-            self.learn_on_link(prefix);
+            self.learn_on_link(prefix, router);
         }
         let sane = prefix.preferred_lifetime <= prefix.valid_lifetime && prefix.len == PREFIX;
         if !self.config.ipv6.slaac || !prefix.autonomous || !sane {
@@ -115,21 +115,60 @@ impl Stack {
         let valid_until = end(self.now, prefix.valid_lifetime);
         let found = self.made_from(word, AddressOrigin::Stable).next();
         if let Some(local) = found {
+            if let Some(slot) = self.addresses.slot_mut(local) {
+                slot.told_by = router;
+            }
             self.renew(local, preferred_until, valid_until);
         } else {
-            let of_prefixes =
-                self.addresses.slots().filter(|(_, slot)| slot.origin == AddressOrigin::Stable);
             if prefix.valid_lifetime == 0 {
                 return;
             }
-            if of_prefixes.count() >= usize::from(self.config.ipv6.learned_prefixes) {
+            if self.stable().count() >= usize::from(self.config.ipv6.learned_prefixes) {
                 self.counters.learned_prefixes_refused += 1;
-                return;
+                if !self.give_up_prefix(router) {
+                    return;
+                }
             }
             let made = made_slot(word, AddressOrigin::Stable, Instant::FAR_FUTURE);
-            self.make_address(&Slot { preferred_until, valid_until, ..made }, 0);
+            let told_by = router;
+            self.make_address(&Slot { preferred_until, valid_until, told_by, ..made }, 0);
         }
         self.renew_temporary(word, preferred_until, valid_until);
+    }
+
+    /// Our stable addresses: there is one for each prefix.
+    fn stable(&self) -> impl Iterator<Item = (u8, &Slot)> + '_ {
+        self.addresses.slots().filter(|(_, slot)| slot.origin == AddressOrigin::Stable)
+    }
+
+    /// Makes room for a prefix of a router's that has fewer than another: that one loses a prefix
+    /// whose addresses no connection uses. So whoever tells much leaves room for who comes after,
+    /// and nobody's connections end because a stranger tells something. Returns false if nobody has
+    /// more than enough.
+    fn give_up_prefix(&mut self, router: Word) -> bool {
+        let count = |router| self.stable().filter(|(_, slot)| slot.told_by == router).count();
+        let routers = self.stable().map(|(_, slot)| slot.told_by);
+        let Some(most) = routers.max_by_key(|&other| count(other)) else { return false };
+        if count(most) <= count(router) + 1 {
+            return false;
+        }
+        let made_from = |prefix: Word| {
+            let made = move |&(_, slot): &(u8, &Slot)| {
+                matches!(slot.origin, AddressOrigin::Stable | AddressOrigin::Temporary)
+                    && network(slot.address, PREFIX) == prefix
+            };
+            self.addresses.slots().filter(made)
+        };
+        let unused = self
+            .stable()
+            .filter(|(_, slot)| slot.told_by == most)
+            .map(|(_, slot)| network(slot.address, PREFIX))
+            .filter(|&prefix| made_from(prefix).all(|(_, slot)| slot.users == 0))
+            .last();
+        let Some(prefix) = unused else { return false };
+        let gone: Vec<u8> = made_from(prefix).map(|(local, _)| local).collect();
+        gone.into_iter().for_each(|local| self.drop_address(local));
+        true
     }
 
     /// Our addresses made from a prefix.
