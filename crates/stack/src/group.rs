@@ -295,6 +295,15 @@ impl Listening {
         self.rearm();
     }
 
+    /// Routers took no notice of what they were told so far: all is told as if it were new.
+    pub(crate) fn tell_again(&mut self, now: Instant) {
+        for group in self.groups.iter_mut().filter(|group| group.is_reported()) {
+            group.mode_left = self.robustness;
+            self.change = Some(now);
+        }
+        self.rearm();
+    }
+
     /// Lets go of groups that nobody listens to and nobody has to be told of.
     fn forget_settled(&mut self) {
         self.groups.retain(|group| {

@@ -85,7 +85,7 @@ impl Stack {
 
     /// Sends records in as many reports as it takes.
     fn mld_report(&mut self, records: &[Record]) {
-        let most = self.one_packet() - HEADERS;
+        let most = self.one_packet_v6() - HEADERS;
         let room = most - REPORT_LEN - RECORD_LEN;
         let mut records = records.iter().flat_map(|record| record.pieces(room, 16));
         let mut next = records.next();

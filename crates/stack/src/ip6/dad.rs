@@ -6,7 +6,7 @@ use core::time::Duration;
 use millrace_frames::Instant;
 use millrace_wire::ndp::{self, group_mac, solicited_node};
 
-use crate::address::{AddressOrigin, AddressState, is_v4};
+use crate::address::{AddressOrigin, AddressState, is_link_local, is_v4};
 use crate::control::{Hop, L4_V6};
 use crate::stack::Stack;
 use crate::tcp::connection::{Failure, Flags, State};
@@ -82,7 +82,14 @@ impl Stack {
             true => AddressState::Preferred,
             false => AddressState::Deprecated,
         };
+        let link_local = is_link_local(slot.address);
         self.addresses.set_state(local, state);
+        if link_local {
+            // Reports that came from nobody are not for routers to believe (RFC 3590 §4, RFC 3810
+            // §5.2.13).
+            self.mld.tell_again(now);
+            self.advance_multicast();
+        }
         // Connections that were opened from it begin now.
         for index in 0..self.connections.len() {
             let connection = &self.connections[index];

@@ -1,15 +1,17 @@
 //! MLDv2 as a host speaks it (RFC 3810), and version 1 where a router does (§8).
 
-use core::net::{Ipv6Addr, SocketAddr};
+use core::net::{IpAddr, Ipv6Addr, SocketAddr};
 use core::time::Duration;
 
 use millrace_frames::Owners;
-use millrace_stack::SocketId;
+use millrace_stack::{FilterMode, SocketId};
 use millrace_wire::ndp;
 
-use crate::common::craft6::{self, ALL_NODES, ALL_ROUTERS, PEER_LINK, PEER_V6, STACK_V6};
+use crate::common::craft6::{
+    self, ALL_NODES, ALL_ROUTERS, PEER_LINK, PEER_V6, RouterAdvertisement, STACK_V6,
+};
 use crate::common::peer::Peer;
-use crate::met;
+use crate::{met, six};
 
 const GROUP: Ipv6Addr = Ipv6Addr::new(0xff05, 0, 0, 0, 0, 0, 0, 0x1234);
 const REPORTS: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 0x16);
@@ -124,6 +126,29 @@ fn the_groups_of_our_addresses_are_told_too() {
 }
 
 #[test]
+fn groups_are_told_again_when_the_link_local_address_is_ours() {
+    // RFC 3590 §4: routers do not believe reports from nobody.
+    let mut peer = six(|config| {
+        config.ipv6.link_local = true;
+        config.ipv6.dad_transmits = 1;
+        // Solicitations for longer than the reports of a join are repeated.
+        config.ipv6.retransmit_timer = Duration::from_secs(5);
+    });
+    let socket = socket(&mut peer);
+    peer.stack.join_group(socket, GROUP.into(), None).unwrap();
+    peer.advance_ms(4900);
+    assert!(!peer.reports.is_empty());
+    assert!(peer.reports.iter().all(|sent| sent.source.is_unspecified()));
+    peer.reports.clear();
+    let wanted = (4, GROUP, vec![]);
+    peer.advance_ms(100);
+    assert!(report(&mut peer).contains(&wanted));
+    assert!(wait(&mut peer) <= Duration::from_secs(1));
+    assert!(report(&mut peer).contains(&wanted));
+    settle(&mut peer);
+}
+
+#[test]
 fn queries_are_answered() {
     let mut peer = host();
     let socket = socket(&mut peer);
@@ -158,6 +183,33 @@ fn a_version_1_router_gets_version_1() {
     peer.collect();
     let sent = peer.reports.pop_front().unwrap();
     assert_eq!((sent.payload[0], sent.destination), (132, ALL_ROUTERS));
+    settle(&mut peer);
+}
+
+#[test]
+fn reports_fit_what_a_router_says_fits_the_link() {
+    let mut peer = met(|config| {
+        config.ipv6.link_local = true;
+        config.ipv6.router_discovery = true;
+        config.multicast.sources = 200;
+    });
+    // RFC 3810 §5.2.15, RFC 4861 §6.3.4.
+    let router = RouterAdvertisement { lifetime: 0, ..RouterAdvertisement::default() };
+    peer.inject(&router.mtu(1280).bytes());
+    settle(&mut peer);
+    let socket = socket(&mut peer);
+    let sources: Vec<IpAddr> = (0..200).map(|last| source(last).into()).collect();
+    let group = IpAddr::from(GROUP);
+    peer.stack.set_source_filter(socket, group, FilterMode::Include, &sources).unwrap();
+    peer.collect();
+    let longest = peer.reports.iter().map(|sent| 40 + 8 + sent.payload.len()).max().unwrap();
+    assert!(longest > 1280 - 20 - 16 && longest <= 1280, "{longest}");
+    let told: Vec<u8> = (0..3).flat_map(|_| report(&mut peer)[0].2.clone()).collect();
+    assert_eq!(told, (0..200).collect::<Vec<u8>>());
+    peer.stack.close_datagram(socket);
+    // Nobody is asked for routers any more.
+    let lasting = RouterAdvertisement::default().route(Ipv6Addr::UNSPECIFIED, 0, 0, u32::MAX);
+    peer.inject(&lasting.bytes());
     settle(&mut peer);
 }
 
