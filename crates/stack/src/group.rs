@@ -131,6 +131,8 @@ pub(crate) enum Tell {
 pub(crate) struct Query {
     /// 0: the current one, 1: the one before it, and so on.
     pub(crate) older: u8,
+    /// An older one makes us speak it for a while.
+    pub(crate) decides: bool,
     pub(crate) max_response: Duration,
     /// 0: all groups.
     pub(crate) group: Word,
@@ -324,9 +326,11 @@ impl Listening {
     ) -> bool {
         let before = self.versions_back(now);
         if query.older > 0 {
-            let interval = self.query_interval * u32::from(self.robustness);
-            let until = now + interval + query.max_response;
-            self.older[usize::from(query.older.min(2)) - 1] = until;
+            if query.decides {
+                let interval = self.query_interval * u32::from(self.robustness);
+                let until = now + interval + query.max_response;
+                self.older[usize::from(query.older.min(2)) - 1] = until;
+            }
         } else {
             // A robustness of 0 is one that does not fit its field (RFC 3376 §4.1.6).
             let told = query.robustness;

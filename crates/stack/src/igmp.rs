@@ -49,6 +49,8 @@ impl Stack {
                     && (general || query.group.is_multicast());
                 let query = Query {
                     older: 3 - query.version,
+                    // RFC 3376 §7.2.1: of version 2 only a general one; version 1 has no other.
+                    decides: general || query.version == 1,
                     max_response: query.max_response,
                     group: if general { 0 } else { group },
                     sources: query.sources().map(word_v4).collect(),

@@ -43,6 +43,8 @@ impl Stack {
                 let meant = ip.destination == destination || !ip.many;
                 let query = Query {
                     older: 2 - query.version,
+                    // RFC 3810 §8.2.1: any of version 1, unlike IGMP's.
+                    decides: true,
                     max_response: query.max_response,
                     group,
                     sources: query.sources().map(Ipv6Addr::to_bits).collect(),

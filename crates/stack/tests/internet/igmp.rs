@@ -306,6 +306,21 @@ fn the_routers_robustness_is_taken() {
 }
 
 #[test]
+fn a_version_2_query_for_one_group_does_not_make_us_speak_version_2() {
+    // RFC 3376 §7.2.1: only a general one does.
+    let mut peer = Peer::new();
+    let socket = socket(&mut peer, 53);
+    join(&mut peer, socket, None);
+    settle(&mut peer);
+    peer.inject(&old_query(GROUP, 10));
+    assert!(peer.wait() <= Duration::from_secs(1));
+    assert_eq!(report(&mut peer), [(IS_EXCLUDE, GROUP, vec![])]);
+    peer.stack.join_group(socket, OTHER.into(), None).unwrap();
+    assert_eq!(report(&mut peer), [(TO_EXCLUDE, OTHER, vec![])]);
+    settle(&mut peer);
+}
+
+#[test]
 fn forged_queries_are_dropped() {
     let good = query(Ipv4Addr::UNSPECIFIED, 10, &[]);
     let forge = |change: fn(&mut Vec<u8>)| {

@@ -174,6 +174,7 @@ fn a_version_1_router_gets_version_1() {
     let socket = socket(&mut peer);
     peer.stack.join_group(socket, GROUP.into(), None).unwrap();
     settle(&mut peer);
+    // Any query of version 1 makes us speak it, one for a single group as well (§8.2.1).
     inject(&mut peer, &old_query(GROUP, 1000));
     assert!(wait(&mut peer) <= Duration::from_secs(1));
     let sent = peer.reports.pop_front().unwrap();
