@@ -60,10 +60,13 @@ impl Stack {
                 self.address_is_ours(local);
                 continue;
             }
-            slot.detection.sent += 1;
             slot.detection.next = self.now + self.ip6.retransmit_timer;
             let (address, nonce) = (slot.address, slot.detection.nonce);
+            // A question that could not be asked does not count: silence would mean nothing.
             let Some(frame) = self.control_frame() else { continue };
+            if let Some(slot) = self.addresses.slot_mut(local) {
+                slot.detection.sent += 1;
+            }
             let target = Ipv6Addr::from_bits(address);
             let group = solicited_node(target);
             let room = &mut self.control_room(frame)[L4_V6..];

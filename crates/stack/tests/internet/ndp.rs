@@ -335,6 +335,27 @@ fn several_questions_where_they_are_asked_for() {
 }
 
 #[test]
+fn no_address_is_ours_before_anybody_was_asked() {
+    let mut peer = detecting(|config| config.control_queue = 1);
+    peer.advance_ms(5000);
+    while peer.next_packet().is_some() {}
+    let second: Ipv6Addr = "2001:db8::99".parse().unwrap();
+    let asked = peer.stack.counters().neighbour_solicitations_sent;
+    // The report of its group is all that has room.
+    peer.stack.add_address(InterfaceAddress { address: second.into(), prefix: 64 }).unwrap();
+    let now = peer.now;
+    peer.stack.advance(now);
+    assert_eq!(peer.stack.counters().neighbour_solicitations_sent, asked);
+    peer.collect();
+    peer.advance_ms(1000);
+    assert_eq!(state(&peer, second), Some(AddressState::Tentative));
+    expect_solicitation(&mut peer, second);
+    peer.advance_ms(1000);
+    assert_eq!(state(&peer, second), Some(AddressState::Preferred));
+    peer.advance_ms(5000);
+}
+
+#[test]
 fn an_optimist_uses_its_address_and_does_not_insist() {
     let mut peer = detecting(|config| config.ipv6.optimistic = true);
     expect_solicitation(&mut peer, STACK_V6);
