@@ -9,7 +9,7 @@ use millrace_wire::mac::Mac;
 use millrace_wire::ndp::{self, Message, Opt, Preference, Prefix, group_mac};
 
 use super::group::ALL_ROUTERS;
-use crate::address::{Word, address, is_link_local, network, word};
+use crate::address::{AddressState, Word, address, is_link_local, network, word};
 use crate::control::{Hop, L4_V6};
 use crate::ip::IpInfo;
 use crate::route::{Entry, RouteOrigin};
@@ -99,14 +99,17 @@ impl Stack {
 
     fn router_solicitation(&mut self) {
         // From nobody while no link-local address is ours yet: the answer goes to all then.
-        let source = self
+        let (source, state) = self
             .addresses
             .slots()
-            .map(|(_, slot)| slot.address)
-            .find(|&own| is_link_local(own) && self.addresses.find(own).is_some())
-            .unwrap_or(0);
+            .map(|(_, slot)| (slot.address, slot.state))
+            .find(|&(own, _)| is_link_local(own) && self.addresses.find(own).is_some())
+            .unwrap_or((0, None));
         let Some(frame) = self.control_frame() else { return };
-        let mac = (source != 0).then_some(self.config.mac);
+        // A router must not note our hardware address for one that may turn out to be another
+        // host's (RFC 4429 §3.2).
+        let sure = source != 0 && state != Some(AddressState::Optimistic);
+        let mac = sure.then_some(self.config.mac);
         let len = ndp::emit_router_solicitation(&mut self.control_room(frame)[L4_V6..], mac);
         self.counters.router_solicitations_sent += 1;
         let hop = Hop::Mac(group_mac(ALL_ROUTERS));

@@ -142,6 +142,29 @@ fn without_a_link_local_address_nobody_asks() {
 }
 
 #[test]
+fn an_optimist_asks_without_its_hardware_address() {
+    let mut peer = listening(|config| {
+        config.ipv6.dad_transmits = 3;
+        config.ipv6.optimistic = true;
+    });
+    let link_local = v6(made(&peer, AddressOrigin::LinkLocal)[0].address);
+    let asked = loop {
+        assert!(peer.wait() <= Duration::from_secs(1));
+        let packet = peer.expect_v6();
+        if let Message::RouterSolicitation { options } = packet.ndp() {
+            break (packet.source, options.source_link_layer());
+        }
+    };
+    assert_eq!(asked, (link_local, None));
+    // Once it is sure of its address, with it.
+    peer.advance(Duration::from_secs(3));
+    while peer.next_packet().is_some() {}
+    peer.wait();
+    assert_eq!(expect_router_solicitation(&mut peer).1, Some(STACK_MAC));
+    end(&mut peer);
+}
+
+#[test]
 fn a_router_leads_everywhere_for_its_lifetime() {
     let mut peer = listening(|_| {});
     advertise(&mut peer, |one| {
