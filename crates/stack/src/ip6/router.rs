@@ -301,7 +301,8 @@ impl Stack {
             self.addresses.route(destination.into()).is_some_and(|path| path.next_hop == ip.source);
         let ours = self.addresses.find_any(target_word).is_some()
             || self.addresses.find_any(destination_word).is_some();
-        if !self.config.ipv6.redirects || !by_our_router || ours {
+        let most = usize::from(self.config.ipv6.learned_redirects);
+        if !self.config.ipv6.redirects || most == 0 || !by_our_router || ours {
             self.counters.drop_ndp_not_ours += 1;
             return true;
         }
@@ -309,18 +310,19 @@ impl Stack {
         if let Some(mac) = mac {
             self.learn_neighbour(target_word, mac);
         }
+        // One for the same destination makes way before another does.
+        self.addresses.routes.remove(|route| {
+            route.origin == RouteOrigin::Redirect && route.network == destination_word
+        });
         let redirects =
             || self.addresses.routes.iter().filter(|route| route.origin == RouteOrigin::Redirect);
-        if redirects().count() >= usize::from(self.config.ipv6.learned_redirects)
+        if redirects().count() >= most
             && let Some(oldest) = redirects().min_by_key(|route| route.expires).copied()
         {
             self.addresses.routes.remove(|route| {
                 route.origin == RouteOrigin::Redirect && route.network == oldest.network
             });
         }
-        self.addresses.routes.remove(|route| {
-            route.origin == RouteOrigin::Redirect && route.network == destination_word
-        });
         let expires = self.now + REDIRECT_LIFETIME;
         let added = self.addresses.routes.add(Entry {
             network: destination_word,

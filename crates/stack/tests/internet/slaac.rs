@@ -688,13 +688,19 @@ fn so_many_redirects_are_remembered() {
         peer.inject(&redirect(PEER_LINK, SECOND, destination, Some(3)));
         peer.advance_ms(10);
     }
-    let kept: Vec<_> = peer
-        .stack
-        .routes()
-        .filter(|one| one.origin == RouteOrigin::Redirect)
-        .map(|one| v6(one.route.destination).to_bits() - FAR.to_bits())
-        .collect();
-    assert_eq!(kept, [7, 8, 9]);
+    let kept = |peer: &Peer| -> Vec<_> {
+        let redirects = peer.stack.routes().filter(|one| one.origin == RouteOrigin::Redirect);
+        redirects.map(|one| v6(one.route.destination).to_bits() - FAR.to_bits()).collect()
+    };
+    assert_eq!(kept(&peer), [7, 8, 9]);
+    // One that is there already costs no other its place.
+    let destination = Ipv6Addr::from_bits(FAR.to_bits() + 9);
+    peer.inject(&redirect(SECOND, SECOND, destination, Some(3)));
+    assert_eq!(kept(&peer), [7, 8, 9]);
+    let mut none = redirectable(|config| config.ipv6.learned_redirects = 0);
+    none.inject(&redirect(PEER_LINK, SECOND, FAR, Some(3)));
+    assert_eq!((kept(&none), none.stack.counters().redirects_taken), (vec![], 0));
+    end(&mut none);
     // One that leads nowhere is forgotten.
     peer.advance_ms(1000);
     while peer.next_packet().is_some() {}
