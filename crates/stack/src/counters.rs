@@ -80,7 +80,8 @@ counters! {
     receive_buffers_grown,
     /// Path MTUs that a router's report made smaller.
     path_mtu_reductions,
-    /// Reports of a path MTU that is not below what is in use.
+    /// Reports of a path MTU that is not below what is in use, or below the least of IPv6 (RFC 8201
+    /// §4).
     path_mtu_ignored,
     /// Connections that made their segments smaller because full ones vanished (RFC 4821).
     path_mtu_black_holes,

@@ -22,13 +22,14 @@ use crate::address::{Word, is_v4, word, word_v4};
 /// How long a report is believed (RFC 1191 §6.3, RFC 8201 §5.3).
 pub(crate) const LIFETIME: Duration = Duration::from_secs(600);
 
-/// No packet is made smaller than this for a report: Linux's `min_pmtu`, and IPv6's least MTU
-/// (RFC 8200 §5). What a path takes less is found by packetization-layer discovery.
+/// No packet is made smaller than this for a report: Linux's `min_pmtu`. What a path takes less is
+/// found by packetization-layer discovery.
 const LEAST_V4: u16 = 552;
+/// A report of less is not believed (RFC 8200 §5, RFC 8201 §4).
+const LEAST_V6: u16 = 1280;
 /// What an operator may set: headers of IPv6 and TCP, and the least segment. Every path takes more
 /// than that (RFC 791, RFC 8200 §5); whoever wants smaller segments on one may have them.
 const LEAST_SET: u16 = 60 + crate::tcp::settings::LEAST_MSS;
-const LEAST_V6: u16 = 1280;
 
 /// Sizes to try where a router tells none (RFC 1191 §7.1).
 const PLATEAUS: [u16; 9] = [32_000, 17_914, 8166, 4352, 2002, 1492, 1006, 576, 552];
@@ -142,9 +143,13 @@ impl Stack {
     /// A router has told the largest packet that gets through to a destination, about a segment
     /// that is in flight.
     pub(crate) fn path_mtu_reported(&mut self, destination: Word, mtu: u32) {
-        let least = if is_v4(destination) { LEAST_V4 } else { LEAST_V6 };
-        let mtu = u16::try_from(mtu).unwrap_or(u16::MAX).max(least);
-        if mtu >= self.path_mtu(destination) {
+        let mtu = u16::try_from(mtu).unwrap_or(u16::MAX);
+        let (mtu, possible) = match is_v4(destination) {
+            true => (mtu.max(LEAST_V4), true),
+            // No link of IPv6 takes less, so nobody who says so is a router (RFC 8201 §4).
+            false => (mtu, mtu >= LEAST_V6),
+        };
+        if !possible || mtu >= self.path_mtu(destination) {
             self.counters.path_mtu_ignored += 1;
             return;
         }

@@ -8,7 +8,7 @@ use millrace_wire::icmpv6::{self, Kind, MAX_QUOTE, Packet, kind, parameter, unre
 use millrace_wire::tcp::Quoted;
 use millrace_wire::{checksum, ipv6, protocol};
 
-use crate::address::Word;
+use crate::address::{Word, is_v4};
 use crate::chain;
 use crate::control::{Hop, L4_V6};
 use crate::fragmentation::{Body, IpHeader};
@@ -240,22 +240,25 @@ fn is_error(packet: &[u8]) -> bool {
 
 /// Source and destination of a quoted IPv6 header, and the ports of its UDP header.
 fn quoted_udp(quote: &[u8]) -> Option<(Word, Word, [u8; 4])> {
-    let packet = ipv6::Packet::parse_cut(quote).ok()?;
-    let upper = packet.upper_layer().ok()?;
-    if upper.protocol != protocol::UDP || upper.fragment.is_some_and(|one| one.offset > 0) {
-        return None;
-    }
-    let ports = *upper.payload.first_chunk()?;
-    Some((packet.source().to_bits(), packet.destination().to_bits(), ports))
+    let (source, destination, upper) = quoted(quote, protocol::UDP)?;
+    Some((source, destination, *upper.first_chunk()?))
 }
 
 /// Source and destination of a quoted IPv6 header, and what is left of its TCP header.
 fn quoted_tcp(quote: &[u8]) -> Option<(Word, Word, Quoted)> {
+    let (source, destination, upper) = quoted(quote, protocol::TCP)?;
+    Some((source, destination, Quoted::parse(upper).ok()?))
+}
+
+/// Source and destination of a quoted IPv6 header, and what is left of the header behind it.
+fn quoted(quote: &[u8], protocol: u8) -> Option<(Word, Word, &[u8])> {
     let packet = ipv6::Packet::parse_cut(quote).ok()?;
     let upper = packet.upper_layer().ok()?;
-    if upper.protocol != protocol::TCP || upper.fragment.is_some_and(|one| one.offset > 0) {
+    if upper.protocol != protocol || upper.fragment.is_some_and(|one| one.offset > 0) {
         return None;
     }
-    let quoted = Quoted::parse(upper.payload).ok()?;
-    Some((packet.source().to_bits(), packet.destination().to_bits(), quoted))
+    let (source, destination) = (packet.source().to_bits(), packet.destination().to_bits());
+    // Addresses of IPv4 written as IPv6 are on no packet, but look like our IPv4 sockets' inside.
+    let ours = !is_v4(source) && !is_v4(destination);
+    ours.then_some((source, destination, upper.payload))
 }

@@ -1,11 +1,12 @@
 //! ICMPv6 (RFC 4443): echo, and errors about what cannot be taken.
 
-use core::net::Ipv6Addr;
+use core::net::{Ipv6Addr, SocketAddr};
 
+use millrace_stack::{InterfaceAddress, State};
 use millrace_wire::icmpv6::{Kind, kind, parameter, unreachable};
 use millrace_wire::{ipv6, protocol};
 
-use crate::common::craft::PEER_MAC;
+use crate::common::craft::{PEER_IP, PEER_MAC, Packet, STACK_IP};
 use crate::common::craft6::{
     ALL_NODES, PEER_V6, STACK_V6, V6, echo, error, icmp, packet, segment, udp,
 };
@@ -133,6 +134,54 @@ fn a_checksum_that_is_wrong_is_no_message() {
     peer.inject(&packet(PEER_V6, STACK_V6, 64, protocol::ICMPV6, &[128, 0, 0]));
     peer.expect_silence();
     assert_eq!(peer.stack.counters().drop_icmp_malformed, 3);
+}
+
+#[test]
+fn an_error_about_mapped_addresses_is_none_about_ipv4() {
+    let mut peer = met(|config| {
+        config.addresses.push(InterfaceAddress { address: STACK_IP.into(), prefix: 24 });
+    });
+    peer.introduce();
+    let remote = SocketAddr::new(PEER_IP.into(), 4000);
+    let socket = peer.bind_datagram(SocketAddr::new(STACK_IP.into(), 53));
+    peer.stack.connect_datagram(socket, remote).unwrap();
+    let (own, far) = (STACK_IP.to_ipv6_mapped(), PEER_IP.to_ipv6_mapped());
+    let datagram = &udp((own, 53), (far, 4000), b"who is there?")[14..];
+    peer.inject(&error(PEER_V6, kind::UNREACHABLE, unreachable::PORT, 0, datagram));
+    // The SYN of an attempt, as a segment of IPv6.
+    let id = peer.stack.connect(remote, None).unwrap();
+    let Some(Packet::Tcp(syn)) = peer.next_packet() else { panic!("no SYN") };
+    let mut bytes = [0; 20];
+    bytes[..2].copy_from_slice(&syn.source.1.to_be_bytes());
+    bytes[2..4].copy_from_slice(&4000u16.to_be_bytes());
+    bytes[4..8].copy_from_slice(&syn.seq.to_be_bytes());
+    bytes[12] = 5 << 4;
+    let segment = &packet(own, far, 64, protocol::TCP, &bytes)[14..];
+    peer.inject(&error(PEER_V6, kind::UNREACHABLE, unreachable::PORT, 0, segment));
+    peer.inject(&error(PEER_V6, kind::PACKET_TOO_BIG, 0, 1280, segment));
+    let counters = peer.stack.counters();
+    assert_eq!((counters.icmp_errors_taken, counters.drop_icmp_unrelated), (0, 3));
+    assert_eq!(peer.state(id), State::SynSent);
+    peer.stack.abort(id);
+    peer.stack.release(id);
+}
+
+#[test]
+fn a_packet_too_big_below_the_least_is_not_believed() {
+    // RFC 8201 §4: there is no such link.
+    let mut peer = met(|_| {});
+    let id = peer.stack.connect(SocketAddr::new(PEER_V6.into(), 5000), None).unwrap();
+    let syn = peer.expect_v6();
+    let quote = &packet(STACK_V6, PEER_V6, 64, protocol::TCP, &syn.payload)[14..];
+    for mtu in [0, 100, 1279] {
+        peer.inject(&error(PEER_V6, kind::PACKET_TOO_BIG, 0, mtu, quote));
+    }
+    let counters = peer.stack.counters();
+    assert_eq!((counters.path_mtu_reductions, counters.path_mtu_ignored), (0, 3));
+    peer.inject(&error(PEER_V6, kind::PACKET_TOO_BIG, 0, 1280, quote));
+    assert_eq!(peer.stack.counters().path_mtu_reductions, 1);
+    peer.stack.abort(id);
+    peer.stack.release(id);
 }
 
 #[test]
