@@ -90,7 +90,7 @@ impl Stack {
 
     /// The same for IPv6, where routers tell what fits the link (RFC 4861 §6.3.4).
     pub(crate) fn one_packet_v6(&self) -> usize {
-        usize::from(self.ip6.mtu).min(self.one_packet())
+        usize::from(self.link_mtu_v6()).min(self.arena.frame_size() - Arena::HEADROOM)
     }
 
     /// The next identification for a datagram: from a counter of the destination's, which begins

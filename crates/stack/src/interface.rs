@@ -23,10 +23,10 @@ impl Stack {
     /// there are 255 (those that ended connections still name are counted until these are closed).
     pub fn add_address(&mut self, own: InterfaceAddress) -> io::Result<()> {
         check_address(&own)?;
-        if own.address.is_ipv6() && usize::from(self.config.mtu) < MIN_MTU {
+        if own.address.is_ipv6() && usize::from(self.link_mtu_v6()) < MIN_MTU {
             return Err(io::Error::new(
                 io::ErrorKind::InvalidInput,
-                format!("the stack's mtu {} is below IPv6's least, 1280", self.config.mtu),
+                format!("the stack's mtu {} is below IPv6's least, 1280", self.link_mtu_v6()),
             ));
         }
         if self.addresses.find_any(word(own.address)).is_some() {

@@ -77,11 +77,66 @@ impl PathMtus {
     }
 }
 
+/// The largest packets that the link takes, of IPv4 and of IPv6.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct LinkMtus {
+    v4: u16,
+    v6: u16,
+}
+
+impl LinkMtus {
+    fn of(self, destination: Word) -> u16 {
+        if is_v4(destination) { self.v4 } else { self.v6 }
+    }
+}
+
 impl Stack {
+    /// The largest IPv6 packet that the link takes: what a router says of it, and what else is known
+    /// of the interface, but never less than every link of IPv6 takes (RFC 8200 §5). A DHCP server
+    /// that gives less means IPv4.
+    #[inline]
+    pub(crate) fn link_mtu_v6(&self) -> u16 {
+        self.ip6.mtu.min(self.config.mtu.max(LEAST_V6))
+    }
+
+    fn link_mtus(&self) -> LinkMtus {
+        LinkMtus { v4: self.config.mtu, v6: self.link_mtu_v6() }
+    }
+
+    /// Changes what is known of the link's MTU. Connections that are open follow (RFC 4861 §6.3.4),
+    /// and look for larger segments when it has become more.
+    pub(crate) fn change_link_mtu(&mut self, change: impl FnOnce(&mut Stack)) {
+        let before = self.link_mtus();
+        change(self);
+        if self.link_mtus() == before {
+            return;
+        }
+        for index in 0..self.connections.len() {
+            let remote = self.connections[index].remote;
+            let before = self.path_mtu_within(before, remote);
+            self.follow_path_mtu(index, before);
+        }
+    }
+
+    /// A connection's path has an MTU now that may differ from what it was before.
+    fn follow_path_mtu(&mut self, index: usize, before: u16) {
+        let after = self.path_mtu(self.connections[index].remote);
+        if after < before {
+            self.path_mtu_lowered(index, after);
+        } else if after > before {
+            self.path_mtu_raised(index);
+        }
+    }
+
     /// The largest packet to send to a destination, bytes with its IP header.
     #[inline]
     pub(crate) fn path_mtu(&self, destination: Word) -> u16 {
-        let own = if is_v4(destination) { self.config.mtu } else { self.ip6.mtu };
+        self.path_mtu_within(self.link_mtus(), destination)
+    }
+
+    #[inline]
+    fn path_mtu_within(&self, link: LinkMtus, destination: Word) -> u16 {
+        let own = link.of(destination);
         self.path_mtus.get(destination, self.now).map_or(own, |mtu| mtu.min(own))
     }
 
@@ -89,7 +144,7 @@ impl Stack {
     pub(crate) fn own_mss(&self, remote: Word) -> u16 {
         let (mtu, header) = match is_v4(remote) {
             true => (self.config.mtu, ipv4::HEADER_LEN),
-            false => (self.ip6.mtu, ipv6::HEADER_LEN),
+            false => (self.link_mtu_v6(), ipv6::HEADER_LEN),
         };
         mtu - (header + tcp::HEADER_LEN) as u16
     }
@@ -127,14 +182,9 @@ impl Stack {
             Some(mtu) => set.insert(to, mtu),
             None => set.remove(&to),
         };
-        let after = self.path_mtu(to);
         for index in 0..self.connections.len() {
             if self.connections[index].remote == to {
-                if after < before {
-                    self.path_mtu_lowered(index, after);
-                } else if after > before {
-                    self.path_mtu_raised(index);
-                }
+                self.follow_path_mtu(index, before);
             }
         }
         Ok(())

@@ -324,9 +324,8 @@ impl Stack {
         dhcp.go(DhcpState::Bound, lease.renew_at.unwrap_or(Instant::FAR_FUTURE));
         // An address that was configured as well stays as it is.
         let _ = self.add_address(lease.address);
-        if let Some(mtu) = lease.mtu {
-            self.config.mtu = mtu.min(dhcp.mtu);
-        }
+        let mtu = lease.mtu.map_or(dhcp.mtu, |mtu| mtu.min(dhcp.mtu));
+        self.change_link_mtu(|stack| stack.config.mtu = mtu);
         for &route in &lease.routes {
             // Too many, or by a router that nothing leads to: the others still work.
             let _ = self.add_route(route);
@@ -347,7 +346,8 @@ impl Stack {
             let _ = self.remove_route(route);
         }
         let _ = self.remove_address(lease.address.address);
-        self.config.mtu = dhcp.mtu;
+        let mtu = dhcp.mtu;
+        self.change_link_mtu(|stack| stack.config.mtu = mtu);
     }
 
     /// A datagram from a server's port to a client's: takes the frames.
@@ -434,7 +434,6 @@ impl Stack {
         for route in old.routes.into_iter().filter(|route| !new.routes.contains(route)) {
             let _ = self.remove_route(route);
         }
-        self.config.mtu = dhcp.mtu;
     }
 
     fn dhcp_send(&mut self, dhcp: &Dhcp, kind: MessageType) {

@@ -25,8 +25,10 @@ pub(crate) use dad::Detection;
 pub(crate) struct State {
     /// Hop limit of what we send.
     pub(crate) hop_limit: u8,
-    /// Largest IPv6 packet on the link.
+    /// Largest IPv6 packet on the link, as routers tell it.
     pub(crate) mtu: u16,
+    /// What the interface takes, whatever anybody tells.
+    most_mtu: u16,
     /// Time between solicitations.
     pub(crate) retransmit_timer: Duration,
     /// No timer is due earlier.
@@ -41,6 +43,7 @@ impl State {
         State {
             hop_limit: config.hop_limit,
             mtu,
+            most_mtu: mtu,
             retransmit_timer: config.retransmit_timer,
             due: Instant::FAR_FUTURE,
             solicitation: router::Solicitation::default(),

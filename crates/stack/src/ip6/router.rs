@@ -187,8 +187,8 @@ impl Stack {
 
     fn link_mtu(&mut self, mtu: u32) {
         // More than the link takes cannot be meant for us.
-        if mtu as usize >= MIN_MTU && mtu <= u32::from(self.config.mtu) {
-            self.ip6.mtu = mtu as u16;
+        if mtu as usize >= MIN_MTU && mtu <= u32::from(self.ip6.most_mtu) {
+            self.change_link_mtu(|stack| stack.ip6.mtu = mtu as u16);
         }
     }
 

@@ -4,14 +4,14 @@ use core::net::{IpAddr, Ipv4Addr, SocketAddr};
 use core::ops::{Deref, DerefMut};
 use core::time::Duration;
 
-use millrace_stack::{DhcpConfig, DhcpState, Route};
+use millrace_stack::{Config, DhcpConfig, DhcpState, InterfaceAddress, Route};
 use millrace_wire::arp::Operation;
 use millrace_wire::dhcpv4::{self, Header, MessageType, Packet as Message, Writer, option};
 use millrace_wire::mac::Mac;
 
 use crate::common;
-use crate::common::craft::{self, PEER_MAC, Packet, STACK_MAC, udp_datagram};
-use crate::common::peer::Peer;
+use crate::common::craft::{self, PEER_IP, PEER_MAC, Packet, STACK_MAC, udp_datagram};
+use crate::common::peer::{ACK, Peer, SYN};
 
 const SERVER: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
 const GIVEN: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 77);
@@ -70,8 +70,13 @@ impl Client {
     fn with(change: impl FnOnce(&mut DhcpConfig)) -> Client {
         let mut dhcp = DhcpConfig::default();
         change(&mut dhcp);
+        Client::configured(|config| config.dhcp = Some(dhcp))
+    }
+
+    fn configured(change: impl FnOnce(&mut Config)) -> Client {
         let mut config = common::config();
-        (config.addresses, config.dhcp) = (Vec::new(), Some(dhcp));
+        (config.addresses, config.dhcp) = (Vec::new(), Some(DhcpConfig::default()));
+        change(&mut config);
         let mut peer = Peer::stranger(config, 512);
         peer.advance_ms(0);
         Client { peer, transaction: 0 }
@@ -328,6 +333,74 @@ fn a_lease_is_prolonged_by_its_server() {
     assert_eq!(lease.expires, Some(start + 5400 * SECOND));
     assert_eq!(client.stack.addresses().count(), 1);
     client.expect_silence();
+}
+
+#[test]
+fn open_connections_follow_an_mtu_that_comes_with_a_prolongation() {
+    let mut client = Client::bound(LEASE);
+    client.inject(&craft::arp_packet(
+        Operation::Request,
+        (PEER_MAC, PEER_IP),
+        (Mac([0; 6]), GIVEN),
+    ));
+    client.next_packet();
+    let listener = client.stack.listen(SocketAddr::new(GIVEN.into(), 80), 4).unwrap();
+    let send = |client: &mut Client, flags, seq, ack| {
+        let mut segment = client.segment(flags, seq, ack, &[]);
+        segment.destination = (GIVEN, 80);
+        if flags == SYN {
+            segment.options.mss(1460);
+        }
+        let bytes = segment.bytes();
+        client.inject(&bytes);
+    };
+    send(&mut client, SYN, 0, 0);
+    client.peer.expect(SYN | ACK);
+    send(&mut client, ACK, 1, 1);
+    let id = client.stack.accept(listener).unwrap().expect("a connection");
+    client.wait();
+    client.arp();
+    let answer = ((PEER_MAC, SERVER), (STACK_MAC, GIVEN));
+    client.inject(&craft::arp_packet(Operation::Reply, answer.0, answer.1));
+    client.expect(MessageType::Request);
+    client.reply(MessageType::Ack, &[LEASE, &[(option::INTERFACE_MTU, &[2, 64])]].concat());
+    client.arp();
+    client.stack.write(id, &[7; 4000]).unwrap();
+    let sent: Vec<usize> = client.take().iter().map(|one| 40 + one.payload.len()).collect();
+    assert_eq!(sent.iter().max(), Some(&576), "{sent:?}");
+    client.stack.abort(id);
+    client.stack.release(id);
+    client.stack.close_listener(listener);
+}
+
+#[test]
+fn a_small_mtu_is_none_of_ipv6() {
+    use common::craft6::{PEER_V6, STACK_V6, solicitation};
+    let mut client = Client::configured(|config| {
+        let own = InterfaceAddress { address: STACK_V6.into(), prefix: 64 };
+        config.addresses = vec![own];
+        (config.ipv6.dad_transmits, config.ipv6.link_local) = (0, false);
+        config.dhcp.as_mut().unwrap().probe.count = 0;
+    });
+    client.acquire(&[LEASE, &[(option::INTERFACE_MTU, &[2, 64])]].concat());
+    client.arp();
+    client.inject(&solicitation(PEER_V6, STACK_V6, None));
+    client.expect_v6();
+    // RFC 8200 §5: every link of IPv6 takes 1280 bytes, and no more is known of this one.
+    let socket = client.stack.bind_datagram(SocketAddr::new(STACK_V6.into(), 9)).unwrap();
+    let to = SocketAddr::new(PEER_V6.into(), 7);
+    client.stack.send_datagram(socket, &[7; 1280 - 48], Some(to)).unwrap();
+    assert_eq!(client.expect_v6().fragment, None);
+    client.stack.send_datagram(socket, &[7; 1280 - 47], Some(to)).unwrap();
+    assert!(client.expect_v6().fragment.is_some() && client.expect_v6().fragment.is_some());
+    let id = client.stack.connect(to, None).unwrap();
+    assert_eq!(client.expect_v6().tcp().options().unwrap().mss, Some(1280 - 60));
+    // And addresses may be added.
+    let second = InterfaceAddress { address: ip("2001:db8::99"), prefix: 64 };
+    client.stack.add_address(second).unwrap();
+    client.stack.abort(id);
+    client.stack.release(id);
+    client.stack.close_datagram(socket);
 }
 
 #[test]

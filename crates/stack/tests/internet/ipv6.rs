@@ -8,10 +8,12 @@ use millrace_frames::{ChecksumState, Owners};
 use millrace_port::memory::WireConfig;
 use millrace_stack::{Config, Failure, InterfaceAddress, ListenOptions, Ready, SocketId, State};
 use millrace_wire::tcp::Flags;
-use millrace_wire::{checksum, icmpv6, protocol, udp};
+use millrace_wire::{checksum, icmpv6, ipv6, protocol, udp};
 
-use crate::common::craft::{PEER_IP, PEER_MAC, STACK_IP, udp_datagram};
-use crate::common::craft6::{ALL_NODES, PEER_V6, STACK_V6, echo, error, packet, segment, udp};
+use crate::common::craft::{PEER_IP, PEER_MAC, Packet, STACK_IP, udp_datagram};
+use crate::common::craft6::{
+    ALL_NODES, PEER_V6, RouterAdvertisement, STACK_V6, echo, error, from_v4, packet, segment, udp,
+};
 use crate::common::net::Net;
 use crate::common::peer::{ACK, FIN, Peer, RST, SYN, pattern};
 use crate::{met, six};
@@ -161,6 +163,51 @@ fn a_connection_is_opened_from_outside_used_and_closed() {
     peer.inject(&segment((5000, 80), ACK, 110, fin.wrapping_add(1), &[]));
     assert_eq!(peer.stack.connections(), 0);
     peer.stack.close_listener(listener);
+}
+
+/// The lengths of the packets with segments that the stack has sent.
+fn segments(peer: &mut Peer) -> Vec<usize> {
+    let packets = core::iter::from_fn(|| peer.next_packet());
+    let six = packets.filter_map(|packet| match packet {
+        Packet::V6(packet) => Some(packet),
+        _ => None,
+    });
+    six.filter(|packet| packet.protocol == protocol::TCP)
+        .map(|packet| ipv6::HEADER_LEN + packet.payload.len())
+        .collect()
+}
+
+#[test]
+fn an_open_connection_follows_what_a_router_says_fits_the_link() {
+    let mut peer = met(|config| config.ipv6.router_discovery = true);
+    // RFC 4861 §6.3.4. A lasting route, so that nobody is asked for another.
+    let router = RouterAdvertisement::default().route(Ipv6Addr::UNSPECIFIED, 0, 0, u32::MAX);
+    peer.inject(&router.bytes());
+    let listener = peer.stack.listen(ANY, 4).unwrap();
+    let mut syn = peer.segment(SYN, 0, 0, &[]);
+    syn.options.mss(1440);
+    let syn = from_v4(&syn.bytes());
+    peer.inject(&syn);
+    peer.flow.iss = peer.expect_v6().tcp().sequence().0;
+    let acknowledge = |peer: &mut Peer, all: u32| {
+        let ack = from_v4(&peer.segment(ACK, 1, all, &[]).bytes());
+        peer.inject(&ack);
+    };
+    acknowledge(&mut peer, 1);
+    let id = peer.stack.accept(listener).unwrap().expect("a connection");
+    peer.stack.set_no_delay(id, true).unwrap();
+    let mut sent = 1;
+    for mtu in [1280, 1500] {
+        peer.inject(&router.clone().mtu(mtu).bytes());
+        peer.stack.write(id, &[7; 4000]).unwrap();
+        assert_eq!(segments(&mut peer).into_iter().max(), Some(mtu as usize));
+        sent += 4000;
+        acknowledge(&mut peer, sent);
+    }
+    peer.stack.abort(id);
+    peer.stack.release(id);
+    peer.stack.close_listener(listener);
+    while peer.next_packet().is_some() {}
 }
 
 #[test]
