@@ -14,6 +14,7 @@ mod icmpv6;
 mod igmp;
 mod ip;
 mod ipv6;
+mod learned;
 mod mld;
 mod multicast;
 mod ndp;

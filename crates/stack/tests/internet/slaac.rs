@@ -19,14 +19,14 @@ use crate::common::craft6::{
 use crate::common::peer::Peer;
 use crate::six;
 
-const PREFIX: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 1, 0, 0, 0, 0, 0);
-const FAR: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0xffff, 0, 0, 0, 0, 9);
+pub(crate) const PREFIX: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 1, 0, 0, 0, 0, 0);
+pub(crate) const FAR: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0xffff, 0, 0, 0, 0, 9);
 /// On the link, and addresses may be made from it.
-const BOTH: u8 = 0xc0;
-const SECOND: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 3);
+pub(crate) const BOTH: u8 = 0xc0;
+pub(crate) const SECOND: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 3);
 
 /// A stack that configures itself, without duplicate address detection unless a test wants it.
-fn listening(change: impl FnOnce(&mut Config)) -> Peer {
+pub(crate) fn listening(change: impl FnOnce(&mut Config)) -> Peer {
     six(|config| {
         config.addresses.clear();
         config.ipv6.router_discovery = true;
@@ -36,12 +36,15 @@ fn listening(change: impl FnOnce(&mut Config)) -> Peer {
     })
 }
 
-fn advertise(peer: &mut Peer, change: impl FnOnce(RouterAdvertisement) -> RouterAdvertisement) {
+pub(crate) fn advertise(
+    peer: &mut Peer,
+    change: impl FnOnce(RouterAdvertisement) -> RouterAdvertisement,
+) {
     peer.inject(&change(RouterAdvertisement::default()).bytes());
 }
 
 /// Lets go of what routers told, so that nothing is left to wait for.
-fn end(peer: &mut Peer) {
+pub(crate) fn end(peer: &mut Peer) {
     peer.advance(Duration::from_secs(40 * 24 * 3600));
     while peer.next_packet().is_some() {}
     for router in [PEER_LINK, SECOND] {
@@ -58,11 +61,11 @@ fn end(peer: &mut Peer) {
     while peer.next_packet().is_some() {}
 }
 
-fn made(peer: &Peer, origin: AddressOrigin) -> Vec<AddressInfo> {
+pub(crate) fn made(peer: &Peer, origin: AddressOrigin) -> Vec<AddressInfo> {
     peer.stack.addresses().filter(|one| one.origin == origin).collect()
 }
 
-fn v6(address: IpAddr) -> Ipv6Addr {
+pub(crate) fn v6(address: IpAddr) -> Ipv6Addr {
     match address {
         IpAddr::V6(address) => address,
         IpAddr::V4(address) => panic!("{address}"),
@@ -268,7 +271,7 @@ fn several_routers_by_preference_and_the_dead_last() {
     end(&mut peer);
 }
 
-fn default_routes(peer: &Peer) -> usize {
+pub(crate) fn default_routes(peer: &Peer) -> usize {
     let routes = peer.stack.routes();
     routes.filter(|one| one.origin == RouteOrigin::Router && one.route.prefix == 0).count()
 }
@@ -306,133 +309,6 @@ fn an_advertisement_in_fragments_is_ignored() {
     }
     assert_eq!(default_routes(&peer), 0);
     assert_eq!(peer.stack.counters().drop_ndp_fragment, 2);
-    end(&mut peer);
-}
-
-#[test]
-fn what_routers_make_us_remember_is_bounded() {
-    let mut peer = listening(|config| config.ipv6.temporary_addresses = true);
-    for number in 0..60u16 {
-        let mut advertisement = RouterAdvertisement {
-            source: Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 1, number),
-            ..RouterAdvertisement::default()
-        };
-        for part in 0..6 {
-            let prefix = Ipv6Addr::new(0x2001, 0xdb8, number, part, 0, 0, 0, 0);
-            advertisement =
-                advertisement.prefix(prefix, BOTH, 7200, 3600).route(prefix, 56, 0, 600);
-        }
-        peer.inject(&advertisement.bytes());
-    }
-    let learned = peer.stack.routes().filter(|one| one.origin == RouteOrigin::Router).count();
-    assert_eq!(learned, 16);
-    assert_eq!(made(&peer, AddressOrigin::Stable).len(), 8);
-    assert!(peer.stack.addresses().count() <= 1 + 8 + 8);
-    assert!(peer.stack.counters().learned_routes_refused > 0);
-    assert!(peer.stack.counters().learned_prefixes_refused > 0);
-    end(&mut peer);
-}
-
-const STRANGER: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0x66);
-
-/// An advertisement of one that is no default router.
-fn by_a_stranger() -> RouterAdvertisement {
-    RouterAdvertisement { source: STRANGER, lifetime: 0, ..RouterAdvertisement::default() }
-}
-
-fn local_network(number: u16) -> Ipv6Addr {
-    Ipv6Addr::new(0xfd00, number, 0, 0, 0, 0, 0, 0)
-}
-
-fn learned(peer: &Peer) -> usize {
-    peer.stack.routes().filter(|one| one.origin == RouteOrigin::Router).count()
-}
-
-#[test]
-fn a_router_that_tells_many_routes_is_the_default_one_before_all() {
-    let mut peer = listening(|_| {});
-    let many = (0..17).fold(RouterAdvertisement::default(), |one, number| {
-        one.route(local_network(number), 48, 0, 1800)
-    });
-    peer.inject(&many.bytes());
-    assert_eq!((default_routes(&peer), learned(&peer)), (1, 16));
-    assert_eq!(peer.stack.counters().learned_routes_refused, 2);
-    end(&mut peer);
-}
-
-#[test]
-fn no_router_takes_the_room_of_all_others() {
-    // RFC 4861 §6.3.4: two default routers are remembered at least.
-    type Add = fn(RouterAdvertisement, u16) -> RouterAdvertisement;
-    let route: Add = |one, number| one.route(local_network(number), 48, 0, u32::MAX);
-    let on_link: Add = |one, number| one.prefix(local_network(number), 0x80, u32::MAX, u32::MAX);
-    for add in [route, on_link] {
-        let flood = (0..16).fold(by_a_stranger(), add).bytes();
-        let mut peer = listening(|_| {});
-        peer.inject(&flood);
-        peer.advance(Duration::from_secs(100 * 86_400));
-        while peer.next_packet().is_some() {}
-        let told = |peer: &Peer| {
-            let on_link = peer.stack.routes().any(|one| one.route.destination == PREFIX);
-            (default_routes(peer), on_link, learned(peer))
-        };
-        advertise(&mut peer, |one| one.prefix(PREFIX, 0x80, 7200, 7200));
-        assert_eq!(told(&peer), (1, true, 16));
-        // The stranger does not get it back, and a third router finds room as well.
-        peer.inject(&flood);
-        assert_eq!(told(&peer), (1, true, 16));
-        let third = RouterAdvertisement { source: SECOND, ..RouterAdvertisement::default() };
-        peer.inject(&third.bytes());
-        assert_eq!(told(&peer), (2, true, 16));
-        end(&mut peer);
-    }
-}
-
-#[test]
-fn no_router_takes_the_prefixes_of_all_others() {
-    let mut peer = listening(|_| {});
-    let flood = (0..8).fold(by_a_stranger(), |one, number| {
-        one.prefix(local_network(number), 0x40, u32::MAX, u32::MAX)
-    });
-    peer.inject(&flood.bytes());
-    assert_eq!(made(&peer, AddressOrigin::Stable).len(), 8);
-    let of_ours = |peer: &Peer| {
-        let made = made(peer, AddressOrigin::Stable);
-        made.iter().filter(|one| v6(one.address).segments()[..4] == PREFIX.segments()[..4]).count()
-    };
-    advertise(&mut peer, |one| one.prefix(PREFIX, BOTH, 7200, 3600));
-    assert_eq!((of_ours(&peer), made(&peer, AddressOrigin::Stable).len()), (1, 8));
-    peer.inject(&flood.bytes());
-    assert_eq!((of_ours(&peer), made(&peer, AddressOrigin::Stable).len()), (1, 8));
-    end(&mut peer);
-}
-
-#[test]
-fn no_address_that_a_connection_uses_makes_way() {
-    let mut peer = listening(|config| config.ipv6.learned_prefixes = 2);
-    let second = Ipv6Addr::new(0x2001, 0xdb8, 2, 0, 0, 0, 0, 0);
-    advertise(&mut peer, |one| {
-        one.prefix(PREFIX, BOTH, 7200, 3600).prefix(second, BOTH, 7200, 3600)
-    });
-    let addresses = |peer: &Peer| -> Vec<IpAddr> {
-        made(peer, AddressOrigin::Stable).iter().map(|one| one.address).collect()
-    };
-    let before = addresses(&peer);
-    let far = SocketAddr::new(FAR.into(), 80);
-    let mut connect = |own| peer.stack.connect(far, Some(SocketAddr::new(own, 0))).unwrap();
-    let ids = [connect(before[0]), connect(before[1])];
-    let stranger = by_a_stranger().prefix(local_network(1), 0x40, u32::MAX, u32::MAX).bytes();
-    peer.inject(&stranger);
-    assert_eq!(addresses(&peer), before);
-    for id in ids {
-        assert_eq!(peer.state(id), State::SynSent);
-        peer.stack.abort(id);
-        peer.stack.release(id);
-    }
-    peer.inject(&stranger);
-    let after = addresses(&peer);
-    assert_eq!((after.len(), after.contains(&before[0])), (2, true));
-    assert!(!after.contains(&before[1]));
     end(&mut peer);
 }
 
