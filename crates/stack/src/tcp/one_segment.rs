@@ -99,7 +99,7 @@ impl Stack {
             && !paced
             && transfer.pacing.most == 0
             && (flight == 0 || !transfer.pacing.in_force())
-            && !transfer.pacing.holds_back(self.now_us)
+            && !transfer.pacing.holds_back(self.now.as_nanos())
             && !idle_too_long
             && (flight > 0 || transfer.congestion.ignores_pauses())
             // Nagle's algorithm, with Minshall's modification. Nothing comes behind a FIN.

@@ -7,10 +7,12 @@ use super::connection::Flags;
 use crate::stack::Stack;
 use crate::wheel::TICK_SHIFT;
 
-/// Microseconds of a timer tick, rounded up: what leaves up to a tick early need not wait, and what
-/// was not used for a few ticks may be made up for.
-const TICK_US: u32 = (1 << TICK_SHIFT) / 1000 + 1;
-const CREDIT_US: u32 = 4 * TICK_US;
+/// Nanoseconds of a timer tick: what leaves up to a tick early need not wait, and what was not used
+/// for a few ticks may be made up for.
+const TICK_NS: u64 = 1 << TICK_SHIFT;
+const CREDIT_NS: u64 = 4 * TICK_NS;
+/// However low the rate is, a segment puts the next one off by no more: 18 minutes.
+const MOST_NS: u64 = 1 << 40;
 
 /// Below this round-trip time a window is a few ticks long, and pacing it would only delay.
 const LEAST_RTT_US: u32 = 1_000;
@@ -18,11 +20,11 @@ const LEAST_RTT_US: u32 = 1_000;
 /// When the next segment may leave.
 #[derive(Debug, Default)]
 pub(crate) struct Pacing {
-    /// Microseconds modulo 2^32; meaningless until something was paced.
-    next_at: u32,
-    /// Nanoseconds beyond it: at a gigabit a second a segment takes 11.7 µs, and one of 11 would be
-    /// six percent too fast.
-    next_ns: u16,
+    /// Nanoseconds of the clock, all 64 bits of them: a connection may pause for longer than fewer
+    /// bits of it last, and a moment of long ago must not become one to wait for. Microseconds would
+    /// not do: at a gigabit a second a segment takes 11.7 of them, and one of 11 would be six percent
+    /// too fast. Meaningless until something was paced.
+    next_at: u64,
     running: bool,
     /// When the timer fires, in ticks; valid while the connection's flag is set.
     pub(crate) at_tick: u32,
@@ -45,11 +47,11 @@ impl Pacing {
         self.running = false;
     }
 
-    /// How far ahead of its rate the connection is, microseconds; 0: not at all, or not paced.
+    /// How far ahead of its rate the connection is, nanoseconds; 0: not at all, or not paced.
     #[inline]
-    fn ahead(&self, now_us: u32) -> u32 {
+    fn ahead(&self, now_ns: u64) -> u64 {
         match self.running {
-            true => (self.next_at.wrapping_sub(now_us) as i32).max(0) as u32,
+            true => self.next_at.saturating_sub(now_ns),
             false => 0,
         }
     }
@@ -57,22 +59,20 @@ impl Pacing {
     /// The next segment leaves after what so many bytes take at a rate.
     #[inline]
     fn put_off(&mut self, bytes: u32, rate: u64) {
-        let nanos = u64::from(bytes) * 1_000_000_000 / rate + u64::from(self.next_ns);
-        self.next_ns = (nanos % 1000) as u16;
-        self.next_at = self.next_at.wrapping_add((nanos / 1000).min(1 << 30) as u32);
+        self.next_at += time_of(bytes, rate);
     }
 
     /// A segment would have to wait.
     #[inline]
-    pub(crate) fn holds_back(&self, now_us: u32) -> bool {
-        self.ahead(now_us) >= TICK_US
+    pub(crate) fn holds_back(&self, now_ns: u64) -> bool {
+        self.ahead(now_ns) >= TICK_NS
     }
 }
 
-/// Microseconds that so many bytes take at a rate.
+/// Nanoseconds that so many bytes take at a rate.
 #[inline]
-fn time_of(bytes: u32, rate: u64) -> u32 {
-    (u64::from(bytes) * 1_000_000 / rate).min(1 << 30) as u32
+fn time_of(bytes: u32, rate: u64) -> u64 {
+    (u64::from(bytes) * 1_000_000_000 / rate).min(MOST_NS)
 }
 
 impl Stack {
@@ -121,17 +121,17 @@ impl Stack {
     #[inline(always)]
     pub(crate) fn may_leave(&mut self, index: usize) -> bool {
         let Some(transfer) = self.transfer(index) else { return true };
-        let ahead = transfer.pacing.ahead(self.now_us);
-        if ahead < TICK_US {
+        let ahead = transfer.pacing.ahead(self.now.as_nanos());
+        if ahead < TICK_NS {
             return true;
         }
         self.wait_for_pace(index, ahead);
         false
     }
 
-    /// Sets the timer for a segment that is so many microseconds ahead.
-    fn wait_for_pace(&mut self, index: usize, ahead: u32) {
-        let ticks = ((u64::from(ahead) * 1000) >> TICK_SHIFT) as u32;
+    /// Sets the timer for a segment that is so many nanoseconds ahead.
+    fn wait_for_pace(&mut self, index: usize, ahead: u64) {
+        let ticks = (ahead.min(MOST_NS) >> TICK_SHIFT) as u32;
         let connection = &mut self.connections[index];
         let Some(transfer) = self.transfers.get_mut(connection.transfer) else { return };
         transfer.pacing.at_tick = (self.tick as u32).wrapping_add(ticks.max(1));
@@ -159,7 +159,7 @@ impl Stack {
         let initial = u32::from(self.config.initial_window) * mss;
         let in_flight = self.in_flight(index);
         let rate = self.pacing_rate(index, in_flight);
-        let now_us = self.now_us;
+        let now_ns = self.now.as_nanos();
         let Some(transfer) = self.transfers.get_mut(self.connections[index].transfer) else {
             return;
         };
@@ -170,19 +170,19 @@ impl Stack {
             return;
         };
         pacing.rate = rate;
-        let behind = now_us.wrapping_sub(pacing.next_at) as i32;
-        let from = if pacing.running && behind <= CREDIT_US as i32 {
+        let behind = now_ns.saturating_sub(pacing.next_at);
+        let from = if pacing.running && behind <= CREDIT_NS {
             pacing.next_at
         } else {
             // What was not sent may be made up for by as much as any path takes at once, an
             // initial window: a small flow that repairs a loss would otherwise wait for its own
             // pace.
             let credit = match transfer.congestion.owns_window() {
-                true => CREDIT_US,
-                false => CREDIT_US.max(time_of(initial, rate)),
+                true => CREDIT_NS,
+                false => CREDIT_NS.max(time_of(initial, rate)),
             };
-            let far = !pacing.running || behind > credit as i32;
-            if far { now_us.wrapping_sub(credit) } else { pacing.next_at }
+            let far = !pacing.running || behind > credit;
+            if far { now_ns.saturating_sub(credit) } else { pacing.next_at }
         };
         pacing.next_at = from;
         pacing.put_off(bytes, rate);
@@ -195,15 +195,25 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_rate_is_kept_to_the_nanosecond_though_moments_are_microseconds() {
+    fn a_moment_of_hours_ago_is_nothing_to_wait_for() {
+        let mut pacing = Pacing { running: true, ..Pacing::default() };
+        pacing.put_off(1000, 1);
+        assert_eq!(pacing.ahead(0), 1_000_000_000_000);
+        for minutes in [17, 36, 40, 71, 72, 108, 200_000] {
+            assert_eq!(pacing.ahead(minutes * 60_000_000_000), 0, "{minutes} minutes later");
+        }
+    }
+
+    #[test]
+    fn a_rate_is_kept_to_the_nanosecond() {
         for (bytes, rate) in [(1448, 125_000_000), (1448, 1_250_000_000), (1000, 333_333_333)] {
             let mut pacing = Pacing::default();
             for _ in 0..10_000 {
                 pacing.put_off(bytes, rate);
             }
-            let exact = 10_000 * u64::from(bytes) * 1_000_000 / rate;
-            let off = exact.abs_diff(u64::from(pacing.next_at));
-            assert!(off <= exact / 1000, "{off} of {exact} µs at {rate} bytes a second");
+            let exact = 10_000 * u64::from(bytes) * 1_000_000_000 / rate;
+            let off = exact.abs_diff(pacing.next_at);
+            assert!(off <= exact / 1000, "{off} of {exact} ns at {rate} bytes a second");
         }
     }
 }

@@ -3,7 +3,7 @@
 use core::num::NonZeroU64;
 use core::time::Duration;
 
-use millrace_stack::{OptionName, SocketOption};
+use millrace_stack::{ConnectionId, OptionName, SocketOption};
 
 use crate::common::peer::{ACK, Peer};
 
@@ -112,4 +112,68 @@ fn an_application_limits_the_rate_and_takes_the_limit_back() {
         peer.advance_ms(1);
     }
     assert_eq!(left.len() + rest, 60, "what was left goes as the window allows");
+}
+
+/// A burst has left, more of it than is let go at once.
+fn after_a_burst() -> (Peer, ConnectionId, u32) {
+    let mut peer = Peer::new();
+    let id = peer.accepted_sack_over(20);
+    peer.write(id, 0, 8_000);
+    peer.take();
+    peer.advance_ms(20);
+    peer.send(ACK, 1, 8_001, &[]);
+    (peer, id, 8_001)
+}
+
+/// How long it takes until something leaves.
+fn delay(peer: &mut Peer) -> Duration {
+    match peer.take().len() {
+        0 => peer.wait(),
+        _ => Duration::ZERO,
+    }
+}
+
+#[test]
+fn single_segments_leave_at_once_however_long_ago_the_burst_before_them_was() {
+    let (mut peer, id, mut end) = after_a_burst();
+    for second in 0..4500 {
+        peer.write(id, end as usize - 1, 100);
+        end += 100;
+        assert_eq!(peer.take().len(), 1, "nothing left at second {second}");
+        peer.advance_ms(20);
+        peer.send(ACK, 1, end, &[]);
+        peer.advance_ms(980);
+    }
+}
+
+#[test]
+fn a_pause_of_any_length_does_not_stop_what_follows() {
+    for minutes in [20, 36, 40, 70, 72, 110] {
+        let (mut peer, id, end) = after_a_burst();
+        peer.advance(Duration::from_secs(minutes * 60));
+        peer.write(id, end as usize - 1, 3_000);
+        let waited = delay(&mut peer);
+        assert!(waited < Duration::from_secs(1), "{waited:?} after {minutes} minutes");
+    }
+}
+
+#[test]
+fn a_window_that_was_closed_for_forty_minutes_is_used_at_once() {
+    let (mut peer, id, _) = after_a_burst();
+    peer.write(id, 8_000, 4_000);
+    peer.take();
+    peer.advance_ms(20);
+    peer.window = 0;
+    peer.send(ACK, 1, 12_001, &[]);
+    peer.write(id, 12_000, 4_000);
+    for _ in 0..40 * 60 {
+        peer.advance_ms(1000);
+        if !peer.take().is_empty() {
+            peer.send(ACK, 1, 12_001, &[]);
+        }
+    }
+    peer.window = 65_535;
+    peer.send(ACK, 1, 12_001, &[]);
+    let waited = delay(&mut peer);
+    assert!(waited < Duration::from_secs(1), "waited {waited:?}");
 }
