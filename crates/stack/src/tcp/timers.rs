@@ -82,8 +82,14 @@ impl Stack {
         self.arm(index, left, Timer::Timeout);
     }
 
-    /// Looks for losses again when the reordering window is over.
+    /// Looks for losses again when the reordering window is over. The timer takes the place of the
+    /// retransmission timer and is no later than that (as in Linux): the window of a path that was
+    /// down begins at a transmission of long ago, and would end when nothing has been sent again for
+    /// as long.
     pub(crate) fn arm_reorder(&mut self, index: usize, after_us: u32) {
+        if after_us > self.connections[index].rtt.backed_off(self.rtt_bounds) {
+            return self.arm_timeout(index);
+        }
         self.arm(index, after_us, Timer::Reordering);
     }
 

@@ -1,5 +1,7 @@
 //! Loss detection by time (RFC 8985 §6).
 
+use core::time::Duration;
+
 use crate::common::peer::{ACK, Peer};
 use millrace_stack::ConnectionId;
 
@@ -84,4 +86,36 @@ fn a_copy_is_not_lost_in_the_instant_in_which_it_left() {
     assert_eq!(peer.take().iter().filter(|segment| segment.seq == 1).count(), 1);
     peer.advance_ms(1);
     assert!(contains(&mut peer, 1), "and afterwards it is");
+}
+
+#[test]
+fn the_reordering_timer_is_no_later_than_the_timeout() {
+    let mut peer = Peer::with(|config| {
+        config.tcp.pacing = false;
+        config.tcp.tail_loss_probe = false;
+    });
+    let id = peer.accepted_sack_over(20);
+    peer.write(id, 0, 8_000);
+    assert_eq!(peer.take().len(), 8);
+    // The path is down for ten minutes.
+    peer.advance_ms(600_000);
+    peer.take();
+    peer.wait();
+    peer.take();
+    peer.advance_ms(20);
+    peer.send_sack(1, 1001, &[]);
+    let sent: Vec<u32> = peer.take().iter().map(|segment| segment.seq).collect();
+    assert_eq!(sent, [1001, 2001], "two copies");
+    peer.advance_ms(20);
+    // The last original had arrived too: a round trip of ten minutes.
+    peer.send_sack(1, 1001, &[(2001, 3001), (7001, 8001)]);
+    peer.take();
+    let timeout = Duration::from_micros(peer.stack.tcp_info(id).unwrap().rto.into());
+    let start = peer.now;
+    while !contains(&mut peer, 1001) {
+        peer.wait();
+        assert!(peer.now - start < Duration::from_secs(3600), "nothing leaves");
+    }
+    let waited = peer.now - start;
+    assert!(waited <= timeout + Duration::from_millis(1), "{waited:?}, timeout {timeout:?}");
 }
