@@ -467,7 +467,7 @@ impl Congestion {
         initial_segments: u8,
     ) {
         match private {
-            Private::Bbr(bbr) => return bbr.on_idle_restart(self, now_us),
+            Private::Bbr(bbr) => return bbr.on_idle_restart(self, now_us, idle_us),
             Private::Cubic(cubic) => cubic.on_idle(idle_us, now_us),
             Private::Reno(_) | Private::Dctcp(_) => {}
         }

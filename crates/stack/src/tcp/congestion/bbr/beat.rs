@@ -38,6 +38,11 @@ impl Beat {
     /// Of a rival that may still be there.
     pub(super) const SUSPECTED: Beat = Beat { beats: BEATS - BEATS_AGAIN, ..Beat::NONE };
 
+    /// Nothing was sent for long.
+    pub(super) fn paused(&mut self) {
+        self.last_us = None;
+    }
+
     /// A round trip is over.
     pub(super) fn round(&mut self, round: &Round) {
         self.since = self.since.saturating_add(1);

@@ -2,7 +2,9 @@
 //! trip takes, how much may be in flight before it loses) sets the pacing rate and the window.
 //!
 //! Names, constants and the order of steps are the draft's. Sums are bytes modulo 2^32, times are
-//! microseconds modulo 2^32; both are only ever compared with ones of the same hour.
+//! microseconds modulo 2^32. How long ago something was is asked only of what is less than 71 minutes
+//! old: who comes back from a longer pause makes everything look old first
+//! (`Bbr::on_idle_restart`).
 
 mod beat;
 mod loss;

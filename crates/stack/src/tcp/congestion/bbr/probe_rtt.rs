@@ -13,7 +13,22 @@ fn confirms(rtt_us: u32, least_us: u32) -> bool {
     rtt_us > 0 && rtt_us <= least_us.saturating_add(least_us / CONFIRMS)
 }
 
+/// After a longer pause a moment before it may look like one of a moment ago, for the clock goes
+/// round.
+const LONG_PAUSE_US: u32 = 1 << 31;
+
 impl Bbr {
+    /// Every moment that is remembered is so long ago that how long does not matter.
+    fn forget_moments(&mut self, now_us: u32) {
+        let long_ago = now_us.wrapping_sub(LONG_PAUSE_US);
+        self.min_rtt_stamp = long_ago;
+        self.probe_rtt_min_stamp = long_ago;
+        self.cycle_stamp = long_ago;
+        self.probe_rtt_done_stamp = self.probe_rtt_done_stamp.map(|_| long_ago);
+        self.rival.paused();
+        self.share.paused(long_ago);
+    }
+
     pub(super) fn update_min_rtt(&mut self, sample: &AckSample) {
         let now = sample.now_us;
         self.probe_rtt_expired = elapsed(now, self.probe_rtt_min_stamp, PROBE_RTT_INTERVAL_US);
@@ -71,7 +86,9 @@ impl Bbr {
 
     pub(super) fn check_probe_rtt_done(&mut self, congestion: &mut Congestion, sample: &AckSample) {
         let Some(done) = self.probe_rtt_done_stamp else { return };
-        if (sample.now_us.wrapping_sub(done) as i32) <= 0 {
+        // Counted from its beginning: a pause may be longer than half of the clock's turn.
+        let begun = done.wrapping_sub(PROBE_RTT_DURATION_US);
+        if !elapsed(sample.now_us, begun, PROBE_RTT_DURATION_US) {
             return;
         }
         self.probe_rtt_min_stamp = sample.now_us;
@@ -87,11 +104,19 @@ impl Bbr {
     }
 
     /// HandleRestartFromIdle (draft §5.4.1).
-    pub(in super::super) fn on_idle_restart(&mut self, congestion: &mut Congestion, now_us: u32) {
+    pub(in super::super) fn on_idle_restart(
+        &mut self,
+        congestion: &mut Congestion,
+        now_us: u32,
+        idle_us: u32,
+    ) {
         if !self.begun {
             return;
         }
         self.idle_restart = true;
+        if idle_us > LONG_PAUSE_US {
+            self.forget_moments(now_us);
+        }
         self.extra_acked_start = now_us;
         if self.in_probe_bw() {
             self.set_pacing_rate(100);

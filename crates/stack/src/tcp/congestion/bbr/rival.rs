@@ -118,6 +118,11 @@ impl Rival {
         self.present
     }
 
+    /// Nothing was sent for long: the next loss is on nobody's beat.
+    pub(super) fn paused(&mut self) {
+        self.beat.paused();
+    }
+
     /// The best rate of late.
     pub(super) fn rate(&self) -> u64 {
         u64::from(self.rate.get()) * UNIT

@@ -100,6 +100,14 @@ impl Share {
         matches!(self.trial, Some(Trial::Measures { .. } | Trial::Settles))
     }
 
+    /// Nothing was sent for long: what is measured began at least so long ago.
+    pub(super) fn paused(&mut self, long_ago_us: u32) {
+        self.begun.us = long_ago_us;
+        if let Some(Trial::Measures { begun, .. }) = &mut self.trial {
+            begun.us = long_ago_us;
+        }
+    }
+
     /// A round trip is over. What a trial told, if it ends with it and told something.
     pub(super) fn round(&mut self, sample: &AckSample) -> Option<Told> {
         let now = Sum::totals(sample);

@@ -530,3 +530,45 @@ fn bounds_of_one_bad_round_do_not_last_while_there_is_no_queue() {
     assert_eq!(state.state, State::ProbeBwCruise, "not for a probe");
     assert_eq!((state.bw_shortterm, state.inflight_shortterm), (NO_RATE, NO_VOLUME));
 }
+
+#[test]
+fn probe_rtt_ends_after_a_pause_of_any_length() {
+    let second = 1_000_000u32;
+    for (minutes, heard_of_once) in [(1, true), (40, true), (40, false), (70, true), (70, false)] {
+        let mut congestion = Congestion { window: 40_000, threshold: u32::MAX };
+        let mut bbr = Bbr {
+            state: State::ProbeRtt,
+            begun: true,
+            full_bw_reached: true,
+            mss: 1000,
+            min_rtt_us: 20_000,
+            bw: 1_000_000,
+            pacing_rate: 1_000_000,
+            probe_rtt_done_stamp: Some(second),
+            ..Bbr::default()
+        };
+        let pause = minutes * 60 * second;
+        let idle = if heard_of_once { pause } else { second };
+        bbr.on_idle_restart(&mut congestion, second.wrapping_add(pause), idle);
+        assert!(bbr.state != State::ProbeRtt, "after {minutes} minutes");
+    }
+}
+
+#[test]
+fn after_a_pause_of_a_whole_turn_of_the_clock_what_was_measured_is_old() {
+    let mut congestion = Congestion { window: 40_000, threshold: u32::MAX };
+    let stamp = 7_000_000;
+    let mut bbr = Bbr {
+        begun: true,
+        min_rtt_us: 20_000,
+        min_rtt_stamp: stamp,
+        probe_rtt_min_us: 20_000,
+        probe_rtt_min_stamp: stamp,
+        ..Bbr::default()
+    };
+    // By the clock it is a second later.
+    let now_us = stamp + 1_000_000;
+    bbr.on_idle_restart(&mut congestion, now_us, u32::MAX);
+    bbr.update_min_rtt(&AckSample { now_us, rtt_us: 50_000, ..AckSample::default() });
+    assert_eq!(bbr.min_rtt_us, 50_000);
+}
