@@ -73,7 +73,9 @@ impl Stack {
         let mut told = Told { acked: (ack - connection.snd_una) as u32, ..Told::default() };
         if connection.transfer == super::connection::NO_LINK {
             // Nothing is in flight, or only a SYN or FIN that is not on a scoreboard.
-            connection.advance_una(ack, self.tick);
+            if connection.advance_una(ack, self.tick) {
+                self.acked_around(index);
+            }
             return told.acked > 0;
         }
         let prior_in_flight = self.in_flight(index);
@@ -143,7 +145,9 @@ impl Stack {
             told.original = false;
         }
         if told.acked > 0 {
-            connection.advance_una(ack, self.tick);
+            if connection.advance_una(ack, self.tick) {
+                transfer.totals.acked_wraps = transfer.totals.acked_wraps.saturating_add(1);
+            }
             connection.acknowledge_data(&mut self.arena, ack);
         }
         if let Some(low) = late {

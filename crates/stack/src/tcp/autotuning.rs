@@ -7,7 +7,7 @@
 
 use millrace_wire::seq::Seq;
 
-use super::connection::Flags;
+use super::connection::{Features, Flags};
 use crate::memory::MemoryState;
 use crate::stack::Stack;
 
@@ -74,7 +74,8 @@ impl Stack {
         let connection = &self.connections[index];
         // Most connections never receive so much that a larger buffer could help them.
         if ((connection.rcv_nxt - connection.irs) as u32) < self.config.receive_buffer / 2
-            && connection.received_wraps == 0
+            && !connection.features.has(Features::RECEIVED_AROUND)
+            && self.transfer(index).is_none_or(|transfer| transfer.totals.received_wraps == 0)
         {
             return;
         }

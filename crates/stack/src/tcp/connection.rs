@@ -209,6 +209,8 @@ bits! {
         EXPERIMENT = 1 << 8;
         /// Its application has closed it, and it goes on ([`super::orphan`]).
         ORPHAN = 1 << 9;
+        /// `rcv_nxt` has gone once around the numbers, which [`super::traffic`] has not counted yet.
+        RECEIVED_AROUND = 1 << 10;
         /// What came was marked: ECE goes on every segment (RFC 3168 §6.1.3).
         ECHOES_CE = 1 << 11;
         /// The window has come down: CWR goes on the next new data (RFC 3168 §6.1.2).
@@ -400,9 +402,6 @@ pub(crate) struct Connection {
     pub(crate) features: Features,
     pub(crate) failure: Option<Failure>,
     pub(crate) algorithm: Algorithm,
-    /// How often `snd_una` and `rcv_nxt` have gone once around, for totals of 64 bits.
-    pub(crate) acked_wraps: u8,
-    pub(crate) received_wraps: u8,
     pub(crate) quick_ack: QuickAck,
 }
 
@@ -463,8 +462,6 @@ impl Connection {
         features: Features(0),
         failure: None,
         algorithm: Algorithm::Cubic,
-        acked_wraps: 0,
-        received_wraps: 0,
         quick_ack: QuickAck::EMPTY,
     };
 

@@ -38,13 +38,17 @@ impl Stack {
         {
             return false;
         }
-        let Transfer { sent, rack, delivery, .. } = &mut *transfer;
-        let Some(first_sent_at) = sent.first().map(|first| first.sent_at) else { return false };
+        let Some(first_sent_at) = transfer.sent.first().map(|first| first.sent_at) else {
+            return false;
+        };
         let prior_in_flight = connection.flight();
         let acked = (ack - connection.snd_una) as u32;
-        connection.advance_una(ack, self.tick);
+        if connection.advance_una(ack, self.tick) {
+            transfer.totals.acked_wraps = transfer.totals.acked_wraps.saturating_add(1);
+        }
         connection.acknowledge_data(&mut self.arena, ack);
 
+        let Transfer { sent, rack, delivery, .. } = &mut *transfer;
         let rtt = now_us.wrapping_sub(first_sent_at).max(1);
         sent.acknowledge_before(ack);
         let last_sent_at = sent.first().map_or(first_sent_at, |last| last.sent_at);

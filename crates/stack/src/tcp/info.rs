@@ -219,7 +219,7 @@ impl Stack {
         let flight = connection.flight();
         let sent = self.transfer(index).map(|transfer| &transfer.sent);
         let passive = u64::from(!connection.flags.has(Flags::ACTIVE));
-        let bytes_acked = connection.bytes_acked().saturating_sub(passive);
+        let bytes_acked = connection.bytes_acked(&totals).saturating_sub(passive);
         let persisting = connection.flags.has(Flags::PERSIST);
         let probes = if persisting { connection.retries } else { self.keepalive_probes(index) };
         let unsent = connection.unsent();
@@ -274,7 +274,7 @@ impl Stack {
                 most => most,
             },
             bytes_acked,
-            bytes_received: connection.bytes_received(),
+            bytes_received: connection.bytes_received(&totals),
             segs_out: connection.traffic.segs_out,
             segs_in: connection.traffic.segs_in,
             notsent_bytes: unsent,
@@ -295,7 +295,7 @@ impl Stack {
                 .wrapping_add(u32::from(syn_delivered)),
             delivered_ce: totals.delivered_marked,
             // Our SYN is no data.
-            bytes_sent: connection.bytes_acked().saturating_sub(1)
+            bytes_sent: connection.bytes_acked(&totals).saturating_sub(1)
                 + u64::from(flight)
                 + totals.bytes_retransmitted,
             bytes_retrans: totals.bytes_retransmitted,

@@ -7,7 +7,7 @@
 
 use core::time::Duration;
 
-use super::connection::{Connection, Flags};
+use super::connection::{Connection, Features, Flags};
 use super::timers::ticks;
 use crate::stack::Stack;
 use crate::wheel::TICK_SHIFT;
@@ -117,6 +117,9 @@ impl Stack {
     /// Payload came in order, in segments of `piece` bytes.
     #[inline(always)]
     pub(crate) fn data_came(&mut self, index: usize, piece: u32) {
+        if self.connections[index].features.has(Features::RECEIVED_AROUND) {
+            self.received_around(index);
+        }
         let on = self.config.tcp.quick_ack;
         let now = self.tick as u32;
         if piece > self.connections[index].quick_ack.full_segment() {

@@ -3,7 +3,8 @@
 
 use millrace_wire::seq::Seq;
 
-use super::connection::{Connection, State};
+use super::connection::{Connection, Features, State};
+use super::transfer::Totals;
 use crate::stack::Stack;
 
 /// Counts are modulo 2^32 as in Linux's `struct tcp_info`; times are ticks of the timer wheel.
@@ -68,6 +69,21 @@ impl Traffic {
 }
 
 impl Stack {
+    /// `rcv_nxt` has gone once around the numbers. What has received so much is worth a record.
+    #[cold]
+    pub(crate) fn received_around(&mut self, index: usize) {
+        let mut totals = self.transfer_mut(index).totals;
+        self.connections[index].count_received_wrap(&mut totals);
+        self.transfer_mut(index).totals = totals;
+    }
+
+    /// `snd_una` has gone once around the numbers.
+    #[cold]
+    pub(crate) fn acked_around(&mut self, index: usize) {
+        let totals = &mut self.transfer_mut(index).totals;
+        totals.acked_wraps = totals.acked_wraps.saturating_add(1);
+    }
+
     /// A segment with `len` bytes left a second time.
     pub(crate) fn count_retransmission(&mut self, index: usize, len: u32) {
         self.counters.segments_retransmitted += 1;
@@ -83,16 +99,17 @@ impl Stack {
 }
 
 impl Connection {
-    /// `snd_una` goes to `ack`.
+    /// `snd_una` goes to `ack`. Returns whether it has gone once around the numbers, which
+    /// [`Totals::acked_wraps`] counts.
+    #[must_use]
     #[inline(always)]
-    pub(crate) fn advance_una(&mut self, ack: Seq, tick: u64) {
+    pub(crate) fn advance_una(&mut self, ack: Seq, tick: u64) -> bool {
         let before = (self.snd_una - self.iss) as u32;
         if self.snd_una.lt(self.snd_end) && ack.ge(self.snd_end) {
             self.traffic.busy = self.traffic.busy.wrapping_add(tick as u32);
         }
         self.snd_una = ack;
-        let wrapped = ((ack - self.iss) as u32) < before;
-        self.acked_wraps = self.acked_wraps.wrapping_add(wrapped.into());
+        ((ack - self.iss) as u32) < before
     }
 
     /// `rcv_nxt` goes up by `len`.
@@ -100,19 +117,50 @@ impl Connection {
     pub(crate) fn advance_received(&mut self, len: u32) {
         let before = (self.rcv_nxt - self.irs) as u32;
         self.rcv_nxt += len;
-        let wrapped = before.wrapping_add(len) < before;
-        self.received_wraps = self.received_wraps.wrapping_add(wrapped.into());
+        if before.wrapping_add(len) < before {
+            self.features.set(Features::RECEIVED_AROUND);
+        }
     }
 
     /// Bytes that the peer has acknowledged in the connection's life; an opener's SYN counts, and
     /// a FIN, as in Linux.
-    pub(crate) fn bytes_acked(&self) -> u64 {
-        u64::from(self.acked_wraps) << 32 | u64::from((self.snd_una - self.iss) as u32)
+    pub(crate) fn bytes_acked(&self, totals: &Totals) -> u64 {
+        u64::from(totals.acked_wraps) << 32 | u64::from((self.snd_una - self.iss) as u32)
     }
 
     /// Bytes received in order in the connection's life, a FIN included.
-    pub(crate) fn bytes_received(&self) -> u64 {
+    pub(crate) fn bytes_received(&self, totals: &Totals) -> u64 {
         let since = (self.rcv_nxt - self.irs) as u32;
-        (u64::from(self.received_wraps) << 32 | u64::from(since)).saturating_sub(1)
+        let around = u64::from(self.features.has(Features::RECEIVED_AROUND));
+        let wraps = u64::from(totals.received_wraps) + around;
+        (wraps << 32 | u64::from(since)).saturating_sub(1)
+    }
+
+    /// Counts that `rcv_nxt` has gone once around.
+    fn count_received_wrap(&mut self, totals: &mut Totals) {
+        self.features.clear(Features::RECEIVED_AROUND);
+        totals.received_wraps = totals.received_wraps.saturating_add(1);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_are_counted_beyond_any_number_of_turns_of_the_sequence_numbers() {
+        let mut connection = Connection::EMPTY;
+        let mut totals = Totals::default();
+        for step in 1..=1025u64 {
+            let around = connection.advance_una(Seq((step << 30) as u32), 0);
+            totals.acked_wraps += u32::from(around);
+            assert_eq!(connection.bytes_acked(&totals), step << 30, "after {step} GiB");
+            connection.advance_received(1 << 30);
+            assert_eq!(connection.bytes_received(&totals), (step << 30) - 1, "after {step} GiB");
+            if connection.features.has(Features::RECEIVED_AROUND) {
+                connection.count_received_wrap(&mut totals);
+            }
+            assert_eq!(connection.bytes_received(&totals), (step << 30) - 1, "after {step} GiB");
+        }
     }
 }

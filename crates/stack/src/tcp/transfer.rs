@@ -110,6 +110,9 @@ pub(crate) struct Totals {
     pub(crate) reorderings: u32,
     /// Segments delivered with a congestion mark.
     pub(crate) delivered_marked: u32,
+    /// How often `snd_una` and `rcv_nxt` have gone once around, for totals of 64 bits.
+    pub(crate) acked_wraps: u32,
+    pub(crate) received_wraps: u32,
 }
 
 impl Totals {
@@ -129,9 +132,12 @@ impl Totals {
             dsack_duplicates,
             reorderings,
             delivered_marked,
+            acked_wraps,
+            received_wraps,
         } = *self;
         let small = timeouts | u16::from(syn_retransmitted) | timeout_recoveries;
         let seen = retransmitted | timeout_millis | out_of_order | dsack_duplicates | reorderings;
+        let seen = seen | acked_wraps | received_wraps;
         let limited = window_limited | buffer_limited | delivered_marked;
         u64::from(seen | limited | u32::from(small)) | bytes_retransmitted == 0
     }
