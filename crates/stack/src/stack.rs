@@ -79,6 +79,8 @@ pub struct Stack {
 
     pub(crate) now: Instant,
     pub(crate) now_us: u32,
+    /// The same, all of it.
+    pub(crate) whole_us: u64,
     /// For timestamps (RFC 7323).
     pub(crate) now_ms: u32,
     pub(crate) now_s: u32,
@@ -189,6 +191,7 @@ impl Stack {
             counters: Counters::default(),
             now,
             now_us: (now.as_nanos() / 1000) as u32,
+            whole_us: now.as_nanos() / 1000,
             now_ms: (now.as_nanos() / 1_000_000) as u32,
             now_s: (now.as_nanos() / 1_000_000_000) as u32,
             tick,
@@ -311,7 +314,8 @@ impl Stack {
             return;
         }
         self.now = now;
-        self.now_us = (self.now.as_nanos() / 1000) as u32;
+        self.whole_us = self.now.as_nanos() / 1000;
+        self.now_us = self.whole_us as u32;
         self.now_ms = (self.now.as_nanos() / 1_000_000) as u32;
         self.now_s = (self.now.as_nanos() / 1_000_000_000) as u32;
         self.tick = self.now.as_nanos() >> wheel::TICK_SHIFT;

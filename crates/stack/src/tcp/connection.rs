@@ -385,6 +385,7 @@ pub(crate) struct Connection {
     pub(crate) link_back: u32,
     /// Sequence number of the peer's FIN.
     pub(crate) fin_seq: Seq,
+    /// When something left last, microseconds: lower 32 bits.
     pub(crate) last_sent: u32,
     /// What has passed, for TCP_INFO.
     pub(crate) traffic: Traffic,
@@ -402,6 +403,8 @@ pub(crate) struct Connection {
     pub(crate) features: Features,
     pub(crate) failure: Option<Failure>,
     pub(crate) algorithm: Algorithm,
+    /// And the 16 above them: in nine years no pause is taken for a short one.
+    pub(crate) last_sent_high: u16,
     pub(crate) quick_ack: QuickAck,
 }
 
@@ -462,8 +465,23 @@ impl Connection {
         features: Features(0),
         failure: None,
         algorithm: Algorithm::Cubic,
+        last_sent_high: 0,
         quick_ack: QuickAck::EMPTY,
     };
+
+    /// Something leaves now, in microseconds of the clock.
+    #[inline(always)]
+    pub(crate) fn sent_now(&mut self, whole_us: u64) {
+        self.last_sent = whole_us as u32;
+        self.last_sent_high = (whole_us >> 32) as u16;
+    }
+
+    /// Microseconds since something left last.
+    #[inline]
+    pub(crate) fn since_sent(&self, whole_us: u64) -> u64 {
+        let last = u64::from(self.last_sent_high) << 32 | u64::from(self.last_sent);
+        whole_us.wrapping_sub(last) & ((1 << 48) - 1)
+    }
 
     /// Bytes sent and not acknowledged (FIN included), by the sender's current position.
     #[inline]

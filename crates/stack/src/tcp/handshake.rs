@@ -169,7 +169,7 @@ impl Stack {
     pub(crate) fn measure_handshake(&mut self, index: usize, segment: &Segment) {
         let (bounds, now_us) = (self.rtt_bounds, self.now_us);
         let connection = &self.connections[index];
-        let since = now_us.wrapping_sub(connection.last_sent);
+        let since = u32::try_from(connection.since_sent(self.whole_us)).unwrap_or(u32::MAX);
         let echo = segment.options.timestamps.map(|(_, echo)| echo);
         let echo = echo.filter(|&echo| echo != 0 && connection.features.has(Features::TIMESTAMPS));
         // A timestamp is a millisecond, and was read before the packet left.

@@ -251,7 +251,7 @@ impl Stack {
             sacked: sent.map_or(0, |sent| segments(sent.sacked)),
             lost: sent.map_or(0, |sent| segments(sent.lost)),
             retrans: sent.map_or(0, |sent| segments(sent.retransmitted)),
-            last_data_sent: self.now_us.wrapping_sub(connection.last_sent) / 1000,
+            last_data_sent: millis(connection.since_sent(self.whole_us)),
             last_data_recv: self.millis_since(connection.traffic.last_data_recv),
             last_ack_recv: self.millis_since(connection.traffic.last_recv),
             pmtu: self.path_mtu(connection.remote).into(),
@@ -334,6 +334,11 @@ impl Stack {
         let nanos = u64::from((self.tick as u32).wrapping_sub(tick)) << TICK_SHIFT;
         Duration::from_nanos(nanos).as_millis() as u32
     }
+}
+
+/// Milliseconds, at most 49 days of them.
+fn millis(micros: u64) -> u32 {
+    u32::try_from(micros / 1000).unwrap_or(u32::MAX)
 }
 
 fn micros(ticks: u32) -> u64 {

@@ -135,18 +135,17 @@ impl Stack {
             let options = self.syn_options(index, passive);
             self.emit(index, &segment, SegmentOptions::Written(options.padded()), out);
         }
-        let now_us = self.now_us;
+        let whole_us = self.whole_us;
         let connection = &mut self.connections[index];
         connection.flags.clear(Flags::SEND_SYN);
+        connection.sent_now(whole_us);
         if connection.snd_nxt == seq {
-            connection.last_sent = now_us;
             connection.snd_nxt = seq + 1;
             if connection.features.has(Features::EARLY) {
                 // Data may follow at once; that the SYN-ACK is not acknowledged, the state says.
                 connection.snd_una = seq + 1;
             }
         } else {
-            connection.last_sent = now_us;
             self.count_retransmission(index, 0);
             if !passive {
                 let totals = &mut self.transfer_mut(index).totals;
@@ -348,9 +347,9 @@ impl Stack {
     fn restart_after_idle(&mut self, index: usize) {
         let (initial, restarts) =
             (self.config.initial_window, self.config.tcp.slow_start_after_idle);
-        let now_us = self.now_us;
+        let (now_us, whole_us) = (self.now_us, self.whole_us);
         let connection = &mut self.connections[index];
-        let idle_us = now_us.wrapping_sub(connection.last_sent);
+        let idle_us = u32::try_from(connection.since_sent(whole_us)).unwrap_or(u32::MAX);
         let timeout_us = if restarts { connection.rtt.timeout } else { u32::MAX };
         let mss = u32::from(connection.mss);
         if idle_us <= timeout_us && connection.transfer == NO_LINK {
@@ -548,11 +547,12 @@ impl Stack {
     /// The same for what is not paced.
     #[inline(always)]
     pub(crate) fn advance_unpaced(&mut self, index: usize, next: Seq) {
-        let now_us = self.now_us;
+        let whole_us = self.whole_us;
         let connection = &mut self.connections[index];
-        let burst = connection.last_sent == now_us && connection.flight() > connection.mss.into();
+        let at_once = connection.since_sent(whole_us) == 0;
+        let burst = at_once && connection.flight() > connection.mss.into();
         connection.snd_nxt = next;
-        connection.last_sent = now_us;
+        connection.sent_now(whole_us);
         let since = (self.tick as u32).wrapping_sub(connection.traffic.last_data_recv);
         connection.quick_ack.data_left(since);
         let flags = connection.flags;

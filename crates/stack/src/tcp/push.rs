@@ -90,7 +90,7 @@ impl Stack {
     /// that what leaves leaves in longer trains: where one is about to come, and it is less than
     /// [`crate::Config::tso_win_divisor`] says (Linux's `tcp_tso_should_defer`).
     pub(crate) fn waits_for_more_window(&self, index: usize, room: u32) -> bool {
-        const RECENT_US: u32 = 1000;
+        const RECENT_US: u64 = 1000;
         let connection = &self.connections[index];
         let Some(transfer) = self.transfer(index) else { return false };
         let Some(first) = transfer.sent.first() else { return false };
@@ -101,7 +101,7 @@ impl Stack {
         transfer.recovery.state < CaState::Recovery
             && room < chunk
             && room < self.train_goal(index) * mss
-            && self.now_us.wrapping_sub(connection.last_sent) <= RECENT_US
+            && connection.since_sent(self.whole_us) <= RECENT_US
             && age >= connection.rtt.smoothed() / 2
     }
 

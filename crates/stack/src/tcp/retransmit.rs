@@ -192,7 +192,7 @@ impl Stack {
         transfer.prr.out += len;
         transfer.undo.retransmitted(len, timestamp);
         self.count_retransmission(index, len);
-        self.connections[index].last_sent = now_us;
+        self.connections[index].sent_now(self.whole_us);
         self.pace(index, len);
         if at == 0 || !self.connections[index].flags.has(Flags::REXMIT_ARMED) {
             self.arm_retransmission(index);

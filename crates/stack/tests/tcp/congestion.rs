@@ -149,6 +149,33 @@ fn after_a_pause_it_begins_again() {
 }
 
 #[test]
+fn after_a_pause_of_any_length_it_begins_again() {
+    let mut left = Vec::new();
+    // The last are a whole turn of a clock of 2^32 microseconds, and more.
+    for pause_us in [60_000_000, (1 << 32) - 100_000, (1 << 32) + 100_000, (5 << 32) + 100_000] {
+        let mut peer = Peer::with(|config| {
+            config.tcp.pacing = false;
+            config.initial_window = 4;
+        });
+        let id = peer.accepted_sack_over(20);
+        peer.write(id, 0, 40_000);
+        let mut end = 1;
+        while end < 40_001 {
+            for segment in peer.take() {
+                end = segment.seq + segment.payload.len() as u32;
+            }
+            peer.advance_ms(20);
+            peer.send(ACK, 1, end, &[]);
+        }
+        assert!(window(&peer, id) > 10_000);
+        peer.advance(Duration::from_micros(pause_us));
+        peer.write(id, 40_000, 30_000);
+        left.push(peer.take().len());
+    }
+    assert_eq!(left, [4; 4]);
+}
+
+#[test]
 fn a_window_that_is_not_used_does_not_grow() {
     let mut peer = Peer::new();
     let id = peer.accepted();
