@@ -355,7 +355,7 @@ impl Stack {
             let idle = sending && connection.queued() == 0;
             if connection.enqueue_first(&mut self.arena, &self.config, data) {
                 if idle {
-                    connection.traffic.begin_busy(self.tick);
+                    connection.begin_busy(self.tick);
                 }
                 if sending {
                     self.push_out(index);
@@ -369,7 +369,7 @@ impl Stack {
         let written =
             connection.enqueue_data(&mut self.arena, &self.config, &self.memory, room, data);
         if idle && written > 0 {
-            connection.traffic.begin_busy(self.tick);
+            connection.begin_busy(self.tick);
         }
         if written < data.len().min(room) {
             self.counters.writes_starved += 1;

@@ -37,7 +37,7 @@ impl Stack {
 
     /// What holds the sender back from now on. A total has its start subtracted while it runs.
     pub(crate) fn set_limit(&mut self, index: usize, limit: Limit) {
-        let now = self.tick as u32;
+        let now = self.tick;
         if limit == Limit::None && self.transfer(index).is_none() {
             return;
         }
@@ -60,8 +60,8 @@ impl Stack {
     }
 
     /// Ticks in which the window and the buffer held the sender back, up to now.
-    pub(crate) fn limited(&self, index: usize) -> (u32, u32) {
-        let now = self.tick as u32;
+    pub(crate) fn limited(&self, index: usize) -> (u64, u64) {
+        let now = self.tick;
         let Some(transfer) = self.transfer(index) else { return (0, 0) };
         let (window, buffer) = (transfer.totals.window_limited, transfer.totals.buffer_limited);
         match transfer.limit {

@@ -361,6 +361,8 @@ pub(crate) struct Connection {
     /// Pure acknowledgements to send now.
     pub(crate) acks_owed: u8,
     pub(crate) ready: Ready,
+    /// The upper 8 bits of [`Traffic::busy`].
+    pub(crate) busy_high: u8,
 
     // Third line: receiving and timing.
     pub(crate) receive: Queue,
@@ -439,6 +441,7 @@ impl Connection {
         retries: 0,
         acks_owed: 0,
         ready: Ready(0),
+        busy_high: 0,
         receive: Queue { head: Frame::NONE, tail: Frame::NONE },
         receive_bytes: 0,
         receive_frames: 0,

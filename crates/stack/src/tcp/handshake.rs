@@ -61,7 +61,7 @@ impl Stack {
                 // A request that waited for the handshake: an answer follows, and what answers
                 // that.
                 self.enter_quick_ack(index);
-                self.connections[index].traffic.last_data_recv = self.tick as u32;
+                self.connections[index].traffic.last_data_recv = self.now_ms;
             }
             self.acknowledge_now(index);
             self.tell(index, Ready::CONNECTED);
@@ -129,11 +129,11 @@ impl Stack {
     pub(crate) fn established(&mut self, index: usize, segment: &Segment) {
         self.measure_handshake(index, segment);
         let initial = self.config.initial_window;
-        let tick = self.tick;
+        let (tick, now_ms) = (self.tick, self.now_ms);
         let connection = &mut self.connections[index];
-        connection.traffic.last_data_recv = tick as u32;
+        connection.traffic.last_data_recv = now_ms;
         if connection.queued() > 0 {
-            connection.traffic.begin_busy(tick);
+            connection.begin_busy(tick);
         }
         connection.state = if connection.flags.has(Flags::FIN_QUEUED) {
             State::FinWait1

@@ -2,7 +2,6 @@
 //! the same names and in the same units. Linux counts segments where this stack counts bytes; those
 //! are converted by the segment size.
 
-use core::time::Duration;
 use std::io;
 
 use super::api::ConnectionId;
@@ -84,13 +83,13 @@ tcp_info! {
     retrans: u32,
     /// Always 0, as in Linux since 4.15.
     fackets: u32,
-    /// Since payload was sent.
+    /// Since payload was sent; at most 2^32 - 1.
     last_data_sent: u32,
     /// Always 0: not remembered, as in Linux.
     last_ack_sent: u32,
-    /// Since payload came.
+    /// Since payload came, modulo 2^32, which is 49 days, as in Linux.
     last_data_recv: u32,
-    /// Since an acknowledgement came.
+    /// Since an acknowledgement came; likewise.
     last_ack_recv: u32,
     /// Largest packet that the path is believed to take.
     pmtu: u32,
@@ -252,8 +251,8 @@ impl Stack {
             lost: sent.map_or(0, |sent| segments(sent.lost)),
             retrans: sent.map_or(0, |sent| segments(sent.retransmitted)),
             last_data_sent: millis(connection.since_sent(self.whole_us)),
-            last_data_recv: self.millis_since(connection.traffic.last_data_recv),
-            last_ack_recv: self.millis_since(connection.traffic.last_recv),
+            last_data_recv: self.now_ms.wrapping_sub(connection.traffic.last_data_recv),
+            last_ack_recv: self.now_ms.wrapping_sub(connection.traffic.last_recv),
             pmtu: self.path_mtu(connection.remote).into(),
             rcv_ssthresh: self.receive_limit(index),
             rcv_rtt: self.transfer(index).map_or(0, |transfer| transfer.right_sizing.rtt_us),
@@ -319,20 +318,12 @@ impl Stack {
     }
 
     fn busy_time(&self, connection: &Connection) -> u64 {
-        let busy = connection.traffic.busy;
         let synchronised = !matches!(
             connection.state,
             State::Closed | State::SynSent | State::SynReceived | State::TimeWait
         );
-        if synchronised && connection.queued() > 0 {
-            return micros(busy.wrapping_add(self.tick as u32));
-        }
-        micros(busy)
-    }
-
-    fn millis_since(&self, tick: u32) -> u32 {
-        let nanos = u64::from((self.tick as u32).wrapping_sub(tick)) << TICK_SHIFT;
-        Duration::from_nanos(nanos).as_millis() as u32
+        let running = synchronised && connection.queued() > 0;
+        micros(connection.busy(running.then_some(self.tick)))
     }
 }
 
@@ -341,8 +332,8 @@ fn millis(micros: u64) -> u32 {
     u32::try_from(micros / 1000).unwrap_or(u32::MAX)
 }
 
-fn micros(ticks: u32) -> u64 {
-    (u64::from(ticks) << TICK_SHIFT) / 1000
+fn micros(ticks: u64) -> u64 {
+    ticks.saturating_mul(1 << TICK_SHIFT) / 1000
 }
 
 fn option_bits_of(connection: &Connection) -> u8 {

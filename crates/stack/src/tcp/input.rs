@@ -128,7 +128,7 @@ impl Stack {
             Some(index) => {
                 self.counters.segments_in += 1;
                 let pieces = self.arena.meta(frame).gso_size;
-                self.connections[index].traffic.arrived(self.tick, segment.len, pieces);
+                self.connections[index].traffic.arrived(self.now_ms, segment.len, pieces);
                 if self.predicted(index, segment, frame) {
                     return;
                 }

@@ -7,7 +7,7 @@
 use core::time::Duration;
 
 use super::connection::{Failure, Flags, State};
-use super::timers::ticks;
+use super::timers::millis;
 use crate::stack::Stack;
 
 /// Probes without an answer.
@@ -29,16 +29,15 @@ impl Stack {
             State::Established | State::CloseWait | State::FinWait1 | State::FinWait2
         ) && !connection.flags.has(Flags::APP_CLOSED);
         if on && live {
-            let elapsed = (self.tick as u32).wrapping_sub(connection.traffic.last_recv);
-            self.arm_keepalive(index, ticks(idle).saturating_sub(elapsed));
+            let elapsed = self.now_ms.wrapping_sub(connection.traffic.last_recv);
+            self.arm_keepalive(index, millis(idle).saturating_sub(elapsed));
         } else if connection.flags.has(Flags::KEEPALIVE) {
             connection.flags.clear(Flags::KEEPALIVE.with(Flags::EXPIRE_ARMED));
         }
     }
 
-    fn arm_keepalive(&mut self, index: usize, after_ticks: u32) {
-        let after = Duration::from_nanos(u64::from(after_ticks) << crate::wheel::TICK_SHIFT);
-        self.arm_expiry(index, after);
+    fn arm_keepalive(&mut self, index: usize, after_ms: u32) {
+        self.arm_expiry(index, Duration::from_millis(after_ms.into()));
         self.connections[index].flags.set(Flags::KEEPALIVE);
     }
 
@@ -48,13 +47,13 @@ impl Stack {
         if !settings.keepalive {
             return;
         }
-        let idle = ticks(settings.keepalive_idle);
-        let interval = ticks(settings.keepalive_interval);
+        let idle = millis(settings.keepalive_idle);
+        let interval = millis(settings.keepalive_interval);
         let most = settings.keepalive_count;
-        let patience = self.user_timeout(index).map(ticks);
+        let patience = self.user_timeout(index).map(millis);
         let connection = &self.connections[index];
         let last_recv = connection.traffic.last_recv;
-        let elapsed = (self.tick as u32).wrapping_sub(last_recv);
+        let elapsed = self.now_ms.wrapping_sub(last_recv);
         // Retransmission sees to a connection with something under way.
         if connection.snd_una != connection.snd_nxt || connection.queued() > 0 {
             return self.arm_keepalive(index, idle);

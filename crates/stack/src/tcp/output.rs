@@ -553,7 +553,7 @@ impl Stack {
         let burst = at_once && connection.flight() > connection.mss.into();
         connection.snd_nxt = next;
         connection.sent_now(whole_us);
-        let since = (self.tick as u32).wrapping_sub(connection.traffic.last_data_recv);
+        let since = self.now_ms.wrapping_sub(connection.traffic.last_data_recv);
         connection.quick_ack.data_left(since);
         let flags = connection.flags;
         connection.flags.clear(Flags::PERSIST);

@@ -10,7 +10,6 @@ use core::time::Duration;
 use super::connection::{Connection, Features, Flags};
 use super::timers::ticks;
 use crate::stack::Stack;
-use crate::wheel::TICK_SHIFT;
 
 /// Most acknowledgements that go at once in a row.
 const MOST_QUICK: u8 = 16;
@@ -34,9 +33,6 @@ pub(crate) struct QuickAck {
 }
 
 const INTERACTIVE: u8 = 0x80;
-
-/// Near enough for a heuristic.
-const TICKS_IN_MS: u32 = (1_000_000 >> TICK_SHIFT) as u32;
 
 impl QuickAck {
     pub(crate) const EMPTY: QuickAck = QuickAck { quick: 0, between_ms: 0, full: 0 };
@@ -75,10 +71,10 @@ impl QuickAck {
         }
     }
 
-    /// Data has left, so many ticks after the last data came.
+    /// Data has left, so many milliseconds after the last data came.
     #[inline]
     pub(crate) fn data_left(&mut self, since: u32) {
-        if since < u32::from(self.between_ms) * TICKS_IN_MS {
+        if since < u32::from(self.between_ms) {
             self.quick |= INTERACTIVE;
         }
     }
@@ -107,12 +103,6 @@ impl Connection {
     }
 }
 
-/// Milliseconds of ticks.
-#[inline]
-fn millis(ticks: u32) -> u32 {
-    ((u64::from(ticks) << TICK_SHIFT) / 1_000_000) as u32
-}
-
 impl Stack {
     /// Payload came in order, in segments of `piece` bytes.
     #[inline(always)]
@@ -121,7 +111,7 @@ impl Stack {
             self.received_around(index);
         }
         let on = self.config.tcp.quick_ack;
-        let now = self.tick as u32;
+        let now = self.now_ms;
         if piece > self.connections[index].quick_ack.full_segment() {
             let most = self.own_mss(self.connections[index].remote);
             let state = &mut self.connections[index].quick_ack;
@@ -144,14 +134,14 @@ impl Stack {
             }
             return;
         }
-        if since <= LEAST_MS / 2 * TICKS_IN_MS {
+        if since <= LEAST_MS / 2 {
             state.between_ms = (between / 2 + LEAST_MS / 2) as u8;
             return;
         }
-        let (since_ms, rto_ms) = (millis(since), timeout / 1000);
-        if since_ms < between {
-            state.between_ms = (between / 2 + since_ms).min(rto_ms.clamp(LEAST_MS, MOST_MS)) as u8;
-        } else if on && since_ms > rto_ms {
+        let rto_ms = timeout / 1000;
+        if since < between {
+            state.between_ms = (between / 2 + since).min(rto_ms.clamp(LEAST_MS, MOST_MS)) as u8;
+        } else if on && since > rto_ms {
             // Too long a gap: perhaps the sender restarts its window, and needs them.
             state.go_quick(window);
         }

@@ -89,11 +89,7 @@ impl Stack {
             generation: connection.generation,
             algorithm: self.config.congestion,
             neighbour,
-            traffic: Traffic {
-                last_recv: self.tick as u32,
-                last_data_recv: self.tick as u32,
-                ..Traffic::EMPTY
-            },
+            traffic: Traffic::new(self.now_ms),
             ..Connection::EMPTY
         };
         self.connections_in_use += 1;

@@ -11,6 +11,13 @@ use crate::neighbour::NeighbourRef;
 use crate::stack::Stack;
 use crate::wheel;
 
+/// Milliseconds that last at least this long, as far as the 32 bits of the clock can tell: 24 days.
+#[inline]
+pub(crate) fn millis(duration: Duration) -> u32 {
+    let rest = u64::from(duration.subsec_nanos().div_ceil(1_000_000));
+    duration.as_secs().saturating_mul(1000).saturating_add(rest).min(1 << 31) as u32
+}
+
 /// Ticks that last at least this long.
 #[inline]
 pub(crate) fn ticks(duration: Duration) -> u32 {

@@ -7,7 +7,7 @@ use super::connection::{Connection, Features, State};
 use super::transfer::Totals;
 use crate::stack::Stack;
 
-/// Counts are modulo 2^32 as in Linux's `struct tcp_info`; times are ticks of the timer wheel.
+/// Counts are modulo 2^32 as in Linux's `struct tcp_info`.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Traffic {
     /// Segments received and sent; a super-segment counts as what it is cut into.
@@ -16,12 +16,13 @@ pub(crate) struct Traffic {
     /// Those with payload.
     pub(crate) data_segs_in: u32,
     pub(crate) data_segs_out: u32,
-    /// When payload in order, and when anything, came last.
+    /// When payload in order, and when anything, came last: milliseconds modulo 2^32, as Linux has
+    /// them, which is 49 days.
     pub(crate) last_data_recv: u32,
     pub(crate) last_recv: u32,
-    /// Ticks with something in the send queue. While something is there its start is subtracted
-    /// already, so that the end needs only be added.
-    pub(crate) busy: u32,
+    /// Ticks of the timer wheel with something in the send queue, the lower 32 bits of them. With
+    /// [`Connection::busy_high`] they go round in two years.
+    busy: u32,
 }
 
 impl Traffic {
@@ -37,22 +38,21 @@ impl Traffic {
 
     /// A segment came, or a super-segment with pieces of `gso_size` bytes.
     #[inline]
-    pub(crate) fn arrived(&mut self, tick: u64, payload: u32, gso_size: u16) {
+    pub(crate) fn arrived(&mut self, now_ms: u32, payload: u32, gso_size: u16) {
         let segments = match gso_size {
             0 => 1,
             size => payload.div_ceil(size.into()).max(1),
         };
         self.segs_in = self.segs_in.wrapping_add(segments);
-        self.last_recv = tick as u32;
+        self.last_recv = now_ms;
         if payload > 0 {
             self.data_segs_in = self.data_segs_in.wrapping_add(segments);
         }
     }
 
-    /// Something is in the send queue, which was empty.
-    #[inline]
-    pub(crate) fn begin_busy(&mut self, tick: u64) {
-        self.busy = self.busy.wrapping_sub(tick as u32);
+    /// Nothing was there, and came now.
+    pub(crate) fn new(now_ms: u32) -> Self {
+        Traffic { last_data_recv: now_ms, last_recv: now_ms, ..Traffic::EMPTY }
     }
 
     /// A segment left, or a super-segment with pieces of `mss` bytes.
@@ -99,6 +99,27 @@ impl Stack {
 }
 
 impl Connection {
+    fn add_busy(&mut self, ticks: u64) {
+        let low = u64::from(self.traffic.busy);
+        let sum = (u64::from(self.busy_high) << 32 | low).wrapping_add(ticks);
+        self.traffic.busy = sum as u32;
+        self.busy_high = (sum >> 32) as u8;
+    }
+
+    /// Something is in the send queue, which was empty. The start is subtracted already, so that
+    /// the end needs only be added.
+    #[inline]
+    pub(crate) fn begin_busy(&mut self, tick: u64) {
+        self.add_busy(tick.wrapping_neg());
+    }
+
+    /// Ticks with something in the send queue; `running`: the time, if something is in it.
+    pub(crate) fn busy(&self, running: Option<u64>) -> u64 {
+        let mut sum = *self;
+        sum.add_busy(running.unwrap_or(0));
+        u64::from(sum.busy_high) << 32 | u64::from(sum.traffic.busy)
+    }
+
     /// `snd_una` goes to `ack`. Returns whether it has gone once around the numbers, which
     /// [`Totals::acked_wraps`] counts.
     #[must_use]
@@ -106,7 +127,7 @@ impl Connection {
     pub(crate) fn advance_una(&mut self, ack: Seq, tick: u64) -> bool {
         let before = (self.snd_una - self.iss) as u32;
         if self.snd_una.lt(self.snd_end) && ack.ge(self.snd_end) {
-            self.traffic.busy = self.traffic.busy.wrapping_add(tick as u32);
+            self.add_busy(tick);
         }
         self.snd_una = ack;
         ((ack - self.iss) as u32) < before
@@ -146,6 +167,18 @@ impl Connection {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn busy_time_goes_on_beyond_78_hours() {
+        let mut connection = Connection { snd_end: Seq(1000), ..Connection::EMPTY };
+        connection.begin_busy(5);
+        let later = 7 << 32;
+        assert_eq!(connection.busy(Some(later)), later - 5);
+        let _ = connection.advance_una(Seq(1000), later);
+        assert_eq!(connection.busy(None), later - 5);
+        connection.begin_busy(later + 10);
+        assert_eq!(connection.busy(Some(later + 11)), later - 4);
+    }
 
     #[test]
     fn bytes_are_counted_beyond_any_number_of_turns_of_the_sequence_numbers() {

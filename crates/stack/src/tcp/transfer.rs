@@ -103,8 +103,8 @@ pub(crate) struct Totals {
     /// Segments that arrived beyond a gap.
     pub(crate) out_of_order: u32,
     /// Ticks in which the peer's window, or our send buffer, held the sender back.
-    pub(crate) window_limited: u32,
-    pub(crate) buffer_limited: u32,
+    pub(crate) window_limited: u64,
+    pub(crate) buffer_limited: u64,
     /// Duplicates that the peer reported (RFC 2883), and reorderings seen.
     pub(crate) dsack_duplicates: u32,
     pub(crate) reorderings: u32,
@@ -138,8 +138,8 @@ impl Totals {
         let small = timeouts | u16::from(syn_retransmitted) | timeout_recoveries;
         let seen = retransmitted | timeout_millis | out_of_order | dsack_duplicates | reorderings;
         let seen = seen | acked_wraps | received_wraps;
-        let limited = window_limited | buffer_limited | delivered_marked;
-        u64::from(seen | limited | u32::from(small)) | bytes_retransmitted == 0
+        let seen = seen | delivered_marked | u32::from(small);
+        u64::from(seen) | window_limited | buffer_limited | bytes_retransmitted == 0
     }
 }
 

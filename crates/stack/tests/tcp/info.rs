@@ -1,5 +1,7 @@
 //! TCP_INFO.
 
+use core::time::Duration;
+
 use millrace_stack::{OptionName, SocketOption, TcpInfo};
 
 use crate::common::peer::{ACK, FIN, Peer, pattern};
@@ -71,6 +73,43 @@ fn tells_how_long_ago() {
     assert!((29..=31).contains(&info.last_ack_recv), "{}", info.last_ack_recv);
     assert!(info.rtt > 8000 && info.rtt < 71_000, "{}", info.rtt);
     peer.read(id);
+}
+
+#[test]
+fn times_since_something_are_right_after_hours_and_days() {
+    let mut peer = Peer::new();
+    let id = peer.accepted_sack_over(20);
+    peer.write(id, 0, 1000);
+    peer.take();
+    let start = peer.now;
+    peer.send(ACK, 1, 1001, &pattern(0, 100));
+    for hours in [1, 2, 39, 41, 77, 80, 400] {
+        peer.advance(Duration::from_secs(hours * 3600) - (peer.now - start));
+        let info = info(&peer, id);
+        for since in [info.last_data_sent, info.last_data_recv, info.last_ack_recv] {
+            assert_eq!(u64::from(since), hours * 3_600_000);
+        }
+    }
+    peer.read(id);
+}
+
+#[test]
+fn time_under_a_limit_is_counted_beyond_days() {
+    let mut peer = Peer::new();
+    let id = peer.accepted_sack_over(20);
+    peer.window = 0;
+    peer.send(ACK, 1, 1, &[]);
+    peer.write(id, 0, 1000);
+    let start = peer.now;
+    while peer.now - start < Duration::from_secs(80 * 3600) {
+        peer.advance_ms(100_000);
+        if !peer.take().is_empty() {
+            peer.send(ACK, 1, 1, &[]);
+        }
+    }
+    let (info, hours) = (info(&peer, id), 3_600_000_000);
+    assert!(info.busy_time > 79 * hours, "{}", info.busy_time);
+    assert!(info.rwnd_limited > 79 * hours, "{}", info.rwnd_limited);
 }
 
 #[test]
