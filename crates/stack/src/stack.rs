@@ -66,6 +66,11 @@ impl LastHop {
     };
 }
 
+/// A stack whose timers should have run so long ago (19 hours) runs them before it does anything else:
+/// the deadlines of connections are 32 bits, which tell what is over from what is to come while
+/// nothing is set anew.
+const STANDSTILL_TICKS: u64 = 1 << 30;
+
 /// One TCP/IP stack.
 pub struct Stack {
     pub(crate) config: Config,
@@ -319,6 +324,17 @@ impl Stack {
         self.now_ms = (self.now.as_nanos() / 1_000_000) as u32;
         self.now_s = (self.now.as_nanos() / 1_000_000_000) as u32;
         self.tick = self.now.as_nanos() >> wheel::TICK_SHIFT;
+        if self.tick.saturating_sub(self.next_tick) > STANDSTILL_TICKS {
+            self.run_timers();
+        }
+    }
+
+    /// Runs the timers of connections that have run out.
+    fn run_timers(&mut self) {
+        while let Some((entry, expires)) = self.wheel.pop(self.tick) {
+            self.tcp_timer(entry as usize, expires);
+        }
+        self.next_tick = self.wheel.next().unwrap_or(u64::MAX);
     }
 
     /// Takes the packets in `batch` and empties it. One that is not full, and an empty one, says that
@@ -339,10 +355,7 @@ impl Stack {
     pub fn advance(&mut self, now: Instant) {
         self.set_time(now);
         if self.tick >= self.next_tick {
-            while let Some(entry) = self.wheel.pop(self.tick) {
-                self.tcp_timer(entry as usize);
-            }
-            self.next_tick = self.wheel.next().unwrap_or(u64::MAX);
+            self.run_timers();
         }
         self.advance_reassembly();
         self.advance_multicast();

@@ -89,14 +89,15 @@ impl Wheel {
         Some((above.checked_shl(shift + BITS).unwrap_or(0)) | slot << shift)
     }
 
-    /// Moves the wheel to tick `now` and hands out a timer that has run out by then; to be called
-    /// until it gives none.
-    pub(crate) fn pop(&mut self, now: u64) -> Option<u32> {
+    /// Moves the wheel to tick `now` and hands out a timer that has run out by then, with when it was
+    /// to; to be called until it gives none.
+    pub(crate) fn pop(&mut self, now: u64) -> Option<(u32, u64)> {
         loop {
             if self.due != NONE {
                 let entry = self.due;
+                let expires = self.nodes[entry as usize].expires;
                 self.unlink(entry);
-                return Some(entry);
+                return Some((entry, expires));
             }
             match self.next() {
                 Some(next) if next <= now => self.turn_to(next),
@@ -200,7 +201,8 @@ mod tests {
                             prop_assert!(wheel.next().unwrap() <= (*first).max(now));
                         }
                         let mut popped = Vec::new();
-                        while let Some(entry) = wheel.pop(now) {
+                        while let Some((entry, expires)) = wheel.pop(now) {
+                            prop_assert_eq!(Some(&expires), model.get(&entry));
                             popped.push(entry);
                         }
                         popped.sort_unstable();
@@ -224,6 +226,6 @@ mod tests {
         assert_eq!(wheel.pop(1 << 50), None);
         wheel.start(0, (1 << 50) + 3);
         assert_eq!(wheel.pop((1 << 50) + 2), None);
-        assert_eq!(wheel.pop((1 << 50) + 3), Some(0));
+        assert_eq!(wheel.pop((1 << 50) + 3), Some((0, (1 << 50) + 3)));
     }
 }

@@ -374,6 +374,7 @@ pub(crate) struct Connection {
     /// Ticks, lower 32 bits; valid while its flag is set.
     pub(crate) rexmit_at: u32,
     pub(crate) delack_at: u32,
+    /// The same, in units of [`super::timers::EXPIRY_SHIFT`].
     pub(crate) expire_at: u32,
     /// Sequence numbers received since the last acknowledgement went out: `rcv_nxt` less these is
     /// what that one said.

@@ -20,11 +20,22 @@ pub(crate) fn millis(duration: Duration) -> u32 {
 
 /// Ticks that last at least this long.
 #[inline]
-pub(crate) fn ticks(duration: Duration) -> u32 {
+fn all_ticks(duration: Duration) -> u64 {
     let whole = duration.as_secs().saturating_mul(1_000_000_000);
-    let nanos = whole.saturating_add(duration.subsec_nanos().into());
-    wheel::tick_at_or_after(nanos).min(1 << 30) as u32
+    wheel::tick_at_or_after(whole.saturating_add(duration.subsec_nanos().into()))
 }
+
+/// The same for what is short: at most 19 hours of them.
+#[inline]
+pub(crate) fn ticks(duration: Duration) -> u32 {
+    all_ticks(duration).min(1 << 30) as u32
+}
+
+/// Ticks in the unit of the expiry deadline, as a shift: a millisecond, so that lingering, or a silent
+/// peer's idle time, may last for days.
+pub(crate) const EXPIRY_SHIFT: u32 = 4;
+/// At most 26 days.
+const MOST_EXPIRY_TICKS: u64 = 1 << (31 + EXPIRY_SHIFT);
 
 #[inline]
 fn ticks_of_us(micros: u32) -> u32 {
@@ -47,7 +58,12 @@ impl Stack {
     /// Makes sure that the connection's timer runs out no later than so many ticks from now.
     #[inline]
     pub(crate) fn wake_within(&mut self, index: usize, ticks: u32) {
-        let at = self.tick + u64::from(ticks);
+        self.wake_by(index, self.tick + u64::from(ticks));
+    }
+
+    /// Makes sure that the connection's timer runs out no later than at this tick.
+    #[inline]
+    fn wake_by(&mut self, index: usize, at: u64) {
         match self.wheel.expires(index as u32) {
             Some(expires) if expires <= at => {}
             _ => {
@@ -121,19 +137,41 @@ impl Stack {
     }
 
     pub(crate) fn arm_expiry(&mut self, index: usize, after: Duration) {
-        let delay = ticks(after) + 1;
+        let at = self.tick + all_ticks(after).min(MOST_EXPIRY_TICKS) + 1;
+        let at = at.div_ceil(1 << EXPIRY_SHIFT);
         let connection = &mut self.connections[index];
         connection.flags.clear(Flags::KEEPALIVE);
-        connection.expire_at = (self.tick as u32).wrapping_add(delay);
+        connection.expire_at = at as u32;
         connection.flags.set(Flags::EXPIRE_ARMED);
-        self.wake_within(index, delay);
+        self.wake_by(index, at << EXPIRY_SHIFT);
     }
 
-    /// The connection's timer ran out: does what is due, and sets it again for what is not.
-    pub(crate) fn tcp_timer(&mut self, index: usize) {
+    /// Deadlines that have passed become ones of this moment, so that none of them is taken for one
+    /// to come, however long ago it was. `expires`: when the timer was to run out, which no deadline
+    /// is before.
+    fn settle_deadlines(&mut self, index: usize, expires: u64) {
+        let now = self.tick;
+        let settle = |at: &mut u32, expires: u64, now: u64| {
+            if expires + u64::from(at.wrapping_sub(expires as u32)) <= now {
+                *at = now as u32;
+            }
+        };
+        let connection = &mut self.connections[index];
+        settle(&mut connection.delack_at, expires, now);
+        settle(&mut connection.rexmit_at, expires, now);
+        settle(&mut connection.expire_at, expires >> EXPIRY_SHIFT, now >> EXPIRY_SHIFT);
+        if let Some(transfer) = self.transfers.get_mut(connection.transfer) {
+            settle(&mut transfer.pacing.at_tick, expires, now);
+        }
+    }
+
+    /// The connection's timer, which was to run out at the tick `expires`, did: does what is due, and
+    /// sets it again for what is not.
+    pub(crate) fn tcp_timer(&mut self, index: usize, expires: u64) {
+        self.settle_deadlines(index, expires);
         let generation = self.connections[index].generation;
         let now = self.tick as u32;
-        let due = |at: u32| now.wrapping_sub(at) as i32 >= 0;
+        let due = |at: u32| at == now;
         let connection = &mut self.connections[index];
         if connection.flags.has(Flags::DELACK_ARMED) && due(connection.delack_at) {
             connection.flags.clear(Flags::DELACK_ARMED);
@@ -161,7 +199,9 @@ impl Stack {
             return;
         }
         let connection = &mut self.connections[index];
-        if connection.flags.has(Flags::EXPIRE_ARMED) && due(connection.expire_at) {
+        if connection.flags.has(Flags::EXPIRE_ARMED)
+            && connection.expire_at == (self.tick >> EXPIRY_SHIFT) as u32
+        {
             connection.flags.clear(Flags::EXPIRE_ARMED);
             self.expired(index);
         }
@@ -179,14 +219,20 @@ impl Stack {
             (Flags::PACING_ARMED, paced_at),
             (Flags::DELACK_ARMED, connection.delack_at),
             (Flags::REXMIT_ARMED, connection.rexmit_at),
-            (Flags::EXPIRE_ARMED, connection.expire_at),
         ]
         .into_iter()
         .filter(|&(flag, _)| connection.flags.has(flag))
-        .map(|(_, at)| at.wrapping_sub(now).min(1 << 30))
+        .map(|(_, at)| at.wrapping_sub(now))
         .min();
+        let expiry = connection.flags.has(Flags::EXPIRE_ARMED).then(|| {
+            let now = self.tick >> EXPIRY_SHIFT;
+            (now + u64::from(connection.expire_at.wrapping_sub(now as u32))) << EXPIRY_SHIFT
+        });
         if let Some(next) = next {
             self.wake_within(index, next);
+        }
+        if let Some(at) = expiry {
+            self.wake_by(index, at);
         }
     }
 

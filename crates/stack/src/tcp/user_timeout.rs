@@ -2,25 +2,19 @@
 //! closed window stay closed, before the connection is given up. It takes the place of the number
 //! of retransmissions, as `TCP_USER_TIMEOUT` does in Linux.
 
-use core::time::Duration;
-
 use super::connection::{Flags, State};
-use super::timers::ticks;
+use super::timers::millis;
 use crate::stack::Stack;
-use crate::wheel::TICK_SHIFT;
 
 /// Since when nothing more is acknowledged although something is to be.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Silence {
     on: bool,
-    /// When what waits first was sent, in ticks.
+    /// When what waits first was sent, milliseconds modulo 2^32: a user timeout may be of weeks
+    /// (RFC 5482 §3), and ticks would go round in days.
     since: u32,
     /// When it timed out first.
     timed_out: u32,
-}
-
-fn us(ticks: u32) -> u64 {
-    (u64::from(ticks) << TICK_SHIFT) / 1000
 }
 
 impl Stack {
@@ -30,8 +24,8 @@ impl Stack {
         if self.connections[index].state == State::SynReceived {
             return None;
         }
-        let now = self.tick as u32;
-        let patience = self.user_timeout(index).map(ticks);
+        let now = self.now_ms;
+        let patience = self.user_timeout(index).map(millis);
         let probing = self.connections[index].flags.has(Flags::PERSIST);
         if patience.is_some() || !probing {
             let timeout = self.connections[index].rtt.backed_off(self.rtt_bounds);
@@ -40,7 +34,7 @@ impl Stack {
                 transfer.totals.timeouts = transfer.totals.timeouts.saturating_add(1);
             }
             if !transfer.silence.on {
-                let since = now.wrapping_sub(ticks(Duration::from_micros(timeout.into())));
+                let since = now.wrapping_sub(timeout / 1000);
                 transfer.silence = Silence { on: true, since, timed_out: now };
                 transfer.totals.timeout_recoveries += u16::from(!probing);
             }
@@ -51,15 +45,15 @@ impl Stack {
 
     /// Something was acknowledged after a timeout, or the window has opened.
     pub(crate) fn silence_ended(&mut self, index: usize) {
-        let now = self.tick as u32;
+        let now = self.now_ms;
         if self.transfer(index).is_none_or(|transfer| !transfer.silence.on) {
             return;
         }
         let transfer = self.transfer_mut(index);
-        let ticks = now.wrapping_sub(transfer.silence.timed_out);
+        let took = now.wrapping_sub(transfer.silence.timed_out);
         transfer.silence = Silence::default();
         if transfer.totals.timeouts > 0 {
-            transfer.totals.timeout_millis += (us(ticks) / 1000) as u32;
+            transfer.totals.timeout_millis = transfer.totals.timeout_millis.saturating_add(took);
         }
     }
 
@@ -69,11 +63,10 @@ impl Stack {
         let Some(patience) = self.user_timeout(index) else { return timeout_us };
         let left = match self.transfer(index).map(|transfer| transfer.silence) {
             Some(Silence { on: true, since, .. }) => {
-                let passed = (self.tick as u32).wrapping_sub(since);
-                ticks(patience).saturating_sub(passed)
+                millis(patience).saturating_sub(self.now_ms.wrapping_sub(since))
             }
-            _ => ticks(patience),
+            _ => millis(patience),
         };
-        timeout_us.min(u32::try_from(us(left)).unwrap_or(u32::MAX))
+        timeout_us.min(left.saturating_mul(1000))
     }
 }

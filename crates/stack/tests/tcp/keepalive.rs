@@ -136,3 +136,27 @@ fn the_configuration_switches_it_on_for_all() {
     peer.advance(Duration::from_secs(8000));
     peer.expect_silence();
 }
+
+#[test]
+fn an_idle_time_of_days_is_kept() {
+    for hours in [24, 100] {
+        let mut peer = Peer::with(|config| {
+            config.keepalive = true;
+            config.keepalive_idle = Duration::from_secs(hours * 3600);
+        });
+        peer.accepted();
+        about(peer.wait(), hours * 3600);
+        peer.expect_ack(1);
+    }
+}
+
+#[test]
+fn a_connection_that_was_silent_for_days_is_probed_at_once() {
+    let mut peer = Peer::new();
+    let id = peer.accepted();
+    peer.advance(Duration::from_secs(79 * 3600));
+    peer.stack.set_option(id, SocketOption::KeepIdle(Duration::from_secs(7200))).unwrap();
+    peer.stack.set_option(id, SocketOption::KeepAlive(true)).unwrap();
+    about(peer.wait(), 0);
+    peer.expect_ack(1);
+}

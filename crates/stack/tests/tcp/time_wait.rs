@@ -35,6 +35,40 @@ fn it_ends_after_its_time() {
 }
 
 #[test]
+fn it_is_over_however_long_the_stack_stood_still() {
+    for hours in [1, 38, 48, 80, 130, 1000] {
+        let mut peer = Peer::with(|config| config.time_wait = Duration::from_secs(60));
+        to_time_wait(&mut peer);
+        peer.now += Duration::from_secs(hours * 3600);
+        peer.stack.advance(peer.now);
+        assert_eq!(peer.stack.time_wait_connections(), 0, "after {hours} hours");
+    }
+}
+
+#[test]
+fn what_comes_first_after_a_standstill_finds_the_timers_run() {
+    for hours in [48, 80, 130] {
+        let mut peer = Peer::with(|config| config.time_wait = Duration::from_secs(60));
+        to_time_wait(&mut peer);
+        peer.now += Duration::from_secs(hours * 3600);
+        // The FIN again, which would begin the time anew.
+        peer.send(FIN | ACK, 1, 2, &[]);
+        assert_eq!(peer.stack.time_wait_connections(), 0, "after {hours} hours");
+    }
+}
+
+#[test]
+fn a_time_of_days_is_kept() {
+    let day = Duration::from_secs(24 * 3600);
+    let mut peer = Peer::with(|config| config.time_wait = 4 * day);
+    to_time_wait(&mut peer);
+    peer.advance(4 * day - Duration::from_secs(1));
+    assert_eq!(peer.stack.time_wait_connections(), 1);
+    peer.advance_ms(1_010);
+    assert_eq!(peer.stack.time_wait_connections(), 0);
+}
+
+#[test]
 fn a_repeated_fin_is_acknowledged_and_the_time_begins_again() {
     let mut peer = Peer::with(|config| config.time_wait = Duration::from_secs(10));
     to_time_wait(&mut peer);

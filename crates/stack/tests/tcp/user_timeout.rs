@@ -77,3 +77,21 @@ fn a_closed_window_does_not_hold_us_longer() {
     let time = until_the_end(&mut peer, id, true);
     assert!(time > Duration::from_secs(4) && time < Duration::from_secs(7), "{time:?}");
 }
+
+#[test]
+fn one_of_days_is_kept() {
+    for hours in [24, 100] {
+        let mut peer = Peer::new();
+        let id = peer.accepted();
+        set(&mut peer, id, hours * 3_600_000);
+        peer.write(id, 0, 100);
+        let start = peer.now;
+        while peer.stack.failure(id).unwrap().is_none() {
+            peer.take();
+            peer.advance(Duration::from_secs(60));
+        }
+        let time = peer.now - start;
+        let wanted = Duration::from_secs(hours * 3600);
+        assert!(time >= wanted && time < wanted + Duration::from_secs(120), "{time:?}");
+    }
+}
