@@ -10,6 +10,13 @@ use millrace_wire::seq::Seq;
 use super::connection::Flags;
 use crate::stack::Stack;
 
+/// Whether the small segment that ends there is one of those between `una` and `nxt`. One of two
+/// gigabytes ago is not, though by its number alone it would be still to come.
+#[inline]
+pub(crate) fn is_under_way(small: Option<Seq>, una: Seq, nxt: Seq) -> bool {
+    small.is_some_and(|end| (end - 1).between(una, nxt))
+}
+
 impl Stack {
     /// Whether less than a whole segment has to wait.
     #[inline]
@@ -31,7 +38,7 @@ impl Stack {
             return false;
         }
         let small = self.transfer(index).and_then(|transfer| transfer.small_until);
-        small.is_some_and(|end| connection.snd_una.lt(end))
+        is_under_way(small, connection.snd_una, connection.snd_nxt)
     }
 
     /// Something new was acknowledged: what was written so far has waited for more long enough.
@@ -57,5 +64,22 @@ impl Stack {
     #[inline]
     pub(crate) fn note_small(&mut self, index: usize, end: Seq) {
         self.transfer_mut(index).small_until = Some(end);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_small_segment_of_gigabytes_ago_is_not_under_way() {
+        let end = Some(Seq(1000));
+        assert!(is_under_way(end, Seq(900), Seq(1000)));
+        assert!(is_under_way(end, Seq(999), Seq(5000)));
+        assert!(!is_under_way(end, Seq(1000), Seq(5000)), "acknowledged");
+        for una in [5000, 1 << 31, (1 << 31) + 2000, 3 << 30] {
+            assert!(!is_under_way(end, Seq(una), Seq(una + 5000)), "{una}");
+        }
+        assert!(!is_under_way(None, Seq(0), Seq(5000)));
     }
 }

@@ -10,6 +10,7 @@ use millrace_wire::tcp::Flags as Bits;
 use super::chronograph::Limit;
 use super::connection::{Features, Flags, NO_LINK};
 use super::emit::Outgoing;
+use super::nagle::is_under_way;
 use super::scoreboard::{Mark, Sent};
 use crate::stack::Stack;
 
@@ -106,7 +107,7 @@ impl Stack {
             && (no_delay
                 || FIN
                 || flight == 0
-                || transfer.small_until.is_none_or(|end| una.ge(end)));
+                || !is_under_way(transfer.small_until, una, seq));
         if !unhindered {
             return false;
         }

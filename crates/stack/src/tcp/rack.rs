@@ -119,10 +119,8 @@ impl Rack {
 
     /// A duplicate was reported: the window was too narrow (step 4).
     pub(crate) fn duplicate_reported(&mut self, snd_una: Seq, snd_nxt: Seq) {
-        if self.dsack_round.is_some_and(|round| snd_una.ge(round)) {
-            self.dsack_round = None;
-        }
-        if self.dsack_round.is_none() {
+        let in_it = self.dsack_round.is_some_and(|round| (round - 1).between(snd_una, snd_nxt));
+        if !in_it {
             self.dsack_round = Some(snd_nxt);
             self.quarters = self.quarters.saturating_add(1);
             self.persist = PERSISTENCE;
@@ -290,5 +288,15 @@ mod tests {
         let (lost, _) = rack.detect(&mut board, &with);
         assert_eq!(lost, 3 * MSS, "the rest of the copy, and what left before the last");
         assert_eq!(board.next_lost(), Some(0));
+    }
+
+    #[test]
+    fn a_duplicate_widens_the_window_again_gigabytes_later() {
+        let mut rack = Rack::default();
+        rack.duplicate_reported(Seq(1000), Seq(5000));
+        rack.duplicate_reported(Seq(4000), Seq(9000));
+        assert_eq!(rack.quarters, 2, "one round trip");
+        rack.duplicate_reported(Seq(2_200_000_000), Seq(2_200_010_000));
+        assert_eq!(rack.quarters, 3);
     }
 }

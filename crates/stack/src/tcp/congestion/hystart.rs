@@ -67,7 +67,7 @@ impl HyStart {
         if !self.started {
             self.started = true;
             self.window_end = sample.snd_nxt;
-        } else if sample.ack.ge(self.window_end) {
+        } else if !(self.window_end - 1).between(sample.ack, sample.snd_nxt) {
             self.window_end = sample.snd_nxt;
             self.last_min_us = self.current_min_us;
             self.current_min_us = NONE;
@@ -208,6 +208,22 @@ mod tests {
         assert_eq!(rounds.round(60_000), Growth::Conservative);
         assert_eq!(rounds.round(52_000), Growth::Full);
         assert_eq!(rounds.round(52_000), Growth::Full);
+    }
+
+    #[test]
+    fn rounds_go_on_after_gigabytes_that_did_not_count() {
+        let mut rounds = Rounds::new();
+        rounds.round(50_000);
+        rounds.round(50_000);
+        // An application that did not use its window: such acknowledgements do not come here.
+        rounds.at += 2_200_000_000;
+        rounds.round(50_000);
+        rounds.round(50_000);
+        assert_eq!(rounds.round(90_000), Growth::Conservative);
+        for _ in 0..4 {
+            assert_eq!(rounds.round(95_000), Growth::Conservative);
+        }
+        assert_eq!(rounds.acks(95_000, 1), Growth::Leave);
     }
 
     #[test]
