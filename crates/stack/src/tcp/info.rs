@@ -217,6 +217,7 @@ impl Stack {
         let segments = |bytes: u32| bytes.div_ceil(mss);
         let flight = connection.flight();
         let sent = self.transfer(index).map(|transfer| &transfer.sent);
+        let sacked = sent.map_or(0, |sent| sent.sacked);
         let passive = u64::from(!connection.flags.has(Flags::ACTIVE));
         let bytes_acked = connection.bytes_acked(&totals).saturating_sub(passive);
         let persisting = connection.flags.has(Flags::PERSIST);
@@ -247,7 +248,7 @@ impl Stack {
             snd_mss: mss,
             rcv_mss: self.received_mss(index),
             unacked: segments(flight),
-            sacked: sent.map_or(0, |sent| segments(sent.sacked)),
+            sacked: segments(sacked),
             lost: sent.map_or(0, |sent| segments(sent.lost)),
             retrans: sent.map_or(0, |sent| segments(sent.retransmitted)),
             last_data_sent: millis(connection.since_sent(self.whole_us)),
@@ -258,7 +259,7 @@ impl Stack {
             rcv_rtt: self.transfer(index).map_or(0, |transfer| transfer.right_sizing.rtt_us),
             rcv_space: self.transfer(index).map_or(0, |transfer| transfer.right_sizing.space),
             rtt: connection.rtt.smoothed(),
-            rttvar: connection.rtt.variation(),
+            rttvar: connection.rtt.deviation(),
             snd_ssthresh: match connection.congestion.threshold {
                 u32::MAX => i32::MAX as u32,
                 threshold => threshold / mss,
@@ -290,7 +291,7 @@ impl Stack {
                 .traffic
                 .data_segs_out
                 .wrapping_sub(totals.retransmitted.wrapping_sub(totals.syn_retransmitted.into()))
-                .saturating_sub(segments(flight))
+                .saturating_sub(segments(flight - sacked.min(flight)))
                 .wrapping_add(u32::from(syn_delivered)),
             delivered_ce: totals.delivered_marked,
             // Our SYN is no data.

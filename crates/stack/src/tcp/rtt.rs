@@ -74,10 +74,9 @@ impl Rtt {
         self.smoothed8 / 8
     }
 
-    /// Its variation.
-    #[inline]
-    pub(crate) fn variation(&self) -> u32 {
-        self.variation4 / 4
+    /// Its mean deviation (RFC 6298's RTTVAR); the timeout has a greater one in it.
+    pub(crate) fn deviation(&self) -> u32 {
+        self.deviation4 / 4
     }
 
     /// Least round-trip time of the last minutes; 0: no sample yet.

@@ -223,6 +223,38 @@ fn tells_what_was_sent_again_and_what_came_out_of_order() {
 }
 
 #[test]
+fn the_variation_is_the_mean_deviation_and_not_the_timeout_s() {
+    let mut peer = Peer::new();
+    let id = peer.accepted_sack_over(10);
+    let mut at = 0;
+    for _ in 0..40 {
+        peer.write(id, at, 1000);
+        peer.take();
+        peer.advance_ms(10);
+        at += 1000;
+        peer.send(ACK, 1, at as u32 + 1, &[]);
+    }
+    let info = info(&peer, id);
+    assert!(info.rtt.abs_diff(10_000) < 500, "{}", info.rtt);
+    assert!(info.rttvar < 500, "{}", info.rttvar);
+    assert!(info.rto >= 200_000, "{}", info.rto);
+}
+
+#[test]
+fn what_is_selectively_acknowledged_is_delivered() {
+    let mut peer = Peer::with(|config| config.tcp.pacing = false);
+    let id = peer.accepted_sack_over(50);
+    let before = info(&peer, id).delivered;
+    peer.write(id, 0, 10_000);
+    peer.take();
+    peer.advance_ms(50);
+    peer.send_sack(1, 1, &[(1001, 3001)]);
+    assert_eq!(info(&peer, id).delivered - before, 2);
+    peer.send(ACK, 1, 3001, &[]);
+    assert_eq!(info(&peer, id).delivered - before, 3);
+}
+
+#[test]
 fn type_of_service_and_time_to_live_are_in_the_packets() {
     use millrace_frames::TxBatch;
     let mut peer = Peer::new();
