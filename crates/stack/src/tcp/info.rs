@@ -97,7 +97,7 @@ tcp_info! {
     rcv_ssthresh: u32,
     /// Smoothed round-trip time; 0: none yet.
     rtt: u32,
-    /// Its mean deviation.
+    /// Its mean deviation (RTTVAR of RFC 6298).
     rttvar: u32,
     /// Slow start threshold, segments; 2^31 - 1: none yet.
     snd_ssthresh: u32,
@@ -135,13 +135,13 @@ tcp_info! {
     data_segs_out: u32,
     /// Rate of delivery as last measured.
     delivery_rate: u64,
-    /// Microseconds with something to send or unacknowledged.
+    /// Microseconds with something to send or unacknowledged, modulo two years.
     busy_time: u64,
     /// Of those, microseconds in which the peer's window was the limit.
     rwnd_limited: u64,
     /// Of those, microseconds in which our send buffer was the limit.
     sndbuf_limited: u64,
-    /// Segments delivered to the peer.
+    /// Segments delivered to the peer: acknowledged, selectively (RFC 2018) or not.
     delivered: u32,
     /// Of those, marked for congestion.
     delivered_ce: u32,

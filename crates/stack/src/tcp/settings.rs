@@ -149,10 +149,10 @@ socket_options! {
     /// Keepalive probes without an answer before the connection ends, 1 to 127.
     KeepCount(u8) = "TCP_KEEPCNT",
     /// How long what was sent may stay unacknowledged before the connection ends (RFC 5482);
-    /// `None`: as long as retransmission goes on. Whole milliseconds.
+    /// `None`: as long as retransmission goes on. Whole milliseconds; 24 days at most.
     UserTimeout(Option<Duration>) = "TCP_USER_TIMEOUT",
     /// How long [`Stack::close`] may take to deliver what was written before it aborts; `None`: as
-    /// long as retransmission goes on; zero: abort at once (RFC 9293 §3.9.1).
+    /// long as retransmission goes on; zero: abort at once (RFC 9293 §3.9.1). 26 days at most.
     Linger(Option<Duration>) = "SO_LINGER",
     /// The connection is writable only while fewer bytes than this are unsent.
     NotSentLowat(u32) = "TCP_NOTSENT_LOWAT",
@@ -161,7 +161,8 @@ socket_options! {
     MaxSegment(u16) = "TCP_MAXSEG",
     /// Most window to announce, bytes; 0: what the buffer allows.
     WindowClamp(u32) = "TCP_WINDOW_CLAMP",
-    /// Time in FIN-WAIT-2 after a close; `None`: the connection ends there at once. Whole seconds.
+    /// Time in FIN-WAIT-2 after a close; `None`: the connection ends there at once. Whole seconds; 26
+    /// days at most.
     Linger2(Option<Duration>) = "TCP_LINGER2",
     /// Retransmissions of our SYN before `connect` fails, 1 to 127.
     SynCount(u8) = "TCP_SYNCNT",
