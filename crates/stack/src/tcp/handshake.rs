@@ -76,6 +76,7 @@ impl Stack {
             connection.snd_nxt = connection.snd_una;
             connection.retries = 0;
             connection.flags.set(Flags::SEND_SYN);
+            self.silence_ended(index);
             self.push_out(index);
         }
         self.drop_chain(frame);
@@ -141,6 +142,7 @@ impl Stack {
             State::Established
         };
         self.clamp_to_path(index);
+        self.silence_ended(index);
         let connection = &mut self.connections[index];
         // RFC 5681 §3.1 has one segment after a SYN that was sent again. With a timer of one second
         // (RFC 6298) and not of three, one of them is no more than a packet lost (as Linux has it).

@@ -35,6 +35,11 @@ pub(crate) struct Segment<'a> {
 /// gap must not take the count over 16 bits.
 pub(super) const MOST_RECEIVE_FRAMES: u16 = 32_768;
 
+/// Somebody waits for more to be acknowledged: an application, a size probe, a write that more was to
+/// follow, or a window probe, whose answers have set `retries` to 0.
+const AWAITS_PROGRESS: Flags =
+    Flags::WANT_WRITE.with(Flags::SMALL_SEGMENTS).with(Flags::MORE).with(Flags::PERSIST);
+
 impl Segment<'_> {
     #[inline]
     pub(crate) fn has(&self, bit: Bits) -> bool {
@@ -566,12 +571,11 @@ impl Stack {
     #[inline(always)]
     pub(crate) fn progress(&mut self, index: usize) {
         let connection = &mut self.connections[index];
+        let flags = connection.flags;
         if connection.snd_una == connection.snd_nxt {
             connection.flags.clear(Flags::PERSIST.with(Flags::REXMIT_ARMED));
         }
-        if connection.retries > 0
-            || connection.flags.has(Flags::WANT_WRITE.with(Flags::SMALL_SEGMENTS).with(Flags::MORE))
-        {
+        if connection.retries > 0 || flags.has(AWAITS_PROGRESS) {
             self.progress_was_awaited(index);
         }
         let connection = &self.connections[index];
@@ -582,14 +586,12 @@ impl Stack {
 
     #[inline(never)]
     fn progress_was_awaited(&mut self, index: usize) {
-        let timed_out = core::mem::take(&mut self.connections[index].retries) > 0;
+        self.connections[index].retries = 0;
         self.tell_room(index);
         if self.connections[index].flags.has(Flags::SMALL_SEGMENTS) {
             self.probe_may_have_arrived(index);
         }
-        if timed_out {
-            self.silence_ended(index);
-        }
+        self.silence_ended(index);
         self.more_is_late(index);
     }
 

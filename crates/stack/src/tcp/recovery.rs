@@ -261,6 +261,7 @@ impl Stack {
         transfer.recovery.state =
             if transfer.sent.sacked > 0 { CaState::Disorder } else { CaState::Open };
         self.counters.reductions_undone += 1;
+        self.silence_ended(index);
     }
 
     /// The retransmission timer ran out (RFC 6298 §5.4 to §5.6, RFC 8985 §6.3 and RFC 5682): what

@@ -2,6 +2,8 @@
 //! closed window stay closed, before the connection is given up. It takes the place of the number
 //! of retransmissions, as `TCP_USER_TIMEOUT` does in Linux.
 
+use millrace_wire::seq::Seq;
+
 use super::connection::{Flags, State};
 use super::timers::millis;
 use crate::stack::Stack;
@@ -15,6 +17,8 @@ pub(crate) struct Silence {
     since: u32,
     /// When it timed out first.
     timed_out: u32,
+    /// What is acknowledged: when more is, this silence is over, whatever else has seen to it.
+    una: Seq,
 }
 
 impl Stack {
@@ -24,9 +28,17 @@ impl Stack {
         if self.connections[index].state == State::SynReceived {
             return None;
         }
+        let connection = &self.connections[index];
+        let (una, probing) = (connection.snd_una, connection.flags.has(Flags::PERSIST));
+        if probing && connection.snd_wnd > 0 {
+            // The peer's window is open: what waits is too little to be sent, and nobody is silent.
+            return None;
+        }
         let now = self.now_ms;
         let patience = self.user_timeout(index).map(millis);
-        let probing = self.connections[index].flags.has(Flags::PERSIST);
+        if self.transfer(index).is_some_and(|transfer| transfer.silence.una != una) {
+            self.silence_ended(index);
+        }
         if patience.is_some() || !probing {
             let timeout = self.connections[index].rtt.backed_off(self.rtt_bounds);
             let transfer = self.transfer_mut(index);
@@ -35,7 +47,7 @@ impl Stack {
             }
             if !transfer.silence.on {
                 let since = now.wrapping_sub(timeout / 1000);
-                transfer.silence = Silence { on: true, since, timed_out: now };
+                transfer.silence = Silence { on: true, since, timed_out: now, una };
                 transfer.totals.timeout_recoveries += u16::from(!probing);
             }
         }
@@ -43,7 +55,8 @@ impl Stack {
         patience.map(|patience| now.wrapping_sub(since) >= patience)
     }
 
-    /// Something was acknowledged after a timeout, or the window has opened.
+    /// Something was acknowledged after a timeout, or the window has opened, or the timeout has proved
+    /// needless: a later silence is counted from its own beginning.
     pub(crate) fn silence_ended(&mut self, index: usize) {
         let now = self.now_ms;
         if self.transfer(index).is_none_or(|transfer| !transfer.silence.on) {
@@ -62,7 +75,9 @@ impl Stack {
     pub(crate) fn clamp_to_user_timeout(&self, index: usize, timeout_us: u32) -> u32 {
         let Some(patience) = self.user_timeout(index) else { return timeout_us };
         let left = match self.transfer(index).map(|transfer| transfer.silence) {
-            Some(Silence { on: true, since, .. }) => {
+            Some(Silence { on: true, since, una, .. })
+                if una == self.connections[index].snd_una =>
+            {
                 millis(patience).saturating_sub(self.now_ms.wrapping_sub(since))
             }
             _ => millis(patience),
