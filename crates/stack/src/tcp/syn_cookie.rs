@@ -13,7 +13,7 @@ use millrace_wire::mac::Mac;
 use millrace_wire::seq::Seq;
 use millrace_wire::tcp::{Flags as Bits, OptionWriter, Options};
 
-use super::connection::{Flags, State};
+use super::connection::{Features, Flags, State};
 use super::ecn::accurate::Received;
 use super::ecn::negotiation::{self, ASKS_ACCURATE, ASKS_CLASSIC, Mode};
 use super::handshake::default_mss;
@@ -184,6 +184,7 @@ impl Stack {
             return self.drop_chain(frame);
         };
         self.counters.syn_cookies_accepted += 1;
+        self.date_cookie(index, segment);
         let connection = &mut self.connections[index];
         connection.snd_nxt = iss + 1;
         connection.flags.clear(Flags::SEND_SYN);
@@ -192,6 +193,28 @@ impl Stack {
         if self.connections[index].state == State::SynReceived {
             // It had a cookie and was no acknowledgement: nobody waits for this entry.
             self.free_connection(index);
+        }
+    }
+
+    /// When the SYN-ACK left, for the first round trip (RFC 6298 §2.2): nobody has kept it, but the
+    /// timestamp that comes back tells. Its lowest bits are the cookie's, so it may be up to 64 ms
+    /// older than the SYN-ACK. A round trip that seems longer by so much is put right by those that
+    /// follow; one that seems too short would be the least of minutes. Where there is no timestamp,
+    /// or one so old that something was lost on the way, it is not known which SYN was answered.
+    fn date_cookie(&mut self, index: usize, segment: &Segment) {
+        let with_timestamps = self.connections[index].features.has(Features::TIMESTAMPS);
+        let echo = segment.timestamps.filter(|_| with_timestamps).map(|(_, echo)| echo);
+        let age = echo.and_then(|echo| self.echo_age(index, echo));
+        // Both times are rounded down to milliseconds.
+        let age_us = age.map(|age| age.saturating_add(1).saturating_mul(1000));
+        let (now_us, longest) = (self.now_us, self.initial_timeout_us);
+        let connection = &mut self.connections[index];
+        match age_us.filter(|&age_us| age_us <= longest) {
+            Some(age_us) => connection.last_sent = now_us.wrapping_sub(age_us),
+            None => {
+                connection.last_sent = now_us;
+                connection.retries = 1;
+            }
         }
     }
 }

@@ -382,3 +382,46 @@ fn patience_can_be_without_end() {
     }
     assert_eq!(peer.stack.counters().drop_listen_behind, 0);
 }
+
+#[test]
+fn the_first_round_trip_is_not_the_time_that_the_stack_is_up() {
+    for timestamp in [None, Some(5000)] {
+        // With timestamps it is known but for the bits that the cookie has of them.
+        for waited in [1, 30, 250] {
+            let mut peer = always();
+            let listener = peer.listen(80, 4);
+            send_syn(&mut peer, Offer { mss: Some(1460), timestamp, ..Offer::default() });
+            peer.expect(SYN | ACK);
+            peer.advance_ms(waited);
+            peer.send(ACK, 1, 1, &[]);
+            let id = peer.accept(listener).unwrap();
+            let round_trip = peer.stack.info(id).unwrap().round_trip;
+            let true_one = Duration::from_millis(waited);
+            let known = true_one..true_one + Duration::from_millis(66);
+            assert!(timestamp.is_none() || known.contains(&round_trip), "{round_trip:?}");
+            assert!(timestamp.is_some() || round_trip.is_zero(), "{round_trip:?}");
+            peer.write(id, 0, 100);
+            peer.take();
+            let timeout = peer.wait();
+            let most = if timestamp.is_some() { 1000 } else { 3010 };
+            assert!(timeout <= Duration::from_millis(most), "{timeout:?} after {waited} ms");
+        }
+    }
+}
+
+#[test]
+fn an_acknowledgement_that_came_late_shows_no_round_trip() {
+    let mut peer = always();
+    let listener = peer.listen(80, 4);
+    send_syn(&mut peer, Offer { timestamp: Some(5000), ..Offer::default() });
+    peer.expect(SYN | ACK);
+    // The bare acknowledgement was lost, and the client had nothing to say for a while.
+    peer.advance_ms(20_000);
+    peer.send(ACK, 1, 1, &pattern(0, 100));
+    let id = peer.accept(listener).unwrap();
+    assert_eq!(peer.stack.info(id).unwrap().round_trip, Duration::ZERO);
+    peer.take();
+    peer.write(id, 0, 100);
+    peer.take();
+    assert!(peer.wait() <= Duration::from_millis(3010));
+}
