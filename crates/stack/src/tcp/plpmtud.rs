@@ -13,9 +13,10 @@ use millrace_wire::seq::Seq;
 use millrace_wire::tcp::Flags as Bits;
 
 use super::congestion::CaState;
-use super::connection::{Flags, State};
+use super::connection::{Features, Flags, State};
 use super::emit::Outgoing;
 use super::output::Copied;
+use super::scoreboard::Sent;
 use super::settings::{LEAST_MSS, MtuDiscovery};
 use crate::address::is_v4;
 use crate::config::MtuProbing;
@@ -51,6 +52,14 @@ pub(crate) struct SegmentSize {
     probe: Option<(Seq, Seq)>,
     /// When the search goes on, seconds.
     next_s: u32,
+}
+
+impl SegmentSize {
+    /// A piece goes again. If it is of the probe, others were lost with that, and it may have been for
+    /// congestion: the probe has told nothing, and a later one has the same size (RFC 4821 §7.6.4).
+    pub(crate) fn is_sent_again(&mut self, piece: &Sent) {
+        self.probe.take_if(|(start, end)| piece.start.lt(*end) && piece.end.gt(*start));
+    }
 }
 
 impl Stack {
@@ -305,14 +314,35 @@ impl Stack {
     /// Losses were found. If a probe is all that was lost, it was too large, and nothing else
     /// follows from it; returns whether that is so.
     pub(crate) fn only_the_probe_was_lost(&mut self, index: usize) -> bool {
-        let una = self.connections[index].snd_una;
-        let Some(transfer) = self.transfers.get_mut(self.connections[index].transfer) else {
-            return false;
-        };
+        let connection = &self.connections[index];
+        let una = connection.snd_una;
+        let selective = connection.features.has(Features::SACK);
+        let Some(transfer) = self.transfers.get_mut(connection.transfer) else { return false };
         let Some((start, end)) = transfer.segment_size.probe else { return false };
-        let alone = start == una && transfer.sent.lost == (end - start) as u32;
+        let mut rest = 0;
+        if start == una && !selective {
+            // Of such a peer's losses no more is known than where they begin, and of a large segment
+            // that is the first piece. The others have not arrived either.
+            while let Some(piece) = transfer.sent.get(rest)
+                && piece.start.lt(end)
+            {
+                rest += 1;
+            }
+        }
+        let before = transfer.sent.lost;
+        (0..rest).for_each(|at| {
+            transfer.sent.mark_lost(at);
+        });
+        let lost = transfer.sent.lost;
+        let alone = start == una && lost == (end - start) as u32;
+        if lost > before {
+            let most = self.connections[index].flight().saturating_sub(lost);
+            let duplicates = &mut transfer.recovery.duplicate_bytes;
+            *duplicates = most.min(*duplicates);
+            self.count_losses(index, lost - before);
+        }
         if alone {
-            transfer.recovery.force = true;
+            self.transfer_mut(index).recovery.force = true;
             self.fail_probe(index);
             self.push_out(index);
         }

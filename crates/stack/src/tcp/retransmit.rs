@@ -163,6 +163,10 @@ impl Stack {
         let connection = &self.connections[index];
         let Some(transfer) = self.transfers.get_mut(connection.transfer) else { return true };
         let Some(&piece) = transfer.sent.get(at) else { return true };
+        let small = connection.flags.has(Flags::SMALL_SEGMENTS);
+        if small {
+            transfer.segment_size.is_sent_again(&piece);
+        }
         let data = ((connection.snd_end - piece.start).max(0) as u32).min(piece.len());
         let fin = piece.end.gt(connection.snd_end);
         let timestamp = connection

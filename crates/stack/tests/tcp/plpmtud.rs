@@ -3,7 +3,7 @@
 use millrace_stack::{ConnectionId, MtuProbing};
 
 use crate::common::craft::PEER_IP;
-use crate::common::peer::{ACK, Peer, pattern};
+use crate::common::peer::{ACK, Peer, SYN, pattern};
 
 /// A path that takes segments of at most `most` bytes and tells nobody: acknowledges what arrives,
 /// for so many rounds. Returns the largest payload that arrived.
@@ -154,4 +154,48 @@ fn on_a_path_that_loses_everything_the_sizes_take_turns() {
         sizes.push(peer.stack.info(id).unwrap().mss);
     }
     assert_eq!(sizes, [1460, 1460, 1024, 512, 1460, 1024, 512, 1460, 1024, 512]);
+}
+
+#[test]
+fn a_probe_that_was_lost_with_others_has_neither_arrived_nor_failed() {
+    let mut peer = Peer::with(|config| {
+        config.mtu_probing = MtuProbing::Always;
+        config.base_mss = 512;
+        config.initial_window = 24;
+        config.tcp.pacing = false;
+    });
+    let listener = peer.listen(80, 4);
+    let mut syn = peer.segment(SYN, 0, 0, &[]);
+    syn.options.mss(1460).sack_permitted();
+    let bytes = syn.bytes();
+    peer.inject(&bytes);
+    peer.expect(SYN | ACK);
+    peer.advance_ms(10);
+    peer.send(ACK, 1, 1, &[]);
+    let id = peer.accept(listener).unwrap();
+    peer.write(id, 0, 8000);
+    let first = peer.take();
+    let probe = first.iter().find(|segment| segment.payload.len() > 512).expect("a probe");
+    let (start, size) = (probe.seq, probe.payload.len());
+    let lost = start + size as u32 + 512;
+    let last = first.last().unwrap();
+    let end = last.seq + last.payload.len() as u32;
+    // It is too large for the path, and the segment behind it met a full queue.
+    peer.advance_ms(10);
+    peer.send(ACK, 1, start, &[]);
+    for to in (lost + 512..end).step_by(512).chain([end]) {
+        peer.send_sack(1, start, &[(lost, to)]);
+    }
+    for _ in 0..5 {
+        for again in peer.take().iter().filter(|segment| segment.seq < lost) {
+            assert!(again.payload.len() <= 512, "{} bytes again", again.payload.len());
+        }
+        peer.advance_ms(10);
+    }
+    peer.send(ACK, 1, end, &[]);
+    assert_eq!(peer.stack.info(id).unwrap().mss, 512, "nothing larger has arrived");
+    // Congestion may have been the reason, so the same size is tried again (RFC 4821 §7.6.4).
+    peer.write(id, 8000, 12_000);
+    let next = peer.take();
+    assert!(next.iter().any(|segment| segment.payload.len() == size), "{}", next.len());
 }
