@@ -2,11 +2,11 @@
 //! packetization-layer path MTU discovery (RFC 4821, RFC 8899) where they tell nothing.
 //!
 //! Full segments that time out again and again, while nothing is known to be wrong with the path,
-//! are taken for a black hole: the size falls to the base, and with the next timeout to what every
-//! path takes. A path that loses that too is perhaps a bad one and no narrow one, and the three
-//! sizes take turns until something arrives. From a small one single larger segments search upwards:
-//! half of the way, then all of it. One that is lost was too large, and says nothing about
-//! congestion.
+//! are taken for a black hole: the size falls to the base, with the next timeout to what every path
+//! takes, and by IPv4, which promises little, to the least that is ever sent. A path that loses that
+//! too is perhaps a bad one and no narrow one, and the sizes take turns until something arrives. From
+//! a small one single larger segments search upwards: half of the way, then all of it. One that is
+//! lost was too large, and says nothing about congestion.
 
 use millrace_frames::{Owners, TxBatch};
 use millrace_wire::seq::Seq;
@@ -30,6 +30,9 @@ const BLACK_HOLE: u8 = 3;
 /// enough, and IPv6's of 1280 (RFC 1122 §3.3.2, RFC 8200 §5).
 const EVERY_PATH: u16 = 512;
 const EVERY_PATH_V6: u16 = 1220;
+/// IPv4 promises no more than packets of 68 bytes (RFC 791 §3.2), and routers' reports are not followed
+/// so far down. This gets through wherever anybody still sends data.
+const NARROWEST_PATH: u16 = LEAST_MSS;
 /// The search ends when what is left to gain is less.
 const CLOSE_ENOUGH: u16 = 8;
 /// Segments that the congestion window holds at least for a probe to be sent, and that must follow
@@ -180,9 +183,12 @@ impl Stack {
             return;
         }
         let mss = connection.mss;
-        let least = match is_v4(connection.remote) {
-            true => EVERY_PATH,
-            false => EVERY_PATH_V6 - connection.features.options_len(),
+        let (least, narrowest) = match is_v4(connection.remote) {
+            true => (EVERY_PATH, NARROWEST_PATH),
+            false => {
+                let least = EVERY_PATH_V6 - connection.features.options_len();
+                (least, least)
+            }
         };
         let full = self
             .transfer(index)
@@ -193,7 +199,7 @@ impl Stack {
         }
         let base = self.config.base_mss.max(least);
         let pause = self.now_s + 1;
-        let smaller = if mss > base { base } else { least };
+        let smaller = [base, least].into_iter().find(|&size| size < mss).unwrap_or(narrowest);
         if smaller < mss {
             self.counters.path_mtu_black_holes += 1;
             self.lower_segment_size(index, smaller, mss - 1, pause);

@@ -223,3 +223,23 @@ fn a_connection_that_probes_follows_no_report() {
     }
     assert!(SocketOption::from_number("IP_MTU_DISCOVER".parse().unwrap(), 4).is_err());
 }
+
+#[test]
+fn a_path_of_less_than_reports_are_believed_of_is_found_by_trying() {
+    let mut peer = Peer::with(|config| config.tcp.pacing = false);
+    let id = peer.accepted_with(Some(1460), None);
+    peer.write(id, 0, 5000);
+    let mut at = 1;
+    for _ in 0..200 {
+        for segment in peer.take() {
+            if segment.payload.len() + 40 > 500 {
+                too_large(&mut peer, segment.seq, 500);
+            } else if segment.seq == at {
+                at += segment.payload.len() as u32;
+                peer.send(ACK, 1, at, &[]);
+            }
+        }
+        peer.advance_ms(1000);
+    }
+    assert_eq!((at, peer.stack.failure(id).unwrap()), (5001, None));
+}

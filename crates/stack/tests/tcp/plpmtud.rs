@@ -153,7 +153,7 @@ fn on_a_path_that_loses_everything_the_sizes_take_turns() {
         peer.wait();
         sizes.push(peer.stack.info(id).unwrap().mss);
     }
-    assert_eq!(sizes, [1460, 1460, 1024, 512, 1460, 1024, 512, 1460, 1024, 512]);
+    assert_eq!(sizes, [1460, 1460, 1024, 512, 88, 1460, 1024, 512, 88, 1460]);
 }
 
 #[test]
@@ -198,4 +198,16 @@ fn a_probe_that_was_lost_with_others_has_neither_arrived_nor_failed() {
     peer.write(id, 8000, 12_000);
     let next = peer.take();
     assert!(next.iter().any(|segment| segment.payload.len() == size), "{}", next.len());
+}
+
+#[test]
+fn a_path_that_takes_less_than_routers_are_believed_is_found() {
+    let mut peer = Peer::with(|config| {
+        config.tcp.pacing = false;
+        config.send_buffer = 20_000;
+    });
+    let id = peer.accepted_with(Some(1460), Some(4));
+    let mut at = 1;
+    let largest = run(&mut peer, id, &mut at, 460, 2500);
+    assert!((400..=460).contains(&largest) && at > 20_000, "{largest} bytes, {at}");
 }
