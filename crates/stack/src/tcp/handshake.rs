@@ -133,6 +133,7 @@ impl Stack {
         let (tick, now_ms) = (self.tick, self.now_ms);
         let connection = &mut self.connections[index];
         connection.traffic.last_data_recv = now_ms;
+        connection.traffic.last_recv = now_ms;
         if connection.queued() > 0 {
             connection.begin_busy(tick);
         }

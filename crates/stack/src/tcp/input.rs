@@ -133,7 +133,7 @@ impl Stack {
             Some(index) => {
                 self.counters.segments_in += 1;
                 let pieces = self.arena.meta(frame).gso_size;
-                self.connections[index].traffic.arrived(self.now_ms, segment.len, pieces);
+                self.connections[index].traffic.arrived(segment.len, pieces);
                 if self.predicted(index, segment, frame) {
                     return;
                 }
@@ -251,6 +251,9 @@ impl Stack {
         } else if !self.acknowledgement(index, segment) {
             return self.drop_chain(frame);
         }
+        // Not before: somebody off the path who knows the four numbers must not make a dead peer seem
+        // alive (RFC 5961 §1.2).
+        self.connections[index].traffic.last_recv = self.now_ms;
         self.take_timestamp(index, segment);
         if let Some(timeout) = segment.options.user_timeout {
             self.user_timeout_received(index, timeout);

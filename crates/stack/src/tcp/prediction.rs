@@ -64,6 +64,7 @@ impl Stack {
         if in_doubt {
             return false;
         }
+        connection.traffic.last_recv = self.now_ms;
         if let Some((value, _)) = segment.timestamps {
             connection.note_timestamp(segment.seq, value, self.now_s);
         }

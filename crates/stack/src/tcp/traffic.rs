@@ -16,8 +16,8 @@ pub(crate) struct Traffic {
     /// Those with payload.
     pub(crate) data_segs_in: u32,
     pub(crate) data_segs_out: u32,
-    /// When payload in order, and when anything, came last: milliseconds modulo 2^32, as Linux has
-    /// them, which is 49 days.
+    /// When payload in order, and when anything that is the peer's beyond doubt, came last: milliseconds
+    /// modulo 2^32, as Linux has them, which is 49 days.
     pub(crate) last_data_recv: u32,
     pub(crate) last_recv: u32,
     /// Ticks of the timer wheel with something in the send queue, the lower 32 bits of them. With
@@ -38,13 +38,12 @@ impl Traffic {
 
     /// A segment came, or a super-segment with pieces of `gso_size` bytes.
     #[inline]
-    pub(crate) fn arrived(&mut self, now_ms: u32, payload: u32, gso_size: u16) {
+    pub(crate) fn arrived(&mut self, payload: u32, gso_size: u16) {
         let segments = match gso_size {
             0 => 1,
             size => payload.div_ceil(size.into()).max(1),
         };
         self.segs_in = self.segs_in.wrapping_add(segments);
-        self.last_recv = now_ms;
         if payload > 0 {
             self.data_segs_in = self.data_segs_in.wrapping_add(segments);
         }

@@ -160,3 +160,17 @@ fn a_connection_that_was_silent_for_days_is_probed_at_once() {
     about(peer.wait(), 0);
     peer.expect_ack(1);
 }
+
+#[test]
+fn segments_of_somebody_off_the_path_do_not_make_a_dead_peer_seem_alive() {
+    let mut peer = Peer::new();
+    let id = kept_alive(&mut peer);
+    for _ in 0..5 {
+        peer.advance_ms(5_000);
+        // The four numbers are known, and no other.
+        peer.send(RST, 0x4000_0000, 0, &[]);
+        peer.send(ACK, 0x4000_0000, 0, &[7]);
+        peer.take();
+    }
+    assert_eq!(peer.stack.failure(id).unwrap(), Some(Failure::TimedOut));
+}
