@@ -34,13 +34,21 @@ impl Connection {
     }
 
     /// RFC 7323 §4.3: the value to echo is the one of the segment that the acknowledgement owed
-    /// will be for, which is the first that came since the last one left.
+    /// will be for, which is the first that came since the last one left. After a long silence any
+    /// value is as good as the next (§5.5).
     #[inline]
     pub(crate) fn note_timestamp(&mut self, seq: Seq, value: u32, now_s: u32) {
-        if newer(value, self.ts_recent) >= 0 && seq.le(self.last_ack_sent()) {
+        let later = newer(value, self.ts_recent) >= 0 || self.is_outdated(now_s);
+        if later && seq.le(self.last_ack_sent()) {
             self.ts_recent = value;
             self.ts_recent_at = now_s;
         }
+    }
+
+    /// Whether `ts_recent` says nothing any more.
+    #[inline]
+    fn is_outdated(&self, now_s: u32) -> bool {
+        now_s.wrapping_sub(self.ts_recent_at) > OUTDATED
     }
 
     /// Whether a segment's timestamp is as header prediction wants it: not older than the last
@@ -109,12 +117,9 @@ impl Stack {
         if newer(value, connection.ts_recent) >= -TOLERANCE {
             return false;
         }
-        let age = self.now_s.wrapping_sub(connection.ts_recent_at);
-        if age > OUTDATED {
-            // Whatever it says is as good as the next (RFC 7323 §5.5).
-            let connection = &mut self.connections[index];
-            connection.ts_recent = value;
-            connection.ts_recent_at = self.now_s;
+        if connection.is_outdated(self.now_s) {
+            // It is taken when the segment's number was found acceptable (R3), or anybody could set
+            // it to what shuts the peer out.
             return false;
         }
         // Acknowledgements that overtook each other carry nothing that could be old data.

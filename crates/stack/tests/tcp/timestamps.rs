@@ -269,3 +269,40 @@ fn the_segment_size_never_falls_to_nothing() {
     assert_eq!(segment.payload.len() + tcp::timestamps(0, 0).len(), 48);
     peer.take();
 }
+
+#[test]
+fn after_24_days_only_what_is_in_the_window_sets_the_clock() {
+    let mut peer = with_clock(1000);
+    let id = peer.accepted_sack();
+    let days = Duration::from_secs(24 * 24 * 3600 + 10);
+    peer.advance(days);
+    peer.timestamp = Some(1000u32.wrapping_sub(1_000_000_000));
+    peer.send(ACK, 0x4000_0000, 1, &[]);
+    peer.take();
+    peer.timestamp = Some(1000u32.wrapping_add(days.as_millis() as u32));
+    peer.send(ACK, 1, 1, &pattern(0, 100));
+    assert_eq!(peer.read(id), pattern(0, 100));
+    assert_eq!(peer.stack.counters().drop_tcp_paws, 0);
+}
+
+#[test]
+fn after_24_days_a_clock_that_has_gone_round_by_half_is_believed() {
+    let mut peer =
+        Peer::with(|config| config.neighbour_reachable = Duration::from_secs(10_000_000));
+    peer.timestamp = Some(1000);
+    let id = peer.accepted_sack();
+    peer.advance(Duration::from_secs(24 * 24 * 3600 + 10));
+    for (round, clock) in [1000u32.wrapping_sub(1_000_000_000), 500].into_iter().enumerate() {
+        peer.timestamp = Some(clock);
+        peer.send(ACK, 1 + round as u32 * 100, 1, &pattern(round * 100, 100));
+        peer.advance_ms(200);
+        peer.expect_ack(101 + round as u32 * 100);
+    }
+    // The second is later than the first.
+    assert_eq!(peer.read(id), pattern(0, 200));
+    peer.timestamp = Some(400);
+    peer.send(ACK, 201, 1, &pattern(200, 100));
+    assert_eq!(peer.read(id), []);
+    assert_eq!(peer.stack.counters().drop_tcp_paws, 1);
+    peer.take();
+}
