@@ -185,8 +185,13 @@ impl Stack {
         // First, the sequence number, and before it the timestamp (RFC 7323 §5.3).
         if self.wrapped(index, segment) {
             self.counters.drop_tcp_paws += 1;
+            if syn {
+                // Whoever sends many gets no more answers than for others (RFC 5961 §4 and §7).
+                self.challenge(index);
+                return self.drop_chain(frame);
+            }
             let end = seq + segment.sequence_len();
-            if end.le(self.connections[index].rcv_nxt) {
+            if len > 0 && end.le(self.connections[index].rcv_nxt) {
                 self.report_duplicate(index, seq, end);
             }
             self.answer_outside_window(index, segment);

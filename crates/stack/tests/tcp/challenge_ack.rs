@@ -167,3 +167,28 @@ fn fins_below_the_window_are_answered_so_many_a_second() {
     assert_eq!(peer.take().len(), 1, "one answer for all of them");
     assert_eq!(peer.state(id), State::Established);
 }
+
+#[test]
+fn old_timestamps_do_not_make_syns_and_fins_be_answered_more_often() {
+    for closed in [false, true] {
+        for bits in [SYN, FIN | ACK] {
+            let mut peer = Peer::new();
+            peer.timestamp = Some(100_000);
+            let id = peer.accepted_sack();
+            if closed {
+                peer.close(id);
+                peer.expect(FIN | ACK);
+                peer.send(FIN | ACK, 1, 2, &[]);
+                peer.expect_ack(2);
+            }
+            peer.timestamp = Some(50_000);
+            let mut answers = 0;
+            for _ in 0..100 {
+                // Below the window.
+                peer.send(bits, 0, 1, &[]);
+                answers += peer.take().len();
+            }
+            assert!(answers <= 1, "{answers} answers to {bits:?}, closed: {closed}");
+        }
+    }
+}
