@@ -208,11 +208,14 @@ impl Stack {
         };
         if !acceptable {
             let probes_window = seq == connection.rcv_nxt && connection.rcv_wnd() == 0;
-            if probes_window && !syn && !segment.has(Bits::RST) {
-                // Its data is refused, its acknowledgement is not (RFC 9293 §3.10.7.4).
+            if probes_window && !syn {
+                // Its data is refused. Its acknowledgement is not (RFC 9293 §3.10.7.4), nor is it as a
+                // reset, which may come with data (§3.4 and §3.5.3).
                 len = 0;
                 fin = false;
-                self.acknowledge_now(index);
+                if !segment.has(Bits::RST) {
+                    self.acknowledge_now(index);
+                }
             } else {
                 return self.refuse_sequence(index, segment, sequence_len, frame);
             }

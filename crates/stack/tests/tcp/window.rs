@@ -398,3 +398,21 @@ fn probes_of_a_window_that_was_taken_back_come_later_and_later() {
         .collect();
     assert!(waits[1..].is_sorted() && waits[11] >= 100_000, "{waits:?}");
 }
+
+#[test]
+fn a_closed_window_is_no_shelter_from_a_reset_with_data() {
+    let mut peer = Peer::with(|config| config.receive_buffer = 4000);
+    let id = peer.accepted();
+    for at in 0..4u32 {
+        peer.send(ACK, 1 + at * 1000, 1, &pattern(at as usize * 1000, 1000));
+    }
+    peer.advance_ms(500);
+    let last = peer.take().pop().unwrap();
+    assert_eq!((last.ack, last.window), (4001, 0));
+    peer.send(RST | ACK, 4000, 1, b"why");
+    assert_eq!(peer.state(id), State::Established);
+    peer.take();
+    peer.send(RST | ACK, 4001, 1, b"why");
+    assert_eq!(peer.stack.failure(id).unwrap(), Some(Failure::Reset));
+    peer.expect_silence();
+}
