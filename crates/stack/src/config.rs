@@ -260,7 +260,7 @@ pub struct Config {
     /// To how many bytes the receive buffer may grow with what is read in a round trip; no more than
     /// `receive_buffer`: not at all. The window scale is chosen for it.
     pub receive_buffer_max: u32,
-    /// Most frames that wait for a gap before them to be filled, per connection.
+    /// Most frames that wait for a gap before them to be filled, per connection; at most 24,576.
     pub out_of_order_frames: u16,
     /// Most such frames of all connections together; 0: half of the arena's. None gets more than the
     /// others leave free. Less than half makes windows that are announced larger than what is kept

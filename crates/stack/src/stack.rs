@@ -23,6 +23,7 @@ use crate::tcp::api::{ConnectionId, ListenerId};
 use crate::tcp::challenge_ack::Answers;
 use crate::tcp::connection::{Connection, Flags, NO_LINK, Ready};
 use crate::tcp::fast_open::cache::Cache;
+use crate::tcp::input::MOST_OUT_OF_ORDER_FRAMES;
 use crate::tcp::listen::Listener;
 use crate::tcp::proven_peers::ProvenPeers;
 use crate::tcp::rtt::Bounds;
@@ -518,6 +519,13 @@ fn check(config: &Config, arena: &Arena) -> io::Result<()> {
     if !(1..=7).contains(&config.multicast.robustness) {
         let robustness = config.multicast.robustness;
         return refuse(format!("multicast.robustness must be 1 to 7, not {robustness}"));
+    }
+    if config.out_of_order_frames > MOST_OUT_OF_ORDER_FRAMES {
+        return refuse(format!(
+            "out_of_order_frames {} is more than {MOST_OUT_OF_ORDER_FRAMES}, the most that a \
+             receive queue takes at once",
+            config.out_of_order_frames
+        ));
     }
     if config.fast_open.keys.len() > 2 {
         return refuse(format!(

@@ -34,6 +34,11 @@ pub(crate) struct Segment<'a> {
 /// Most frames in a receive queue, whatever its size in bytes: a segment and what waits beyond a
 /// gap must not take the count over 16 bits.
 pub(super) const MOST_RECEIVE_FRAMES: u16 = 32_768;
+/// Most frames of a segment, which may have come in fragments of eight bytes.
+const MOST_SEGMENT_FRAMES: u16 = 8192;
+/// Most frames that wait beyond a gap.
+pub(crate) const MOST_OUT_OF_ORDER_FRAMES: u16 =
+    u16::MAX - (MOST_RECEIVE_FRAMES - 1) - MOST_SEGMENT_FRAMES;
 
 /// Somebody waits for more to be acknowledged: an application, a size probe, a write that more was to
 /// follow, or a window probe, whose answers have set `retries` to 0.

@@ -33,6 +33,7 @@ fn every_bound_is_named() {
     refused("receive_buffer", |config| config.receive_buffer = (1 << 30) + 1);
     refused("send_buffer", |config| config.send_buffer = 0);
     refused("send_buffer", |config| config.send_buffer = u32::MAX);
+    refused("out_of_order_frames", |config| config.out_of_order_frames = 24_577);
     refused("control_queue", |config| config.control_queue = 0);
     refused("frame_reserve", |config| config.frame_reserve = 512);
     refused("max_rto", |config| config.max_rto = Duration::from_millis(100));
