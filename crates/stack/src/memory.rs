@@ -14,16 +14,20 @@
 //!   gone. Connections whose peers have taken nothing for long are given up.
 
 use millrace_frames::{Arena, Instant};
+use millrace_wire::tcp;
 
 use crate::Config;
+use crate::control::L4_V6;
 use crate::stack::Stack;
 
 /// Frames that a connection may hold, for each direction, for as long as there are any.
 pub(crate) const LEAST: u16 = 4;
 
-/// Payload of the peer's full segments, of which each takes a frame, while none was seen (RFC 9293
-/// §3.7.1).
+/// Payload of the peer's full segments while none was seen (RFC 9293 §3.7.1).
 pub(crate) const LEAST_SEGMENT: u32 = 536;
+
+/// Headers in a segment's first frame: the longest that nearly all have, with timestamps.
+const HEADERS: u32 = (L4_V6 + tcp::HEADER_LEN) as u32 + 12;
 
 /// A queue of more frames than these has whatever fits moved into the frame before it.
 const PACK_ABOVE: u16 = 64;
@@ -87,6 +91,8 @@ pub(crate) struct Memory {
     pub(crate) share: u32,
     /// A queue of more frames than these is packed.
     pub(crate) pack_above: u16,
+    /// Bytes of a packet that a frame takes.
+    in_frame: u32,
 }
 
 impl Memory {
@@ -109,6 +115,7 @@ impl Memory {
             since: now,
             share: 0,
             pack_above: PACK_ABOVE,
+            in_frame: (arena.frame_size() - Arena::HEADROOM) as u32,
         };
         memory.share = memory.share_of(arena.free() as u32);
         memory
@@ -139,6 +146,17 @@ impl Memory {
         let left = self.above(free);
         // Three eighths of it, for what arrives makes the share smaller: here they meet.
         (((left * left * 3) >> (self.shift + 3)) as u32).max(LEAST.into())
+    }
+
+    /// Payload in each of the frames that a segment of `len` bytes takes.
+    #[inline(always)]
+    pub(crate) fn in_each_frame(&self, len: u32) -> u32 {
+        if len + HEADERS <= self.in_frame { len } else { self.in_each_of_several(len) }
+    }
+
+    #[inline(never)]
+    fn in_each_of_several(&self, len: u32) -> u32 {
+        len / (len + HEADERS).div_ceil(self.in_frame)
     }
 
     /// Window of a SYN, or of its answer, where the receive buffer has so many bytes.

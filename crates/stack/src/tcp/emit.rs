@@ -100,7 +100,7 @@ impl Stack {
             connection.rcv_adv = connection.rcv_adv.max(connection.rcv_nxt + u32::from(window));
             window
         } else {
-            connection.announce(buffer, self.memory.share)
+            connection.announce(buffer, &self.memory)
         };
         let mut ack = Seq(0);
         if segment.bits.intersects(Bits::ACK) {

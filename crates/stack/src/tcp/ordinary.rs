@@ -62,7 +62,7 @@ impl Stack {
         debug_assert!(segment.bits.intersects(Bits::ACK) && !segment.bits.intersects(Bits::SYN));
         let buffer = self.receive_limit(index);
         let connection = &mut self.connections[index];
-        let window = connection.announce(buffer, self.memory.share);
+        let window = connection.announce(buffer, &self.memory);
         connection.acknowledges_once();
         let ack = Acknowledgement { number: connection.rcv_nxt.0, window };
         let options = [TIMESTAMPS, stamp, connection.ts_recent];

@@ -2,7 +2,7 @@
 //! worth telling, and never to the left.
 
 use super::connection::{Connection, Flags, State};
-use crate::memory::LEAST_SEGMENT;
+use crate::memory::{LEAST_SEGMENT, Memory};
 use crate::stack::Stack;
 
 /// By so much of the receive buffer may the roundings of scaled windows exceed it.
@@ -10,22 +10,23 @@ pub(crate) const ROUNDING: u32 = 16;
 
 impl Connection {
     /// Bytes that may still come: what is left of the receive buffer, and what the frames that
-    /// its queue may come to hold (`share`) take in full segments. And what that would be with
+    /// its queue may come to hold (its share) take in full segments. And what that would be with
     /// nothing in the queue.
     #[inline]
-    fn receive_room(&self, buffer: u32, share: u32) -> (u32, u32) {
-        let full = self.quick_ack.full_segment().max(LEAST_SEGMENT);
+    fn receive_room(&self, buffer: u32, memory: &Memory) -> (u32, u32) {
+        let in_frame = memory.in_each_frame(self.quick_ack.full_segment().max(LEAST_SEGMENT));
+        let share = memory.share;
         let frames = share.saturating_sub(self.receive_frames.into());
-        let room = buffer.saturating_sub(self.receive_bytes).min(frames.saturating_mul(full));
+        let room = buffer.saturating_sub(self.receive_bytes).min(frames.saturating_mul(in_frame));
         let most = 0xffff << self.rcv_shift;
-        (room.min(most), buffer.min(share.saturating_mul(full)).min(most))
+        (room.min(most), buffer.min(share.saturating_mul(in_frame)).min(most))
     }
 
     /// The window to announce, moved only if it is worth telling (RFC 9293 §3.8.6.2.2), and never
     /// to the left. `buffer` is the receive buffer's size.
     #[inline(always)]
-    pub(crate) fn announce(&mut self, buffer: u32, share: u32) -> u16 {
-        let (free, _) = self.receive_room(buffer, share);
+    pub(crate) fn announce(&mut self, buffer: u32, memory: &Memory) -> u16 {
+        let (free, _) = self.receive_room(buffer, memory);
         let edge = self.rcv_nxt + free;
         let step = u32::from(self.mss).min(buffer / 2) as i32;
         if edge - self.rcv_adv >= step {
@@ -84,7 +85,7 @@ impl Stack {
         if connection.rcv_wnd() >= buffer.min(0xffff << connection.rcv_shift) / 2 {
             return;
         }
-        let (free, most) = connection.receive_room(buffer, self.memory.share);
+        let (free, most) = connection.receive_room(buffer, &self.memory);
         let edge = connection.rcv_nxt + free;
         let gain = edge - connection.rcv_adv;
         let wanted = (2 * u32::from(connection.mss)).min(most / 2) as i32;

@@ -326,3 +326,20 @@ fn hoarders_of_every_kind_leave_room_for_requests_and_answers() {
     }
     assert_eq!(peer.stack.counters().drop_tcp_receive_queue_full, refused);
 }
+
+#[test]
+fn what_is_announced_is_taken_when_a_segment_needs_several_frames() {
+    let mut peer = stack(2048, |config| {
+        config.mtu = 9000;
+        config.tx_gso = 65_535;
+        config.tx_checksum = true;
+        config.receive_buffer = 1 << 24;
+    });
+    peer.flow.peer_port += 1;
+    let id = peer.accepted_with(Some(8960), Some(10));
+    let bytes = fill(&mut peer, id, 8960);
+    let counters = peer.stack.counters();
+    assert_eq!((counters.drop_tcp_receive_queue_full, counters.windows_taken_back), (0, 0));
+    assert!(bytes > 300_000, "{bytes}");
+    assert_eq!(peer.read(id), pattern(0, bytes));
+}
