@@ -26,9 +26,10 @@ impl Connection {
     /// to the left. `buffer` is the receive buffer's size.
     #[inline(always)]
     pub(crate) fn announce(&mut self, buffer: u32, memory: &Memory) -> u16 {
-        let (free, _) = self.receive_room(buffer, memory);
+        let (free, most) = self.receive_room(buffer, memory);
         let edge = self.rcv_nxt + free;
-        let step = u32::from(self.mss).min(buffer / 2) as i32;
+        // Half of what there may be at all: a window that never grows by a segment would stay closed.
+        let step = u32::from(self.mss).min(most / 2) as i32;
         if edge - self.rcv_adv >= step {
             self.rcv_adv = edge;
         }

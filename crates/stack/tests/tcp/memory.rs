@@ -328,6 +328,29 @@ fn hoarders_of_every_kind_leave_room_for_requests_and_answers() {
 }
 
 #[test]
+fn under_pressure_a_window_does_not_stay_closed_for_large_segments() {
+    for mss in [1460, 8960] {
+        let mut peer = Peer::with(|config| {
+            config.mtu = 9000;
+            config.tx_gso = 65_535;
+            config.tx_checksum = true;
+            config.memory_pressure = 1;
+        });
+        let id = peer.accepted_with(Some(mss), None);
+        let mut at = 1;
+        for _ in 0..20 {
+            peer.send(ACK, at, 1, &pattern(at as usize - 1, 200));
+            peer.read(id);
+            peer.advance_ms(300);
+            let last = peer.take().pop().unwrap();
+            at = last.ack;
+            assert!(last.window > 0, "{at} for segments of {mss}");
+        }
+        assert_eq!(at, 1 + 20 * 200);
+    }
+}
+
+#[test]
 fn what_is_announced_is_taken_when_a_segment_needs_several_frames() {
     let mut peer = stack(2048, |config| {
         config.mtu = 9000;
