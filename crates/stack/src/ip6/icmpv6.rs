@@ -68,7 +68,14 @@ impl Stack {
             Kind::ParameterProblem { code: parameter::NEXT_HEADER, quote, .. } => {
                 (quoted_tcp(quote), true)
             }
-            Kind::TimeExceeded { quote, .. } => (quoted_tcp(quote), false),
+            Kind::TimeExceeded { quote, .. } => {
+                return match quoted_tcp(quote) {
+                    Some((source, destination, quoted)) => {
+                        self.tcp_icmp_soft_error(source, destination, quoted);
+                    }
+                    None => self.counters.drop_icmp_unrelated += 1,
+                };
+            }
             _ => {
                 self.counters.drop_icmp_ignored += 1;
                 return;

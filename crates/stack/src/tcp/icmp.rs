@@ -2,7 +2,7 @@
 
 use millrace_wire::tcp;
 
-use super::connection::{Failure, State};
+use super::connection::{Failure, Features, State};
 use super::table::FourTuple;
 use crate::address::Word;
 use crate::stack::Stack;
@@ -41,21 +41,51 @@ impl Stack {
         quoted: tcp::Quoted,
         hard: bool,
     ) {
-        let Some(index) = self.quoted_connection(source, destination, quoted) else {
-            self.counters.drop_icmp_unrelated += 1;
-            return;
-        };
-        self.counters.icmp_errors_taken += 1;
+        let Some(index) = self.take_icmp_error(source, destination, quoted) else { return };
         let connection = &mut self.connections[index];
-        // RFC 1122 §4.2.3.9 and RFC 5461: hard errors end an attempt, and only that; an
-        // established connection goes on until its own timers say otherwise.
-        match connection.state {
-            State::SynSent | State::SynReceived => {
-                connection.failure =
-                    Some(if hard { Failure::Refused } else { Failure::HostUnreachable });
-                self.end_connection(index);
-            }
-            _ => self.counters.icmp_errors_soft += 1,
+        // An early connection is one already, and its application has data (RFC 7413 §4.2.2).
+        let attempt = match connection.state {
+            State::SynSent => true,
+            State::SynReceived => hard || !connection.features.has(Features::EARLY),
+            _ => false,
+        };
+        // RFC 1122 §4.2.3.9 and RFC 5461: errors end an attempt, and only that; an established
+        // connection goes on until its own timers say otherwise.
+        if attempt {
+            connection.failure =
+                Some(if hard { Failure::Refused } else { Failure::HostUnreachable });
+            self.end_connection(index);
+        } else {
+            self.counters.icmp_errors_soft += 1;
         }
+    }
+
+    /// An ICMP error of either family that says nothing of where the segment was to go: the path
+    /// was too long for it or broke it, as a loop does that routers are about to mend. No state of
+    /// a connection ends for that (RFC 9293 §3.9.2.2).
+    pub(crate) fn tcp_icmp_soft_error(
+        &mut self,
+        source: Word,
+        destination: Word,
+        quoted: tcp::Quoted,
+    ) {
+        if self.take_icmp_error(source, destination, quoted).is_some() {
+            self.counters.icmp_errors_soft += 1;
+        }
+    }
+
+    /// The connection that an error is about, if it is believed.
+    fn take_icmp_error(
+        &mut self,
+        source: Word,
+        destination: Word,
+        quoted: tcp::Quoted,
+    ) -> Option<usize> {
+        let index = self.quoted_connection(source, destination, quoted);
+        match index {
+            Some(_) => self.counters.icmp_errors_taken += 1,
+            None => self.counters.drop_icmp_unrelated += 1,
+        }
+        index
     }
 }

@@ -254,7 +254,6 @@ fn errors_about_a_connection_are_believed_by_their_numbers() {
     for (number, code, failure) in [
         (icmpv6::kind::UNREACHABLE, icmpv6::unreachable::PORT, Failure::Refused),
         (icmpv6::kind::UNREACHABLE, icmpv6::unreachable::NO_ROUTE, Failure::HostUnreachable),
-        (icmpv6::kind::TIME_EXCEEDED, 0, Failure::HostUnreachable),
         (icmpv6::kind::PARAMETER_PROBLEM, icmpv6::parameter::NEXT_HEADER, Failure::Refused),
     ] {
         let mut peer = met(|_| {});
@@ -273,6 +272,20 @@ fn errors_about_a_connection_are_believed_by_their_numbers() {
         assert_eq!(peer.stack.failure(id).unwrap(), Some(failure));
         peer.stack.release(id);
     }
+}
+
+#[test]
+fn a_packet_whose_hops_ran_out_ends_no_attempt() {
+    let mut peer = met(|_| {});
+    let id = peer.stack.connect(SocketAddr::new(PEER_V6.into(), 7), None).unwrap();
+    let syn = peer.expect_v6();
+    let quote = packet(STACK_V6, PEER_V6, 1, protocol::TCP, &syn.payload);
+    for (count, code) in [(1, 0), (2, 1)] {
+        peer.inject(&error(PEER_V6, icmpv6::kind::TIME_EXCEEDED, code, 0, &quote[14..]));
+        assert_eq!(peer.state(id), State::SynSent);
+        assert_eq!(peer.stack.counters().icmp_errors_soft, count);
+    }
+    peer.stack.release(id);
 }
 
 fn received(peer: &mut Peer, socket: SocketId) -> Option<(Vec<u8>, SocketAddr, IpAddr)> {

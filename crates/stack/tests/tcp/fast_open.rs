@@ -656,3 +656,26 @@ fn modes_may_change_and_keys_and_cookies_stay() {
     assert_eq!((syn.payload.len(), syn.options.fast_open), (100, Some(cookie())));
     assert!(peer.stack.config().fast_open.keys.is_empty());
 }
+
+#[test]
+fn a_soft_error_does_not_end_an_early_connection() {
+    let (mut peer, listener) = serving(4, |_| {});
+    let cookie = ask(&mut peer);
+    syn(&mut peer, Some(&cookie), false, b"hello");
+    peer.expect(SYN | ACK);
+    let id = peer.accept(listener).unwrap();
+    peer.write(id, 0, 500);
+    peer.expect_data(1, 500);
+    let ours = TcpSegment {
+        source: (STACK_IP, peer.flow.stack_port),
+        destination: (PEER_IP, peer.flow.peer_port),
+        sequence: peer.flow.iss.wrapping_add(100),
+        ..TcpSegment::default()
+    };
+    let quote = ours.bytes()[14..14 + 28].to_vec();
+    peer.inject(&craft::unreachable(PEER_IP, 1, &quote));
+    assert_eq!(peer.state(id), State::SynReceived);
+    assert_eq!(peer.stack.counters().icmp_errors_soft, 1);
+    peer.send(ACK, 6, 501, &[]);
+    assert_eq!(peer.state(id), State::Established);
+}
