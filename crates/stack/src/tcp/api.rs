@@ -426,9 +426,7 @@ impl Stack {
     /// `NotConnected` if the id is stale.
     pub fn shutdown_read(&mut self, id: ConnectionId) -> io::Result<()> {
         let index = self.entry(id)?;
-        while let Some(frame) = self.connections[index].take_received(&mut self.arena) {
-            self.drop_chain(frame);
-        }
+        self.discard_received(index);
         self.connections[index].flags.set(Flags::READ_SHUT);
         self.window_update(index);
         Ok(())
@@ -466,7 +464,10 @@ impl Stack {
         match state {
             State::Closed => self.free_connection(index),
             State::SynSent => self.free_connection(index),
-            State::TimeWait => self.release_transfer(index),
+            State::TimeWait => {
+                self.discard_received(index);
+                self.release_transfer(index);
+            }
             _ if unread || linger.is_some_and(|time| time.is_zero()) => {
                 self.abort_connection(index, Failure::Aborted)
             }

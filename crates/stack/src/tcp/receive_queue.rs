@@ -55,6 +55,13 @@ impl Stack {
             at = next;
         }
     }
+
+    /// Nobody will read what was received.
+    pub(crate) fn discard_received(&mut self, index: usize) {
+        let connection = &mut self.connections[index];
+        connection.receive.release_all(&mut self.arena, Owners::RECEIVED);
+        (connection.receive_bytes, connection.receive_frames) = (0, 0);
+    }
 }
 
 impl Connection {

@@ -4,7 +4,7 @@
 use core::time::Duration;
 use millrace_stack::{ConnectionId, Ready, State, TimeWaitReuse};
 
-use crate::common::peer::{ACK, FIN, MSS, Peer, RST, SYN};
+use crate::common::peer::{ACK, FIN, MSS, Peer, RST, SYN, pattern};
 
 /// Closes an accepted connection from here, to TIME-WAIT.
 fn to_time_wait(peer: &mut Peer) {
@@ -323,4 +323,23 @@ fn connect_takes_it_over_as_configured() {
         peer.stack.abort(again);
         peer.stack.release(again);
     }
+}
+
+#[test]
+fn one_that_was_closed_holds_no_frames() {
+    let mut peer = Peer::new();
+    let before = peer.stack.arena().free();
+    let id = peer.accepted();
+    peer.shutdown_write(id);
+    peer.expect(FIN | ACK);
+    for at in 0..20u32 {
+        peer.send(ACK, 1 + at * 1000, 2, &pattern(at as usize * 1000, 1000));
+    }
+    peer.send(FIN | ACK, 20_001, 2, &[]);
+    assert_eq!(peer.state(id), State::TimeWait);
+    peer.take();
+    assert_eq!(before - peer.stack.arena().free(), 20);
+    peer.close(id);
+    assert_eq!(peer.stack.time_wait_connections(), 1);
+    assert_eq!(peer.stack.arena().free(), before, "nobody can read what has come");
 }
