@@ -21,15 +21,7 @@ impl Stack {
     #[inline]
     pub(crate) fn receive_limit(&self, index: usize) -> u32 {
         if self.connections[index].flags.has(Flags::CUSTOM) {
-            let settings = self.settings(index);
-            let clamp = match settings.window_clamp {
-                0 => u32::MAX,
-                clamp => clamp,
-            };
-            return match settings.receive_buffer {
-                0 => self.tuned_receive_limit(index).min(clamp),
-                fixed => fixed.min(clamp),
-            };
+            return self.settings(index).receive_limit(self.tuned_receive_limit(index));
         }
         self.tuned_receive_limit(index)
     }

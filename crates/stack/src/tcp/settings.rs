@@ -13,6 +13,7 @@ use super::api::{ConnectionId, ListenerId};
 use super::congestion::Algorithm;
 use super::connection::{Flags, State};
 use crate::Config;
+use crate::address::Word;
 use crate::stack::Stack;
 
 /// Settings of one connection. `no_delay` and `cork` are a listener's only; a connection has them
@@ -363,6 +364,26 @@ fn bounded(bytes: u32) -> u32 {
 }
 
 impl Settings {
+    /// Most payload of a segment, where the interface takes segments of `own` bytes.
+    fn segment_limit(&self, own: u16) -> u16 {
+        match self.max_segment {
+            0 => own,
+            most => most.min(own),
+        }
+    }
+
+    /// Most received bytes to keep, where the tuned buffer has `tuned`.
+    pub(crate) fn receive_limit(&self, tuned: u32) -> u32 {
+        let clamp = match self.window_clamp {
+            0 => u32::MAX,
+            clamp => clamp,
+        };
+        match self.receive_buffer {
+            0 => tuned.min(clamp),
+            fixed => fixed.min(clamp),
+        }
+    }
+
     fn get(&self, name: OptionName) -> SocketOption {
         match name {
             OptionName::NoDelay => SocketOption::NoDelay(self.no_delay),
@@ -551,9 +572,15 @@ impl Stack {
     /// Most payload of a segment to announce to the peer.
     pub(crate) fn announced_mss(&self, index: usize) -> u16 {
         let own = self.own_mss(self.connections[index].remote);
-        match self.settings(index).max_segment {
-            0 => own,
-            most => most.min(own),
-        }
+        self.settings(index).segment_limit(own)
+    }
+
+    /// What a listener announces to a peer for the connections that it accepts: most payload of a
+    /// segment, and the receive buffer.
+    pub(crate) fn announced_by_listener(&self, listener: usize, remote: Word) -> (u16, u32) {
+        let own = self.listeners[listener].settings.as_deref();
+        let settings = own.unwrap_or(&self.default_settings);
+        let buffer = settings.receive_limit(self.config.receive_buffer);
+        (settings.segment_limit(self.own_mss(remote)), buffer)
     }
 }

@@ -87,7 +87,8 @@ impl Stack {
         let tcp = self.config.tcp;
         let mut options = OptionWriter::new();
         let remote = syn.tuple.remote;
-        options.mss(self.own_mss(remote).min(self.path_mss(remote)));
+        let (most, buffer) = self.announced_by_listener(listener, remote);
+        options.mss(most.min(self.path_mss(remote)));
         let mut granted = self.ecn_for_cookie(listener, syn);
         if granted == Mode::Classic && !(tcp.timestamps && syn.timestamps.is_some()) {
             // Nothing would tell of it afterwards.
@@ -117,7 +118,7 @@ impl Stack {
             ack: syn.seq + 1,
             bits: Bits::SYN | Bits::ACK,
             ace: negotiation::syn_ack(granted, syn.codepoint(), 0),
-            window: self.memory.first_window(self.config.receive_buffer),
+            window: self.memory.first_window(buffer),
             options: options.padded(),
         };
         if self.control_segment(&segment, Hop::Mac(mac)) {

@@ -6,8 +6,10 @@ use millrace_frames::BURST;
 use millrace_wire::tcp::OptionWriter;
 
 use crate::common::craft::PEER_IP;
-use crate::common::peer::{ACK, FIN, Peer, RST, SYN, pattern};
-use millrace_stack::{AcceptOverflow, ConnectionInfo, ListenOptions, State, SynCookies};
+use crate::common::peer::{ACK, FIN, MSS, Peer, RST, SYN, pattern};
+use millrace_stack::{
+    AcceptOverflow, ConnectionInfo, ListenOptions, SocketOption, State, SynCookies,
+};
 
 fn always() -> Peer {
     Peer::with(|config| config.syn_cookies = SynCookies::Always)
@@ -424,4 +426,20 @@ fn an_acknowledgement_that_came_late_shows_no_round_trip() {
     peer.write(id, 0, 100);
     peer.take();
     assert!(peer.wait() <= Duration::from_millis(3010));
+}
+
+#[test]
+fn they_announce_what_the_listener_has_set() {
+    let announced = |cookies| {
+        let mut peer = Peer::with(|config| config.syn_cookies = cookies);
+        let listener = peer.listen(80, 4);
+        for option in [SocketOption::MaxSegment(500), SocketOption::ReceiveBuffer(8000)] {
+            peer.stack.set_listener_option(listener, option).unwrap();
+        }
+        peer.send_syn(SYN, Some(MSS), None);
+        let answer = peer.expect(SYN | ACK);
+        (answer.options.mss, answer.window)
+    };
+    assert_eq!(announced(SynCookies::Always), (Some(500), 8000));
+    assert_eq!(announced(SynCookies::Off), (Some(500), 8000));
 }
