@@ -80,6 +80,14 @@ impl Stack {
         taken.dedup();
         assert_eq!(taken.len(), count, "two connections have one record");
         assert_eq!(count, self.transfers.in_use(), "records in use");
+        for (index, connection) in self.connections.iter().enumerate() {
+            let plain =
+                connection.flags.has(Flags::HALF_OPEN) && !connection.flags.has(Flags::CUSTOM);
+            assert!(
+                !plain || connection.transfer == NO_LINK,
+                "half-open entry {index} has a record"
+            );
+        }
     }
 
     fn check_lists(&self) {

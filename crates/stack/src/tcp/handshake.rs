@@ -121,7 +121,9 @@ impl Stack {
             connection.snd_shift = 0;
             connection.rcv_shift = 0;
         }
-        if let Some(timeout) = segment.options.user_timeout {
+        // A half-open connection has no record to keep it in. It comes again (RFC 5482 §3).
+        let active = connection.state == State::SynSent;
+        if let Some(timeout) = segment.options.user_timeout.filter(|_| active) {
             self.user_timeout_received(index, timeout);
         }
     }

@@ -72,6 +72,10 @@ impl Stack {
         if !self.config.tcp.dsack || !connection.features.has(Features::SACK) || start == end {
             return;
         }
+        if connection.flags.has(Flags::HALF_OPEN) {
+            // It has no record, so that a flood of SYNs takes none.
+            return;
+        }
         let reports = &mut self.transfer_mut(index).reports;
         if reports.duplicates_len < MOST_DUPLICATES {
             reports.duplicates[reports.duplicates_len] = (start, end);

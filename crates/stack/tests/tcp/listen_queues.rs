@@ -4,9 +4,13 @@
 use core::net::SocketAddr;
 use core::time::Duration;
 
+use millrace_wire::tcp::UserTimeout;
+
 use crate::common::craft::STACK_IP;
 use crate::common::peer::{ACK, FIN, MSS, Peer, RST, SYN, pattern};
-use millrace_stack::{AcceptOverflow, ListenOptions, ListenerId, State, SynCookies};
+use millrace_stack::{
+    AcceptOverflow, ListenOptions, ListenerId, State, SynCookies, UserTimeoutOption,
+};
 
 fn here(port: u16) -> SocketAddr {
     SocketAddr::new(STACK_IP.into(), port)
@@ -204,4 +208,26 @@ fn half_open_connections_end_by_themselves() {
     assert_eq!(peer.stack.counters().connections_timed_out, 2);
     peer.take();
     peer.stack.close_listener(id);
+}
+
+#[test]
+fn a_half_open_connection_takes_no_record_whatever_its_peer_sends() {
+    let mut peer = Peer::with(|config| {
+        config.syn_cookies = SynCookies::Off;
+        config.user_timeout_option = Some(UserTimeoutOption::default());
+    });
+    peer.listen(80, 4);
+    peer.timestamp = Some(1000);
+    let mut syn = peer.segment(SYN, 0, 0, &[]);
+    assert!(syn.options.sack_permitted().user_timeout(UserTimeout(30)));
+    let bytes = syn.bytes();
+    peer.inject(&bytes);
+    peer.expect(SYN | ACK);
+    let below = 0u32.wrapping_sub(99);
+    peer.send(ACK, below, 1, &pattern(0, 50));
+    peer.timestamp = Some(10);
+    peer.send(ACK, below, 1, &pattern(0, 50));
+    assert_eq!(peer.stack.connections(), 1);
+    peer.stack.check_invariants();
+    peer.take();
 }

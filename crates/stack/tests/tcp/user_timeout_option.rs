@@ -52,7 +52,8 @@ fn accepted(peer: &mut Peer, raw: u16) -> ConnectionId {
     let listener = peer.listen(80, 4);
     send(peer, SYN, 0, &[], raw);
     peer.expect(SYN | ACK);
-    peer.send(ACK, 1, 1, &[]);
+    assert_eq!(peer.stack.counters().user_timeouts_received, 0, "half-open, it has no record");
+    send(peer, ACK, 1, &[], raw);
     peer.accept(listener).unwrap()
 }
 
