@@ -4,7 +4,7 @@ use millrace_frames::{Arena, Frame, Transmit};
 use millrace_wire::{ether, ipv4, ipv6};
 
 use crate::Stack;
-use crate::address::{Word, word_v4};
+use crate::address::{Word, is_v4, word_v4};
 use crate::chain;
 use crate::control::{Hop, L2};
 use crate::neighbour::NeighbourRef;
@@ -93,6 +93,13 @@ impl Stack {
         usize::from(self.link_mtu_v6()).min(self.arena.frame_size() - Arena::HEADROOM)
     }
 
+    /// The same on the way to a destination, as far as anybody knows it (RFC 1191, RFC 8201).
+    #[inline]
+    pub(crate) fn one_packet_to(&self, destination: Word) -> usize {
+        let own = if is_v4(destination) { self.one_packet() } else { self.one_packet_v6() };
+        own.min(self.path_mtu(destination).into())
+    }
+
     /// The next identification for a datagram: from a counter of the destination's, which begins
     /// where nobody can tell, so numbers come again as late as they can.
     pub(crate) fn identification(&mut self, source: Word, destination: Word, protocol: u8) -> u32 {
@@ -118,11 +125,8 @@ impl Stack {
         body: Body<'_>,
         len: usize,
     ) -> bool {
-        let packet = match ip {
-            IpHeader::V4(_) => self.one_packet(),
-            IpHeader::V6(_) => self.one_packet_v6(),
-        };
-        let most = (packet - ip.len()) & !7;
+        let (source, destination, protocol) = ip.addresses();
+        let most = (self.one_packet_to(destination) - ip.len()) & !7;
         let total = header.len() + len;
         let fragments = total.div_ceil(most);
         if self.control.len() + fragments > usize::from(self.config.control_queue) {
@@ -133,7 +137,6 @@ impl Stack {
             self.counters.drop_no_frame += 1;
             return false;
         }
-        let (source, destination, protocol) = ip.addresses();
         let id = self.identification(source, destination, protocol);
         let l4 = L2 + ip.len();
         let mac = self.config.mac;

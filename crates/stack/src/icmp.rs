@@ -34,13 +34,16 @@ impl Stack {
                 code: icmpv4::unreachable::FRAGMENTATION_NEEDED,
                 next_hop_mtu,
                 quote,
-            } => match (quoted_tcp(quote), ipv4::Packet::parse_cut(quote)) {
-                (Some((addresses, quoted)), Ok(packet)) => {
-                    let total_len = packet.total_len();
+            } => {
+                let total_len = ipv4::Packet::parse_cut(quote).map_or(0, |ip| ip.total_len());
+                if let Some(datagram) = quoted_udp(quote) {
+                    self.datagram_fragmentation_needed(datagram, total_len, next_hop_mtu);
+                } else if let Some((addresses, quoted)) = quoted_tcp(quote) {
                     self.fragmentation_needed(addresses, quoted, total_len, next_hop_mtu);
+                } else {
+                    self.counters.drop_icmp_unrelated += 1;
                 }
-                _ => self.counters.drop_icmp_unrelated += 1,
-            },
+            }
             Kind::Unreachable { code, quote, .. } => {
                 if let Some((source, destination, ports)) = quoted_udp(quote) {
                     let port = code == icmpv4::unreachable::PORT;
@@ -63,7 +66,7 @@ impl Stack {
     /// updated.
     fn echo_reply(&mut self, request: Frame, ip: &IpInfo) {
         let len = ip.len;
-        if ipv4::HEADER_LEN + len > self.one_packet() {
+        if ipv4::HEADER_LEN + len > self.one_packet_to(ip.source) {
             return self.long_echo_reply(request, ip);
         }
         let Some(frame) = self.control_frame() else { return };

@@ -27,6 +27,7 @@ mod interface;
 mod invariants;
 mod ip;
 mod ip6;
+mod large_datagrams;
 mod memory;
 mod mld;
 mod multicast;

@@ -3,8 +3,9 @@
 //!
 //! What an operator says of a path ([`Stack::set_path_mtu`]) is kept beside it, and for good.
 //!
-//! A report is believed only if it quotes a segment in flight (RFC 5927 §7), and never below what
-//! every path must take, so that nobody can make a stack send dust.
+//! A report is believed only if it quotes a segment in flight (RFC 5927 §7), or a datagram as
+//! [`crate::large_datagrams`] says, and never below what every path must take, so that nobody can make
+//! a stack send dust.
 
 use std::collections::BTreeMap;
 
@@ -33,6 +34,16 @@ const LEAST_SET: u16 = 60 + crate::tcp::settings::LEAST_MSS;
 
 /// Sizes to try where a router tells none (RFC 1191 §7.1).
 const PLATEAUS: [u16; 9] = [32_000, 17_914, 8166, 4352, 2002, 1492, 1006, 576, 552];
+
+/// The least MTU that is believed of the path to a destination.
+pub(crate) fn least(destination: Word) -> u16 {
+    if is_v4(destination) { LEAST_V4 } else { LEAST_V6 }
+}
+
+/// What to try next where a router tells nothing but that a packet of that length is too big.
+pub(crate) fn plateau(total_len: usize) -> u16 {
+    PLATEAUS.into_iter().find(|&size| usize::from(size) < total_len).unwrap_or(LEAST_V4)
+}
 
 #[derive(Debug)]
 pub(crate) struct PathMtus {
@@ -156,8 +167,8 @@ impl Stack {
     }
 
     /// Sets the largest packet to send to a destination, as the `mtu` of a route says it; `None`:
-    /// what the interface takes. TCP's segments follow it, datagrams do not. Routers may still report
-    /// less. Connections that are open follow, and look for larger segments when it has become more.
+    /// what the interface takes. Segments and datagrams follow it. Routers may still report less.
+    /// Connections that are open follow, and look for larger segments when it has become more.
     ///
     /// # Errors
     /// `InvalidInput` if it leaves no room for data, `QuotaExceeded` when as many are set as there
@@ -190,15 +201,14 @@ impl Stack {
         Ok(())
     }
 
-    /// A router has told the largest packet that gets through to a destination, about a segment
-    /// that is in flight.
+    /// A router has told the largest packet that gets through to a destination, about what did
+    /// leave.
     pub(crate) fn path_mtu_reported(&mut self, destination: Word, mtu: u32) {
         let mtu = u16::try_from(mtu).unwrap_or(u16::MAX);
-        let (mtu, possible) = match is_v4(destination) {
-            true => (mtu.max(LEAST_V4), true),
-            // No link of IPv6 takes less, so nobody who says so is a router (RFC 8201 §4).
-            false => (mtu, mtu >= LEAST_V6),
-        };
+        let least = least(destination);
+        // No link of IPv6 takes less, so nobody who says so is a router (RFC 8201 §4).
+        let possible = is_v4(destination) || mtu >= least;
+        let mtu = mtu.max(least);
         if !possible || mtu >= self.path_mtu(destination) {
             self.counters.path_mtu_ignored += 1;
             return;
@@ -228,7 +238,7 @@ impl Stack {
         }
         self.counters.icmp_errors_taken += 1;
         let mtu = match next_hop_mtu {
-            0 => PLATEAUS.into_iter().find(|&size| usize::from(size) < total_len).unwrap_or(552),
+            0 => plateau(total_len),
             mtu => mtu,
         };
         self.path_mtu_reported(destination, mtu.into());

@@ -13,6 +13,7 @@ use crate::dhcp::Dhcp;
 use crate::group::Listening;
 use crate::hash::Keys;
 use crate::ip6;
+use crate::large_datagrams::LargeDatagrams;
 use crate::memory::Memory;
 use crate::neighbour::{Action, NeighbourRef, Neighbours};
 use crate::path_mtu::PathMtus;
@@ -136,6 +137,7 @@ pub struct Stack {
     pub(crate) delayed_ack_ticks: u32,
     pub(crate) default_settings: Settings,
     pub(crate) path_mtus: PathMtus,
+    pub(crate) large_datagrams: LargeDatagrams,
 
     pub(crate) reassembly: Reassembly,
     pub(crate) dhcp: Option<Box<Dhcp>>,
@@ -235,6 +237,7 @@ impl Stack {
             },
             default_settings: Settings::new(&config),
             path_mtus: PathMtus::new(config.path_mtus),
+            large_datagrams: LargeDatagrams::new(),
             initial_timeout_us: config.initial_rto.as_micros().min(1 << 31) as u32,
             delayed_ack_ticks: crate::tcp::timers::ticks(config.delayed_ack),
             dhcp: config

@@ -388,7 +388,7 @@ impl Stack {
             let groups = (ttl, looped, multicast_source);
             return self.send_datagram_v6((local, port), to, groups, dont_fragment, data);
         }
-        let one_packet = self.one_packet();
+        let one_packet = self.one_packet_to(word(remote.ip()));
         let whole = ipv4::HEADER_LEN + udp::HEADER_LEN + data.len();
         let most = if dont_fragment { one_packet } else { usize::from(u16::MAX) };
         if whole > most {
@@ -433,6 +433,7 @@ impl Stack {
         if ip.ttl == 0 {
             return Ok(());
         }
+        self.sent_large(&IpHeader::V4(ip), (port, remote.port()), whole);
         if whole > one_packet {
             let mut header = [0; udp::HEADER_LEN];
             udp::emit(&mut header, port, remote.port(), data.len());

@@ -32,8 +32,9 @@ impl Stack {
         if other || destination.to_ipv4_mapped().is_some() {
             return Err(other_family(bound.address(), destination.into()));
         }
+        let one_packet = self.one_packet_to(destination.to_bits());
         let most = match dont_fragment {
-            true => self.one_packet_v6() - ipv6::HEADER_LEN - udp::HEADER_LEN,
+            true => one_packet - ipv6::HEADER_LEN - udp::HEADER_LEN,
             false => usize::from(u16::MAX) - udp::HEADER_LEN,
         };
         if data.len() > most {
@@ -64,7 +65,8 @@ impl Stack {
         if header.hop_limit == 0 {
             return Ok(());
         }
-        if ipv6::HEADER_LEN + len > self.one_packet_v6() {
+        self.sent_large(&IpHeader::V6(header), (port, to_port), ipv6::HEADER_LEN + len);
+        if ipv6::HEADER_LEN + len > one_packet {
             let mut head = [0; udp::HEADER_LEN];
             udp::emit(&mut head, port, to_port, data.len());
             let pseudo = pseudo(source, destination.to_bits(), protocol::UDP, len);

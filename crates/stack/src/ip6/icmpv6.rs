@@ -52,9 +52,10 @@ impl Stack {
         let (quoted, hard) = match packet.kind() {
             Kind::EchoRequest { .. } => return self.echo_reply_v6(frame, ip),
             Kind::PacketTooBig { mtu, quote } => {
-                return match quoted_tcp(quote) {
-                    Some(quoted) => self.packet_too_big(quoted, mtu),
-                    None => self.counters.drop_icmp_unrelated += 1,
+                return match (quoted_tcp(quote), quoted_udp(quote)) {
+                    (Some(segment), _) => self.packet_too_big(segment, mtu),
+                    (None, Some(datagram)) => self.datagram_too_big(datagram, mtu),
+                    (None, None) => self.counters.drop_icmp_unrelated += 1,
                 };
             }
             Kind::Unreachable { code, quote } => {
@@ -119,7 +120,7 @@ impl Stack {
             self.counters.drop_icmp_ignored += 1;
             return;
         };
-        if ipv6::HEADER_LEN + len > self.one_packet_v6() {
+        if ipv6::HEADER_LEN + len > self.one_packet_to(ip.source) {
             return self.long_echo_reply_v6(request, ip, local);
         }
         let Some(frame) = self.control_frame() else { return };

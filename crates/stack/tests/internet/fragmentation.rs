@@ -160,3 +160,72 @@ fn two_stacks_exchange_the_largest_datagrams() {
     }
     net.assert_clean();
 }
+
+/// A datagram of `len` bytes that the stack is said to have sent, as a router quotes it.
+fn quote(from: u16, to: u16, len: usize) -> Vec<u8> {
+    craft::udp_datagram((STACK_IP, from), (PEER_IP, to), &pattern(0, len))[14..42].to_vec()
+}
+
+#[test]
+fn a_socket_that_may_not_fragment_is_told_what_the_path_takes() {
+    let mut peer = Peer::new();
+    let socket = peer.bind_datagram(at(STACK_IP, 9));
+    peer.stack.connect_datagram(socket, at(PEER_IP, 4000)).unwrap();
+    peer.stack.set_dont_fragment(socket, true).unwrap();
+    peer.stack.send_datagram(socket, &[7; 1400], None).unwrap();
+    assert!(matches!(peer.next_packet(), Some(Packet::Udp { .. })));
+    peer.inject(&craft::fragmentation_needed(PEER_IP, 1000, &quote(9, 4000, 1400)));
+    assert_eq!(peer.stack.counters().path_mtu_reductions, 1);
+    let error = peer.stack.send_datagram(socket, &[7; 1400], None).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidInput);
+    assert!(error.to_string().contains("972"), "{error}");
+    peer.stack.send_datagram(socket, &[7; 972], None).unwrap();
+    assert!(matches!(peer.next_packet(), Some(Packet::Udp { .. })));
+    // Who may fragment does, and so does who answers an echo.
+    peer.stack.set_dont_fragment(socket, false).unwrap();
+    peer.stack.send_datagram(socket, &[7; 1400], None).unwrap();
+    assert_eq!(fragments(&mut peer).len(), 2);
+    peer.inject(&craft::echo_request(PEER_IP, STACK_IP, &pattern(0, 1400)));
+    assert_eq!(fragments(&mut peer).len(), 2);
+}
+
+#[test]
+fn an_old_router_that_tells_no_size_about_a_datagram_is_understood() {
+    let mut peer = Peer::new();
+    let socket = peer.bind_datagram(at(Ipv4Addr::UNSPECIFIED, 9));
+    peer.stack.set_dont_fragment(socket, true).unwrap();
+    peer.stack.send_datagram(socket, &[7; 1472], Some(at(PEER_IP, 4000))).unwrap();
+    assert!(peer.next_packet().is_some());
+    peer.inject(&craft::fragmentation_needed(PEER_IP, 0, &quote(9, 4000, 1472)));
+    let error = peer.stack.send_datagram(socket, &[7; 1472], Some(at(PEER_IP, 1))).unwrap_err();
+    assert!(error.to_string().contains("1464"), "the plateau below 1500: {error}");
+}
+
+#[test]
+fn a_report_about_a_datagram_that_did_not_leave_is_not_believed() {
+    let mut peer = Peer::new();
+    let socket = peer.bind_datagram(at(STACK_IP, 9));
+    let report = |peer: &mut Peer, mtu, from, to| {
+        peer.inject(&craft::fragmentation_needed(PEER_IP, mtu, &quote(from, to, 1400)));
+    };
+    peer.stack.connect_datagram(socket, at(PEER_IP, 4000)).unwrap();
+    // One that may be fragmented on the way is refused by no router.
+    peer.stack.send_datagram(socket, &[7; 1400], None).unwrap();
+    peer.next_packet();
+    report(&mut peer, 1000, 9, 4000);
+    // None is that large.
+    peer.stack.set_dont_fragment(socket, true).unwrap();
+    peer.stack.send_datagram(socket, &[7; 900], None).unwrap();
+    peer.next_packet();
+    report(&mut peer, 1000, 9, 4000);
+    report(&mut peer, 800, 10, 4000);
+    report(&mut peer, 800, 9, 4001);
+    assert_eq!(peer.stack.counters().drop_icmp_unrelated, 4);
+    assert_eq!(peer.stack.counters().path_mtu_reductions, 0);
+    report(&mut peer, 800, 9, 4000);
+    assert_eq!(peer.stack.counters().path_mtu_reductions, 1);
+    // Never so little that what is left is dust.
+    report(&mut peer, 68, 9, 4000);
+    let error = peer.stack.send_datagram(socket, &[7; 900], None).unwrap_err();
+    assert!(error.to_string().contains("524"), "{error}");
+}

@@ -180,3 +180,75 @@ fn long_datagrams_leave_in_fragments() {
     let error = peer.stack.send_datagram(socket, &[0; 65_528], to).unwrap_err();
     assert!(error.to_string().contains("65527"), "{error}");
 }
+
+/// What has been sent: bytes of each packet, with its IPv6 header.
+fn sizes(peer: &mut Peer) -> Vec<usize> {
+    let mut sizes = Vec::new();
+    while let Some(packet) = peer.next_packet() {
+        if let crate::common::craft::Packet::V6(V6 { payload, fragment, .. }) = packet {
+            sizes.push(40 + fragment.map_or(0, |_| 8) + payload.len());
+        }
+    }
+    sizes
+}
+
+#[test]
+fn datagrams_fit_the_path_that_a_router_told() {
+    let mut peer = met(|_| {});
+    let socket = socket(&mut peer);
+    let to = Some(SocketAddr::new(PEER_V6.into(), 4000));
+    let data = pattern(0, 1440);
+    let quote = craft6::udp((STACK_V6, 53), (PEER_V6, 4000), &data)[14..][..1200].to_vec();
+    let report = craft6::error(PEER_V6, kind::PACKET_TOO_BIG, 0, 1280, &quote);
+    // Nothing left yet that it could be about.
+    peer.inject(&report);
+    assert_eq!(peer.stack.counters().drop_icmp_unrelated, 1);
+    peer.stack.send_datagram(socket, &data, to).unwrap();
+    assert_eq!(sizes(&mut peer), [1488]);
+    peer.inject(&report);
+    assert_eq!(peer.stack.counters().path_mtu_reductions, 1);
+    peer.stack.send_datagram(socket, &data, to).unwrap();
+    assert_eq!(sizes(&mut peer), [1280, 40 + 8 + 1448 - 1232]);
+    peer.inject(&craft6::echo(PEER_V6, STACK_V6, &data));
+    assert_eq!(sizes(&mut peer).len(), 2);
+    peer.stack.set_dont_fragment(socket, true).unwrap();
+    let error = peer.stack.send_datagram(socket, &data, to).unwrap_err();
+    assert!(error.to_string().contains("1232"), "{error}");
+    // Paths change, and what was told is forgotten.
+    peer.advance(Duration::from_secs(601));
+    while peer.next_packet().is_some() {}
+    peer.inject(&craft6::solicitation(PEER_V6, STACK_V6, None));
+    while peer.next_packet().is_some() {}
+    peer.stack.send_datagram(socket, &data, to).unwrap();
+    assert_eq!(sizes(&mut peer), [1488]);
+}
+
+#[test]
+fn fragments_of_datagrams_fit_the_path_that_a_router_told() {
+    let mut peer = met(|_| {});
+    let socket = socket(&mut peer);
+    let to = Some(SocketAddr::new(PEER_V6.into(), 4000));
+    peer.stack.send_datagram(socket, &pattern(0, 3000), to).unwrap();
+    assert_eq!(sizes(&mut peer).len(), 3);
+    let whole = craft6::udp((STACK_V6, 53), (PEER_V6, 4000), &pattern(0, 3000));
+    let first = &fragments(&whole, 1500, 7)[0][14..][..1200];
+    peer.inject(&craft6::error(PEER_V6, kind::PACKET_TOO_BIG, 0, 1400, first));
+    peer.stack.send_datagram(socket, &pattern(0, 3000), to).unwrap();
+    assert!(sizes(&mut peer).into_iter().all(|size| size <= 1400));
+}
+
+#[test]
+fn datagrams_fit_the_path_that_tcp_has_learned() {
+    let mut peer = met(|_| {});
+    let id = peer.stack.connect(SocketAddr::new(PEER_V6.into(), 5000), None).unwrap();
+    let syn = peer.expect_v6();
+    let quote = &craft6::packet(STACK_V6, PEER_V6, 64, protocol::TCP, &syn.payload)[14..];
+    peer.inject(&craft6::error(PEER_V6, kind::PACKET_TOO_BIG, 0, 1280, quote));
+    while peer.next_packet().is_some() {}
+    let socket = socket(&mut peer);
+    let to = Some(SocketAddr::new(PEER_V6.into(), 4000));
+    peer.stack.send_datagram(socket, &[7; 1440], to).unwrap();
+    assert_eq!(sizes(&mut peer).iter().max(), Some(&1280));
+    peer.stack.abort(id);
+    peer.stack.release(id);
+}
