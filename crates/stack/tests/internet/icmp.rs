@@ -3,6 +3,7 @@
 use core::net::{Ipv4Addr, SocketAddr};
 
 use millrace_stack::{Failure, State};
+use millrace_wire::checksum;
 use millrace_wire::icmpv4::{self, Kind, unreachable};
 
 use crate::common::craft::{
@@ -191,4 +192,36 @@ fn errors_about_what_is_not_ours_are_dropped() {
     assert_eq!(peer.stack.counters().drop_icmp_unrelated, 4);
     peer.expect_silence();
     let _ = SocketAddr::new(PEER_IP.into(), 1);
+}
+
+#[test]
+fn what_a_router_says_of_a_segment_in_flight_is_passed_up() {
+    let mut peer = Peer::new();
+    let id = peer.accepted();
+    peer.write(id, 0, 100);
+    peer.take();
+    let report = |quote: &[u8], parameter: bool| {
+        let len = icmpv4::HEADER_LEN + quote.len();
+        let mut packet = craft::ip_packet(PEER_IP, STACK_IP, 1, len);
+        icmpv4::emit_time_exceeded(&mut packet[34..], 0, quote);
+        if parameter {
+            const PARAMETER_PROBLEM: u8 = 12;
+            packet[34] = PARAMETER_PROBLEM;
+            packet[36..38].fill(0);
+            let sum = checksum::finish(checksum::sum(&packet[34..]));
+            packet[36..38].copy_from_slice(&sum.to_be_bytes());
+        }
+        packet
+    };
+    peer.inject(&report(&quote(&peer, 1), false));
+    peer.inject(&report(&quote(&peer, 1), true));
+    let counters = peer.stack.counters();
+    assert_eq!((counters.icmp_errors_soft, counters.drop_icmp_ignored), (2, 0));
+    assert_eq!(peer.state(id), State::Established);
+    // Of one that is not, nothing is.
+    peer.inject(&report(&quote(&peer, 5000), false));
+    let datagram = udp_datagram((STACK_IP, 1), (PEER_IP, 2), b"x");
+    peer.inject(&report(&datagram[14..], false));
+    let counters = peer.stack.counters();
+    assert_eq!((counters.drop_icmp_unrelated, counters.drop_icmp_ignored), (1, 1));
 }
