@@ -49,6 +49,12 @@ pub(crate) fn is_link_local(word: Word) -> bool {
     word >> 118 == 0xfe80 >> 6
 }
 
+/// The same for both families: no router gets packets to it, whatever a route says (RFC 3927 §2.6.2).
+#[inline]
+fn never_routed(word: Word) -> bool {
+    is_link_local(word) || word >> 16 == (ANY_V4 | 0xa9fe_0000) >> 16
+}
+
 /// Bits of a prefix as counted in the word: an IPv4 network lies behind 96 bits.
 pub(crate) fn word_bits(address: IpAddr, prefix: u8) -> u8 {
     if address.is_ipv4() { prefix.min(32) + 96 } else { prefix.min(128) }
@@ -334,10 +340,7 @@ impl Addresses {
 
     /// Whether the target is reached without a router.
     pub(crate) fn is_on_link(&self, target: Word) -> bool {
-        if is_v4(target) {
-            return self.on_link(target).is_some();
-        }
-        is_link_local(target)
+        never_routed(target)
             || self.on_link(target).is_some()
             || self.routes.find(target).is_some_and(|route| route.gateway == 0)
     }
@@ -347,7 +350,8 @@ impl Addresses {
     pub(crate) fn route(&self, destination: IpAddr) -> Option<Path> {
         let target = word(destination);
         let on_link = self.on_link(target);
-        let next_hop = if !is_v4(target) && (is_link_local(target) || destination.is_multicast()) {
+        let v6_group = destination.is_ipv6() && destination.is_multicast();
+        let next_hop = if never_routed(target) || v6_group {
             target
         } else {
             match (on_link, self.routes.find(target)) {
@@ -363,9 +367,17 @@ impl Addresses {
         let local = match on_link {
             _ if !is_v4(target) => self.source(target)?,
             Some((_, local)) if next_hop == target => local,
-            _ => self.on_link(next_hop)?.1,
+            // A network or a router that is on the link because a route says so is in none of ours.
+            _ => self.on_link(next_hop).map(|(_, local)| local).or_else(|| self.first_v4())?,
         };
         Some(Path { local, next_hop })
+    }
+
+    /// The first of our IPv4 addresses, for what is in no network of theirs.
+    pub(crate) fn first_v4(&self) -> Option<u8> {
+        self.slots()
+            .find(|&(local, slot)| is_v4(slot.address) && self.words[usize::from(local)] != 0)
+            .map(|(local, _)| local)
     }
 
     /// The address of ours that packets to an IPv6 destination come from (RFC 6724 §5). One that

@@ -151,6 +151,52 @@ fn the_longest_prefix_leads_and_a_removed_route_leads_nowhere() {
 }
 
 #[test]
+fn a_network_without_a_gateway_is_on_the_link() {
+    let mut peer = Peer::with(|config| config.addresses[0].prefix = 32);
+    let network = Ipv4Addr::new(198, 51, 100, 0);
+    let on_link = Route { destination: network.into(), prefix: 24, gateway: None };
+    let socket = peer.bind_datagram(SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), 9));
+    let host = Ipv4Addr::new(198, 51, 100, 9);
+    let asked = |peer: &mut Peer, to: [u8; 4]| {
+        let to = SocketAddr::new(Ipv4Addr::from(to).into(), 7);
+        peer.stack.send_datagram(socket, b"?", Some(to)).map_err(|error| error.kind())?;
+        peer.collect();
+        peer.advance_ms(0);
+        match peer.next_packet() {
+            Some(Packet::Arp { sender, target, .. }) => Ok((sender.1, target.1)),
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(asked(&mut peer, host.octets()), Err(ErrorKind::NetworkUnreachable));
+    peer.stack.add_route(on_link).unwrap();
+    assert_eq!(asked(&mut peer, host.octets()), Ok((STACK_IP, host)));
+    // A router may be there.
+    let router = Ipv4Addr::new(198, 51, 100, 1);
+    peer.stack.add_route(Route::default_by(router.into())).unwrap();
+    assert_eq!(asked(&mut peer, [203, 0, 113, 1]), Ok((STACK_IP, router)));
+    peer.advance_ms(10_000);
+    while peer.next_packet().is_some() {}
+}
+
+#[test]
+fn link_local_hosts_are_on_the_link_whatever_a_route_says() {
+    let mut peer = Peer::with(|config| config.gateway = Some(PEER_IP.into()));
+    let host = Ipv4Addr::new(169, 254, 1, 1);
+    peer.stack.add_route(route([169, 254, 0, 0], 16, PEER_IP)).unwrap();
+    let socket = peer.bind_datagram(SocketAddr::new(STACK_IP.into(), 9));
+    let to = SocketAddr::new(host.into(), 7);
+    peer.stack.send_datagram(socket, b"?", Some(to)).unwrap();
+    peer.collect();
+    peer.advance_ms(0);
+    match peer.next_packet() {
+        Some(Packet::Arp { target, .. }) => assert_eq!(target.1, host),
+        other => panic!("{other:?}"),
+    }
+    peer.advance_ms(10_000);
+    while peer.next_packet().is_some() {}
+}
+
+#[test]
 fn what_is_no_route_is_refused() {
     let mut peer = Peer::with(|config| config.routes = 1);
     for wrong in [
