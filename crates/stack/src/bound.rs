@@ -32,6 +32,16 @@ impl Bound {
         }
     }
 
+    /// Whether packets leave by the destination's family.
+    pub(crate) fn speaks(self, destination: Word) -> bool {
+        match self {
+            Bound::One(own) => is_v4(own) == is_v4(destination),
+            Bound::AnyV4 => is_v4(destination),
+            Bound::AnyV6 => !is_v4(destination),
+            Bound::Any => true,
+        }
+    }
+
     /// Whether packets to every host of an IPv4 network are taken.
     pub(crate) fn takes_broadcast(self) -> bool {
         match self {
@@ -62,7 +72,14 @@ impl Bound {
 impl Stack {
     /// What an address to bind to means; one that is not unspecified must be ours.
     pub(crate) fn bound(&self, local: IpAddr, v6_only: bool) -> io::Result<Bound> {
-        match local {
+        let canonical = local.to_canonical();
+        if v6_only && canonical != local {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                format!("{local} is an IPv4 address, and IPv6 only was asked for"),
+            ));
+        }
+        match canonical {
             IpAddr::V4(Ipv4Addr::UNSPECIFIED) => Ok(Bound::AnyV4),
             IpAddr::V6(Ipv6Addr::UNSPECIFIED) if v6_only => Ok(Bound::AnyV6),
             IpAddr::V6(Ipv6Addr::UNSPECIFIED) => Ok(Bound::Any),

@@ -17,6 +17,7 @@ mod chain;
 mod config;
 mod control;
 mod counters;
+mod destination;
 mod dhcp;
 mod fragmentation;
 mod group;

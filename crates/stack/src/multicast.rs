@@ -11,6 +11,7 @@ use millrace_wire::{ether, ipv4, ipv6, udp};
 use crate::Stack;
 use crate::address::{Path, Word, address, is_v4, word};
 use crate::control::L2;
+use crate::destination::no_source;
 use crate::fragmentation::IpHeader;
 use crate::group::{Filter, FilterMode, Listening};
 use crate::ip::IpInfo;
@@ -368,13 +369,10 @@ impl Stack {
         let next_hop = word(group);
         let chosen = match source {
             0 if group.is_ipv6() => self.addresses.source(next_hop),
-            0 => self.addresses.iter().find(|(_, own)| own.is_ipv4()).map(|(local, _)| local),
+            0 => self.addresses.first_v4(),
             _ => self.addresses.find(source),
         };
-        let local = chosen.ok_or_else(|| {
-            let text = format!("the stack has no address to send to {group} from");
-            io::Error::new(io::ErrorKind::AddrNotAvailable, text)
-        })?;
+        let local = chosen.ok_or_else(|| no_source(group))?;
         Ok(Path { local, next_hop })
     }
 

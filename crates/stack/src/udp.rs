@@ -1,6 +1,6 @@
 //! UDP (RFC 768, RFC 1122 §4.1): sockets with a bounded queue of received frames.
 
-use core::net::{IpAddr, SocketAddr};
+use core::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::io;
 
 use millrace_frames::{Frame, Owners};
@@ -12,6 +12,7 @@ use crate::address::{Path, Word, address, is_v4, word, word_v4};
 use crate::bound::Bound;
 use crate::chain;
 use crate::control::{Hop, L4};
+use crate::destination::{canonical, no_source};
 use crate::fragmentation::{Body, IpHeader};
 use crate::ip::IpInfo;
 use crate::multicast::{SocketMulticast, group_mac, is_multicast};
@@ -216,10 +217,10 @@ impl Stack {
     }
 
     fn bind_datagram_to(&mut self, local: SocketAddr, v6_only: bool) -> io::Result<SocketId> {
-        let bound = match local.ip() {
+        let bound = match local.ip().to_canonical() {
             // Only what is sent to the group, of those that the socket joins.
             ip if ip.is_multicast() => Bound::One(word(ip)),
-            ip => self.bound(ip, v6_only)?,
+            _ => self.bound(local.ip(), v6_only)?,
         };
         let port = match local.port() {
             0 => self.free_udp_port(bound)?,
@@ -312,9 +313,16 @@ impl Stack {
     /// Takes datagrams from one peer only, and makes it the default of [`Stack::send_datagram`].
     ///
     /// # Errors
-    /// `NotConnected` if the socket is closed; no route.
+    /// `NotConnected` if the socket is closed; `InvalidInput` for a peer of another family than the
+    /// socket's (RFC 3493 §5.3), and for one that nothing may be sent to; no route.
     pub fn connect_datagram(&mut self, id: SocketId, remote: SocketAddr) -> io::Result<()> {
-        if !remote.ip().is_multicast() {
+        let remote = canonical(remote);
+        let local = self.socket(id)?.local;
+        if !local.speaks(word(remote.ip())) {
+            return Err(other_family(local, remote.ip()));
+        }
+        let many = remote.ip().is_multicast() || remote.ip() == IpAddr::V4(Ipv4Addr::BROADCAST);
+        if !many {
             self.route_to(remote.ip())?;
         }
         self.socket(id)?.remote = Some((word(remote.ip()), remote.port()));
@@ -354,10 +362,11 @@ impl Stack {
     /// fragments if it does not fit the MTU.
     ///
     /// # Errors
-    /// `InvalidInput` (`EMSGSIZE`) when it is longer than any datagram, or does not fit the MTU and
-    /// [`Stack::set_dont_fragment`] forbids fragments; `ConnectionRefused`, once, when the peer that
-    /// the socket is connected to said that nobody has the port of an earlier one; no route; `WouldBlock` when not enough
-    /// frames are free or too many packets wait.
+    /// `InvalidInput` (`EMSGSIZE`) when it is longer than any datagram, or does not fit the path's MTU
+    /// and [`Stack::set_dont_fragment`] forbids fragments, and for a destination of another family than
+    /// the socket's or that nothing may be sent to (RFC 1122 §3.2.1.3); `ConnectionRefused`, once, when
+    /// the peer that the socket is connected to said that nobody has the port of an earlier one; no
+    /// route; `WouldBlock` when not enough frames are free or too many packets wait.
     pub fn send_datagram(
         &mut self,
         id: SocketId,
@@ -374,7 +383,7 @@ impl Stack {
         let (local, port, dont_fragment) = (socket.local, socket.port, socket.dont_fragment);
         let SocketMulticast { ttl, looped, source: multicast_source, .. } = socket.multicast;
         let remote = match (remote, socket.remote) {
-            (Some(remote), _) => remote,
+            (Some(remote), _) => canonical(remote),
             (None, Some((ip, port))) => SocketAddr::new(address(ip), port),
             (None, None) => {
                 return Err(io::Error::new(
@@ -383,6 +392,9 @@ impl Stack {
                 ));
             }
         };
+        if !local.speaks(word(remote.ip())) {
+            return Err(other_family(local, remote.ip()));
+        }
         if let IpAddr::V6(destination) = remote.ip() {
             let to = (destination, remote.port());
             let groups = (ttl, looped, multicast_source);
@@ -398,8 +410,9 @@ impl Stack {
         let multicast = remote.ip().is_multicast();
         let broadcast =
             matches!(remote.ip(), IpAddr::V4(address) if self.addresses.is_broadcast(address));
-        let route = if remote.ip() == IpAddr::V4(core::net::Ipv4Addr::BROADCAST) {
-            Path { local: 0, next_hop: 0 }
+        let route = if remote.ip() == IpAddr::V4(Ipv4Addr::BROADCAST) {
+            let local = self.addresses.first_v4().ok_or_else(|| no_source(remote.ip()))?;
+            Path { local, next_hop: 0 }
         } else if multicast {
             self.multicast_path(remote.ip(), multicast_source)?
         } else {
@@ -415,7 +428,7 @@ impl Stack {
         let (IpAddr::V4(source), IpAddr::V4(destination)) =
             (address(self.datagram_source(local, route.local)?), remote.ip())
         else {
-            return Err(other_family(local.address(), remote.ip()));
+            return Err(other_family(local, remote.ip()));
         };
         let len = udp::HEADER_LEN + data.len();
         let mut ip = ipv4::Header {
@@ -562,7 +575,8 @@ pub(crate) fn too_long(len: usize, most: usize, dont_fragment: bool) -> io::Erro
     )
 }
 
-pub(crate) fn other_family(local: IpAddr, remote: IpAddr) -> io::Error {
+fn other_family(local: Bound, remote: IpAddr) -> io::Error {
+    let local = local.address();
     io::Error::new(
         io::ErrorKind::InvalidInput,
         format!("{local} and {remote} are of different families; bind to one of the other's"),

@@ -12,7 +12,7 @@ use crate::control::{Hop, L4_V6};
 use crate::fragmentation::{Body, IpHeader};
 use crate::ip::{IpInfo, pseudo};
 use crate::stack::Stack;
-use crate::udp::{other_family, too_long};
+use crate::udp::too_long;
 
 impl Stack {
     /// Sends one datagram from a socket's port to an IPv6 destination.
@@ -24,14 +24,6 @@ impl Stack {
         dont_fragment: bool,
         data: &[u8],
     ) -> io::Result<()> {
-        let other = match bound {
-            Bound::AnyV4 => true,
-            Bound::One(own) => is_v4(own),
-            Bound::Any | Bound::AnyV6 => false,
-        };
-        if other || destination.to_ipv4_mapped().is_some() {
-            return Err(other_family(bound.address(), destination.into()));
-        }
         let one_packet = self.one_packet_to(destination.to_bits());
         let most = match dont_fragment {
             true => one_packet - ipv6::HEADER_LEN - udp::HEADER_LEN,

@@ -12,6 +12,7 @@ use super::rtt::Rtt;
 use super::settings::SocketOption;
 use super::table::FourTuple;
 use crate::address::{Path, Word, address, is_v4, word};
+use crate::destination::canonical;
 use crate::stack::{NO_SOCKET, Stack};
 
 /// A connection of this stack. Another connection that later uses the same entry has another id.
@@ -121,44 +122,22 @@ impl Stack {
         ))
     }
 
-    pub(crate) fn route_to(&self, destination: IpAddr) -> io::Result<Path> {
-        if destination.is_ipv6() && !self.addresses.has_v6() {
-            return Err(io::Error::new(
-                io::ErrorKind::NetworkUnreachable,
-                format!("no route to {destination}; the stack has no IPv6 address"),
-            ));
-        }
-        if self.addresses.find_any(word(destination)).is_some() {
-            return Err(io::Error::new(
-                io::ErrorKind::AddrNotAvailable,
-                format!("{destination} is this stack's own address; a stack has no loopback"),
-            ));
-        }
-        self.addresses.route(destination).ok_or_else(|| {
-            io::Error::new(
-                io::ErrorKind::NetworkUnreachable,
-                format!("no route to {destination}; give the stack a gateway"),
-            )
-        })
-    }
-
-    /// The same for a destination that must be one host.
+    /// The way to a destination that must be one host.
     fn route_to_host(&self, destination: IpAddr) -> io::Result<Path> {
         let last = &self.last_hop;
         // Where an IPv6 packet comes from may change for reasons that are none of the routes'.
         if last.destination == word(destination) && destination.is_ipv4() {
             return Ok(last.path);
         }
-        let route = self.route_to(destination)?;
         let broadcast = matches!(destination, IpAddr::V4(v4) if self.addresses.is_broadcast(v4));
-        if destination.is_multicast() || destination.is_unspecified() || broadcast {
+        if destination.is_multicast() || broadcast {
             // RFC 9293 §3.9.2.3 (MUST-46).
             return Err(io::Error::new(
                 io::ErrorKind::InvalidInput,
                 format!("{destination} is not the address of one host; TCP needs one"),
             ));
         }
-        Ok(route)
+        self.route_to(destination)
     }
 
     /// Opens a connection. [`Ready::CONNECTED`] or [`Ready::CLOSED`] follows. `local` may name an
@@ -172,6 +151,8 @@ impl Stack {
         remote: SocketAddr,
         local: Option<SocketAddr>,
     ) -> io::Result<ConnectionId> {
+        // IPv4 written as IPv6 is IPv4, and what is forbidden there is so by either name.
+        let (remote, local) = (canonical(remote), local.map(canonical));
         let route = self.route_to_host(remote.ip())?;
         if remote.port() == 0 {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "port 0 takes no connections"));

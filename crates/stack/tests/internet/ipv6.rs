@@ -459,3 +459,76 @@ fn a_connection_fails_when_its_address_is_another_hosts() {
     assert!(peer.ready(id).has(Ready::CLOSED));
     peer.stack.release(id);
 }
+
+#[test]
+fn ipv4_written_as_ipv6_is_ipv4() {
+    let mut peer = both(|config| config.gateway = Some(PEER_IP.into()));
+    let mapped = |v4: Ipv4Addr, port| SocketAddr::new(v4.to_ipv6_mapped().into(), port);
+    // No connection to many (RFC 9293 §3.9.2.3), by neither name.
+    for to in ["224.0.0.1", "192.0.2.255", "255.255.255.255", "0.0.0.0"] {
+        let error = peer.stack.connect(mapped(to.parse().unwrap(), 80), None).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidInput, "{error}");
+    }
+    let local = mapped(STACK_IP, 0);
+    let id = peer.stack.connect(mapped(PEER_IP, 80), Some(local)).unwrap();
+    assert_eq!(peer.stack.info(id).unwrap().remote, SocketAddr::new(PEER_IP.into(), 80));
+    peer.stack.abort(id);
+    peer.stack.release(id);
+    while peer.next_packet().is_some() {}
+    let socket = peer.bind_datagram(mapped(Ipv4Addr::UNSPECIFIED, 53));
+    let own = SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), 53);
+    assert_eq!(peer.stack.datagram_address(socket).unwrap(), own);
+    peer.stack.send_datagram(socket, b"four", Some(mapped(PEER_IP, 7))).unwrap();
+    assert!(matches!(peer.next_packet(), Some(Packet::Udp { destination: (PEER_IP, 7), .. })));
+}
+
+/// RFC 3493 §5.3.
+#[test]
+fn a_socket_of_ipv6_only_sends_no_ipv4() {
+    let mut peer = both(|_| {});
+    let any = SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), 53);
+    let socket = peer.stack.bind_datagram_v6_only(any).unwrap();
+    for to in [PEER_IP.into(), IpAddr::from(PEER_IP.to_ipv6_mapped())] {
+        let to = SocketAddr::new(to, 7);
+        for refused in [
+            peer.stack.connect_datagram(socket, to).unwrap_err(),
+            peer.stack.send_datagram(socket, b"?", Some(to)).unwrap_err(),
+        ] {
+            assert_eq!(refused.kind(), ErrorKind::InvalidInput, "{refused}");
+        }
+    }
+    let own = SocketAddr::new(STACK_IP.to_ipv6_mapped().into(), 54);
+    let refused = peer.stack.bind_datagram_v6_only(own).unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::InvalidInput, "{refused}");
+    peer.expect_silence();
+}
+
+#[test]
+fn no_packet_leaves_for_what_is_no_other_host() {
+    let mut peer = met(|config| config.gateway = Some(PEER_V6.into()));
+    let socket = peer.bind_datagram(SocketAddr::new(STACK_V6.into(), 9));
+    for to in [Ipv6Addr::LOCALHOST, Ipv6Addr::UNSPECIFIED] {
+        let to = SocketAddr::new(to.into(), 7);
+        for refused in [
+            peer.stack.send_datagram(socket, b"?", Some(to)).unwrap_err(),
+            peer.stack.connect(to, None).unwrap_err(),
+        ] {
+            assert_eq!(refused.kind(), ErrorKind::InvalidInput, "{refused}");
+        }
+    }
+    peer.expect_silence();
+}
+
+#[test]
+fn a_broadcast_leaves_from_the_first_ipv4_address() {
+    let mut peer = both(|_| {});
+    let socket = peer.bind_datagram(SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), 9));
+    let all = SocketAddr::new(Ipv4Addr::BROADCAST.into(), 7);
+    peer.stack.send_datagram(socket, b"?", Some(all)).unwrap();
+    assert!(matches!(peer.next_packet(), Some(Packet::Udp { source: (STACK_IP, 9), .. })));
+    // Without one there is nowhere to send from.
+    let mut peer = met(|_| {});
+    let socket = peer.bind_datagram(SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), 9));
+    let error = peer.stack.send_datagram(socket, b"?", Some(all)).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::AddrNotAvailable);
+}

@@ -179,6 +179,31 @@ fn a_network_without_a_gateway_is_on_the_link() {
 }
 
 #[test]
+fn no_packet_leaves_for_what_is_no_other_host() {
+    let mut peer = Peer::with(|config| config.gateway = Some(PEER_IP.into()));
+    let socket = peer.bind_datagram(SocketAddr::new(STACK_IP.into(), 9));
+    for to in [[127, 0, 0, 1], [127, 9, 9, 9], [0, 0, 0, 0], [0, 0, 0, 5], [240, 0, 0, 1]] {
+        let to = Ipv4Addr::from(to);
+        for to in [IpAddr::V4(to), IpAddr::V6(to.to_ipv6_mapped())] {
+            let to = SocketAddr::new(to, 80);
+            for refused in [
+                peer.stack.send_datagram(socket, b"?", Some(to)).unwrap_err(),
+                peer.stack.connect_datagram(socket, to).unwrap_err(),
+                peer.stack.connect(to, None).unwrap_err(),
+            ] {
+                assert_eq!(refused.kind(), ErrorKind::InvalidInput, "{refused}");
+            }
+        }
+    }
+    peer.expect_silence();
+    // The limited broadcast is for this link.
+    let all = SocketAddr::new(Ipv4Addr::BROADCAST.into(), 7);
+    peer.stack.connect_datagram(socket, all).unwrap();
+    peer.stack.send_datagram(socket, b"?", None).unwrap();
+    assert!(matches!(peer.next_packet(), Some(Packet::Udp { to: Mac::BROADCAST, .. })));
+}
+
+#[test]
 fn link_local_hosts_are_on_the_link_whatever_a_route_says() {
     let mut peer = Peer::with(|config| config.gateway = Some(PEER_IP.into()));
     let host = Ipv4Addr::new(169, 254, 1, 1);
