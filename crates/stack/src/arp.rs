@@ -56,6 +56,12 @@ impl Stack {
         }
     }
 
+    /// An ARP announcement (RFC 5227 §2.3).
+    pub(crate) fn announce_v4(&mut self, own: Ipv4Addr) {
+        self.arp_send(arp::Operation::Request, own, Mac([0; 6]), own, Mac::BROADCAST);
+        self.counters.arp_requests_sent += 1;
+    }
+
     /// Asks for a neighbour's address: of itself where it is known, else of all.
     pub(crate) fn arp_request(&mut self, wanted: Word, known: Option<Mac>) {
         let IpAddr::V4(target) = address(wanted) else { return };
@@ -79,8 +85,7 @@ impl Stack {
         for local in 0..=u8::MAX {
             let Some(own) = self.addresses.slot(local).map(|slot| slot.address) else { continue };
             if let IpAddr::V4(own) = address(own) {
-                self.arp_send(arp::Operation::Request, own, Mac([0; 6]), own, Mac::BROADCAST);
-                self.counters.arp_requests_sent += 1;
+                self.announce_v4(own);
             }
         }
         self.announce_v6();

@@ -168,6 +168,8 @@ counters! {
     dhcp_leases,
     /// Addresses lost because a lease ended or a server said so.
     dhcp_leases_lost,
+    /// Routes of leases that could not be taken: the table is full, or nothing leads to their router.
+    dhcp_routes_refused,
     /// Refusals of DHCP servers.
     dhcp_naks,
     /// Echo requests answered.

@@ -116,6 +116,12 @@ impl Stack {
         Ok(())
     }
 
+    /// Whether the route was configured or added.
+    pub(crate) fn has_route(&self, route: Route) -> bool {
+        let wanted = Routes::entry(route);
+        self.addresses.routes.iter().any(|entry| entry.same(&wanted))
+    }
+
     /// Removes a route that was configured or added.
     ///
     /// # Errors

@@ -78,7 +78,7 @@ impl Entry {
         is_v4(self.network) == is_v4(target) && network(self.network ^ target, self.bits) == 0
     }
 
-    fn same(&self, other: &Entry) -> bool {
+    pub(crate) fn same(&self, other: &Entry) -> bool {
         (self.network, self.bits, self.gateway, self.origin)
             == (other.network, other.bits, other.gateway, other.origin)
     }

@@ -99,8 +99,9 @@ impl Stack {
             self.counters.drop_udp_checksum += 1;
             return self.drop_chain(frame);
         }
-        if port == dhcpv4::CLIENT_PORT && source_port == dhcpv4::SERVER_PORT && self.dhcp.is_some()
-        {
+        let from_server = port == dhcpv4::CLIENT_PORT && source_port == dhcpv4::SERVER_PORT;
+        // DHCPv4 is spoken by IPv4 only.
+        if from_server && is_v4(ip.source) && self.dhcp.is_some() {
             return self.dhcp_packet(frame, ip, len);
         }
         if ip.many && self.addresses.find(ip.destination).is_none() {

@@ -63,6 +63,27 @@ fn classful(address: Ipv4Addr) -> u8 {
     }
 }
 
+/// The routes of a host that has a network of its own, and those to their routers: no other host is
+/// on the link unless a route says so.
+fn with_routers(routes: Vec<Route>) -> Vec<Route> {
+    let mut all = routes;
+    for at in 0..all.len() {
+        let Some(router) = all[at].gateway else { continue };
+        let leads = |route: &Route| route.gateway.is_none() && covers(route, router);
+        if !all.iter().any(leads) {
+            all.push(Route { destination: router, prefix: 32, gateway: None });
+        }
+    }
+    all
+}
+
+fn covers(route: &Route, address: IpAddr) -> bool {
+    let (IpAddr::V4(network), IpAddr::V4(address)) = (route.destination, address) else {
+        return false;
+    };
+    (network.to_bits() ^ address.to_bits()).leading_zeros() >= route.prefix.into()
+}
+
 impl Lease {
     /// Reads an acknowledgement that came at `now`. `None` if it gives no usable address for a
     /// time.
@@ -79,19 +100,31 @@ impl Lease {
         }
         let seconds = packet.long_option(option::LEASE_TIME).filter(|&seconds| seconds > 0)?;
         let server = packet.address_option(option::SERVER_IDENTIFIER)?;
-        let at = |seconds: u64| Some(now + Duration::from_secs(seconds));
+        let at = |millis: u64| Some(now + Duration::from_millis(millis));
         let (renew_at, rebind_at, expires) = if seconds == INFINITE {
             (None, None, None)
         } else {
-            let given = |code| packet.long_option(code).map(u64::from);
-            let lease = u64::from(seconds);
+            // In milliseconds, so that of the shortest lease, too, half is over before the server is
+            // asked again: one that answers at once is asked twice a second at most.
+            let given = |code| packet.long_option(code).map(|time| u64::from(time) * 1000);
+            let lease = u64::from(seconds) * 1000;
             let rebinding = given(option::REBINDING_TIME).filter(|&time| time > 0 && time < lease);
             let rebinding = rebinding.unwrap_or(lease * 7 / 8);
             let renewal = given(option::RENEWAL_TIME).filter(|&time| time > 0 && time < rebinding);
             (at(renewal.unwrap_or((lease / 2).min(rebinding))), at(rebinding), at(lease))
         };
+        // A router may be on the link because a route says so (RFC 3442), as where each host has a
+        // network of its own.
         let on_link = |router: Ipv4Addr| {
-            bits == 32 || (router.to_bits() ^ address.to_bits()).leading_zeros() >= bits.into()
+            let within = |network: Ipv4Addr, bits: u8| {
+                (router.to_bits() ^ network.to_bits()).leading_zeros() >= bits.into()
+            };
+            let told = packet.classless_routes().into_iter().flatten();
+            bits == 32
+                || within(address, bits)
+                || told
+                    .filter(|route| route.router.is_unspecified())
+                    .any(|route| within(route.destination, route.prefix))
         };
         let usable = |router: Ipv4Addr| is_a_hosts(router) && on_link(router) && router != address;
         let text = |code| {
@@ -99,7 +132,7 @@ impl Lease {
             let plain = text.bytes().all(|byte| byte.is_ascii_graphic());
             (plain && !text.is_empty()).then(|| text.to_owned())
         };
-        let routes = match packet.classless_routes() {
+        let mut routes: Vec<Route> = match packet.classless_routes() {
             // RFC 3442: with them the routers of option 3 are to be ignored.
             Some(routes) => routes
                 .filter(|route| route.router.is_unspecified() || usable(route.router))
@@ -118,6 +151,11 @@ impl Lease {
                 .into_iter()
                 .collect(),
         };
+        if bits == 32 {
+            routes = with_routers(routes);
+        }
+        // A router is found by the route that leads to it, which so comes first.
+        routes.sort_by_key(|route| route.gateway.is_some());
         Some(Lease {
             address: InterfaceAddress { address: address.into(), prefix: bits },
             server,

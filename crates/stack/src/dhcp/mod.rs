@@ -2,22 +2,21 @@
 //! used (RFC 5227).
 
 mod lease;
+mod messages;
 
-use core::net::{IpAddr, Ipv4Addr};
+use core::net::Ipv4Addr;
 use core::time::Duration;
 
 use millrace_frames::{Frame, Instant};
-use millrace_wire::dhcpv4::{
-    CLIENT_PORT, Header, MAX_LEN, MessageType, Packet, SERVER_PORT, Writer, option,
-};
+use millrace_wire::dhcpv4::{MessageType, Packet, option};
 use millrace_wire::mac::Mac;
-use millrace_wire::{arp, checksum, ipv4, protocol, udp};
+use millrace_wire::{arp, udp};
 
 pub use self::lease::Lease;
 use crate::Stack;
-use crate::control::{Hop, L4};
 use crate::hash::Keys;
 use crate::ip::IpInfo;
+use crate::route::Route;
 
 /// How a stack gets an address by DHCP.
 #[derive(Clone, Debug, Default)]
@@ -90,10 +89,21 @@ pub(crate) struct Dhcp {
     /// Who sent the last acknowledgement.
     server_mac: Mac,
     probes_left: u8,
+    /// When the address is announced once more.
+    announce_at: Instant,
+    /// What the lease brought and was not there before: only that goes with it.
+    brought: Brought,
     /// The MTU before a lease changed it.
     mtu: u16,
     /// Numbers drawn so far.
     drawn: u64,
+}
+
+/// What a lease added to the stack.
+#[derive(Clone, Debug, Default)]
+struct Brought {
+    address: bool,
+    routes: Vec<Route>,
 }
 
 /// How often a request is sent before the search begins anew (RFC 2131 §3.1.5).
@@ -102,6 +112,8 @@ const REQUESTS: u8 = 4;
 const LONGEST: Duration = Duration::from_secs(64);
 /// Least time between two requests for more time (RFC 2131 §4.4.5).
 const RENEW_AGAIN: Duration = Duration::from_secs(60);
+/// Time between the two announcements (RFC 5227 §1.1).
+const ANNOUNCE_INTERVAL: Duration = Duration::from_secs(2);
 /// Least time after a conflict (RFC 2131 §3.1.5).
 const AFTER_CONFLICT: Duration = Duration::from_secs(10);
 
@@ -118,6 +130,8 @@ impl Dhcp {
             lease: None,
             server_mac: Mac::BROADCAST,
             probes_left: 0,
+            announce_at: Instant::FAR_FUTURE,
+            brought: Brought::default(),
             mtu,
             drawn: 0,
             config,
@@ -127,7 +141,8 @@ impl Dhcp {
     }
 
     pub(crate) fn next_deadline(&self) -> Option<Instant> {
-        (self.deadline != Instant::FAR_FUTURE).then_some(self.deadline)
+        let deadline = self.deadline.min(self.announce_at);
+        (deadline != Instant::FAR_FUTURE).then_some(deadline)
     }
 
     fn draw(&mut self, keys: &Keys) -> u64 {
@@ -219,13 +234,21 @@ impl Stack {
     /// Does what is due.
     #[inline]
     pub(crate) fn advance_dhcp(&mut self) {
-        while self.dhcp.as_ref().is_some_and(|dhcp| dhcp.deadline <= self.now) {
+        let due = |dhcp: &Dhcp, now| dhcp.deadline.min(dhcp.announce_at) <= now;
+        while self.dhcp.as_deref().is_some_and(|dhcp| due(dhcp, self.now)) {
             self.with_dhcp(Stack::dhcp_due);
         }
     }
 
     fn dhcp_due(&mut self, dhcp: &mut Dhcp) {
         let now = self.now;
+        if dhcp.announce_at <= now {
+            dhcp.announce_at = Instant::FAR_FUTURE;
+            if let Some(lease) = &dhcp.lease {
+                self.announce_v4(lease.v4());
+            }
+            return;
+        }
         match dhcp.state {
             DhcpState::Init => {
                 dhcp.go(DhcpState::Selecting, now);
@@ -311,10 +334,13 @@ impl Stack {
             return;
         }
         self.counters.address_conflicts += 1;
-        self.with_dhcp(|stack, dhcp| {
-            stack.dhcp_send(dhcp, MessageType::Decline);
-            dhcp.begin(stack.now, true, AFTER_CONFLICT);
-        });
+        self.with_dhcp(Stack::dhcp_decline);
+    }
+
+    /// Tells the server that another host has the address, and begins anew (RFC 2131 §3.1.5).
+    fn dhcp_decline(&mut self, dhcp: &mut Dhcp) {
+        self.dhcp_send(dhcp, MessageType::Decline);
+        dhcp.begin(self.now, true, AFTER_CONFLICT);
     }
 
     /// Takes the address and what came with it into use.
@@ -322,17 +348,23 @@ impl Stack {
         let Some(lease) = dhcp.lease.clone() else { return };
         dhcp.refusals = 0;
         dhcp.go(DhcpState::Bound, lease.renew_at.unwrap_or(Instant::FAR_FUTURE));
-        // An address that was configured as well stays as it is.
-        let _ = self.add_address(lease.address);
+        // An address that was configured as well stays as it is, now and when the lease ends.
+        dhcp.brought.address |= self.add_address(lease.address).is_ok();
         let mtu = lease.mtu.map_or(dhcp.mtu, |mtu| mtu.min(dhcp.mtu));
         self.change_link_mtu(|stack| stack.config.mtu = mtu);
         for &route in &lease.routes {
+            if self.has_route(route) {
+                continue;
+            }
             // Too many, or by a router that nothing leads to: the others still work.
-            let _ = self.add_route(route);
+            match self.add_route(route) {
+                Ok(()) => dhcp.brought.routes.push(route),
+                Err(_) => self.counters.dhcp_routes_refused += 1,
+            }
         }
-        let own = lease.v4();
-        self.arp_send(arp::Operation::Request, own, Mac([0; 6]), own, Mac::BROADCAST);
-        self.counters.arp_requests_sent += 1;
+        self.announce_v4(lease.v4());
+        // Two, for one may be lost (RFC 5227 §2.3).
+        dhcp.announce_at = self.now + ANNOUNCE_INTERVAL;
         self.counters.dhcp_leases += 1;
     }
 
@@ -341,11 +373,15 @@ impl Stack {
         if release {
             self.dhcp_send(dhcp, MessageType::Release);
         }
+        dhcp.announce_at = Instant::FAR_FUTURE;
         let Some(lease) = dhcp.lease.take() else { return };
-        for route in lease.routes {
+        let brought = core::mem::take(&mut dhcp.brought);
+        for route in brought.routes {
             let _ = self.remove_route(route);
         }
-        let _ = self.remove_address(lease.address.address);
+        if brought.address {
+            let _ = self.remove_address(lease.address.address);
+        }
         let mtu = dhcp.mtu;
         self.change_link_mtu(|stack| stack.config.mtu = mtu);
     }
@@ -430,61 +466,14 @@ impl Stack {
 
     /// Takes out what the old lease brought besides the address and the new one does not.
     fn dhcp_reroute(&mut self, dhcp: &mut Dhcp, new: &Lease) {
-        let Some(old) = dhcp.lease.take() else { return };
-        for route in old.routes.into_iter().filter(|route| !new.routes.contains(route)) {
-            let _ = self.remove_route(route);
-        }
-    }
-
-    fn dhcp_send(&mut self, dhcp: &Dhcp, kind: MessageType) {
-        let bound = dhcp.lease.as_ref().filter(|_| dhcp.in_use());
-        let own = bound.map_or(Ipv4Addr::UNSPECIFIED, Lease::v4);
-        let unicast =
-            bound.filter(|_| dhcp.state != DhcpState::Rebinding).map(|lease| lease.server);
-        let destination = unicast.unwrap_or(Ipv4Addr::BROADCAST);
-        let hop = match (unicast, kind) {
-            (None, _) => Hop::Mac(Mac::BROADCAST),
-            // Nobody waits for the answer to a question any more.
-            (Some(_), MessageType::Release) => Hop::Mac(dhcp.server_mac),
-            (Some(server), _) => match self.addresses.route(IpAddr::V4(server)) {
-                Some(path) => Hop::Address(path.next_hop),
-                None => Hop::Mac(dhcp.server_mac),
-            },
-        };
-        let Some(frame) = self.control_frame() else { return };
-        let mac = self.config.mac;
-        let seconds = (self.now - dhcp.began).as_secs().min(u64::from(u16::MAX)) as u16;
-        let room = &mut self.control_room(frame)[L4..];
-        let header = Header {
-            reply: false,
-            transaction: dhcp.transaction,
-            seconds,
-            // Before there is an address, nobody can be asked for the way to it.
-            broadcast: bound.is_none() && kind != MessageType::Decline,
-            client_address: own,
-            your_address: Ipv4Addr::UNSPECIFIED,
-            hardware_address: mac,
-        };
-        let body = &mut room[udp::HEADER_LEN..udp::HEADER_LEN + MAX_LEN];
-        let mut writer = Writer::new(body, header, kind);
-        dhcp.options(&mut writer, kind, mac);
-        let len = udp::HEADER_LEN + writer.finish();
-        udp::emit(room, CLIENT_PORT, SERVER_PORT, len - udp::HEADER_LEN);
-        let sum = checksum::sum(&room[udp::HEADER_LEN..len]);
-        let pseudo = checksum::pseudo_v4(own, destination, protocol::UDP, len);
-        udp::fill_checksum(room, pseudo, sum);
-        let ip = ipv4::Header {
-            source: own,
-            destination,
-            protocol: protocol::UDP,
-            ttl: 64,
-            tos: 0,
-            identification: 0,
-            dont_fragment: true,
-        };
-        self.control_header(frame, ip, len);
-        self.counters.dhcp_messages_out += 1;
-        self.control_packet(frame, L4 + len, hop);
+        dhcp.lease = None;
+        dhcp.brought.routes.retain(|route| {
+            let stays = new.routes.contains(route);
+            if !stays {
+                let _ = self.remove_route(*route);
+            }
+            stays
+        });
     }
 }
 
@@ -501,55 +490,5 @@ impl Dhcp {
             }
             _ => false,
         }
-    }
-
-    fn options(&self, writer: &mut Writer<'_>, kind: MessageType, mac: Mac) {
-        // Hardware type and address: what servers take for the client anyway (RFC 2132 §9.14).
-        let mut identifier = [1; 7];
-        identifier[1..].copy_from_slice(&mac.0);
-        writer.option(option::CLIENT_IDENTIFIER, &identifier);
-        let lease = self.lease.as_ref();
-        match kind {
-            MessageType::Discover => {
-                if let Some(address) = self.config.requested_address {
-                    writer.option(option::REQUESTED_ADDRESS, &address.octets());
-                }
-            }
-            MessageType::Request if self.state == DhcpState::Requesting => {
-                writer.option(option::REQUESTED_ADDRESS, &self.offer.0.octets());
-                writer.option(option::SERVER_IDENTIFIER, &self.offer.1.octets());
-            }
-            MessageType::Decline => {
-                let address = lease.map_or(self.offer.0, Lease::v4);
-                writer.option(option::REQUESTED_ADDRESS, &address.octets());
-                writer.option(option::SERVER_IDENTIFIER, &self.offer.1.octets());
-            }
-            MessageType::Release => {
-                let server = lease.map_or(self.offer.1, |lease| lease.server);
-                writer.option(option::SERVER_IDENTIFIER, &server.octets());
-            }
-            _ => {}
-        }
-        if !matches!(kind, MessageType::Discover | MessageType::Request) {
-            return;
-        }
-        let most = MAX_LEN as u16 + (ipv4::HEADER_LEN + udp::HEADER_LEN) as u16;
-        writer.option(option::MAX_MESSAGE_SIZE, &most.to_be_bytes());
-        if let Some(name) = &self.config.host_name {
-            writer.option(option::HOST_NAME, name.as_bytes());
-        }
-        let wanted = [
-            option::SUBNET_MASK,
-            // Before the routers, which it replaces (RFC 3442).
-            option::CLASSLESS_ROUTES,
-            option::ROUTER,
-            option::DOMAIN_NAME_SERVER,
-            option::DOMAIN_NAME,
-            option::INTERFACE_MTU,
-            option::LEASE_TIME,
-            option::RENEWAL_TIME,
-            option::REBINDING_TIME,
-        ];
-        writer.option(option::PARAMETER_LIST, &wanted);
     }
 }

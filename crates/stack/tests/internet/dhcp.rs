@@ -118,6 +118,16 @@ impl Client {
         options: Options<'_>,
         change: impl FnOnce(&mut Header),
     ) {
+        let bytes = self.message(kind, options, change);
+        self.inject(&udp_datagram((SERVER, 67), (Ipv4Addr::BROADCAST, 68), &bytes));
+    }
+
+    fn message(
+        &self,
+        kind: MessageType,
+        options: Options<'_>,
+        change: impl FnOnce(&mut Header),
+    ) -> Vec<u8> {
         let mut header = Header {
             reply: true,
             transaction: self.transaction,
@@ -137,8 +147,8 @@ impl Client {
             writer.option(*code, data);
         }
         let len = writer.finish();
-        let packet = udp_datagram((SERVER, 67), (Ipv4Addr::BROADCAST, 68), &bytes[..len]);
-        self.inject(&packet);
+        bytes.truncate(len);
+        bytes
     }
 
     fn reply(&mut self, kind: MessageType, options: Options<'_>) {
@@ -171,6 +181,27 @@ impl Client {
         assert_eq!(client.arp(), (GIVEN, GIVEN));
         assert_eq!(client.state(), DhcpState::Bound);
         client
+    }
+
+    /// The second announcement, at its time.
+    #[track_caller]
+    fn announced(&mut self) {
+        assert_eq!(self.wait(), 2 * SECOND);
+        assert_eq!(self.arp(), (GIVEN, GIVEN));
+    }
+
+    /// One with another address of its own, of `own`, that uses addresses without a look.
+    fn beside(own: InterfaceAddress, change: impl FnOnce(&mut Config)) -> Client {
+        let mut dhcp = DhcpConfig::default();
+        dhcp.probe.count = 0;
+        let mut config = common::config();
+        (config.addresses, config.dhcp) = (vec![own], Some(dhcp));
+        config.ipv6.dad_transmits = 0;
+        config.ipv6.link_local = false;
+        change(&mut config);
+        let mut peer = Peer::stranger(config, 512);
+        peer.advance_ms(0);
+        Client { peer, transaction: 0 }
     }
 }
 
@@ -208,6 +239,9 @@ fn an_address_is_asked_for_looked_for_and_used() {
     assert_eq!(client.wait(), 2 * SECOND);
     assert_eq!(client.arp(), (GIVEN, GIVEN));
     assert_eq!(client.state(), DhcpState::Bound);
+    // Once more, for one may be lost (RFC 5227 §2.3), and no more.
+    client.announced();
+    client.expect_silence();
     let own: Vec<_> = client.stack.addresses().map(|own| (own.address, own.prefix)).collect();
     assert_eq!(own, [(IpAddr::from(GIVEN), 24)]);
     let default = Route::default_by(ip("192.0.2.254"));
@@ -314,6 +348,7 @@ fn questions_are_asked_again_later_and_later() {
 fn a_lease_is_prolonged_by_its_server() {
     let mut client = Client::bound(LEASE);
     let start = client.now;
+    client.announced();
     client.wait();
     assert_eq!(client.now - start, 1800 * SECOND);
     assert_eq!(client.state(), DhcpState::Renewing);
@@ -515,6 +550,7 @@ fn a_lease_without_end_is_never_renewed() {
         (option::LEASE_TIME, &[0xff; 4]),
     ]);
     assert_eq!(client.stack.dhcp_lease().unwrap().expires, None);
+    client.announced();
     assert_eq!(client.stack.next_deadline(), None);
     client.advance(Duration::from_secs(1 << 32));
     client.expect_silence();
@@ -613,4 +649,123 @@ fn the_same_seed_draws_the_same_numbers() {
     };
     assert_eq!(numbers(), numbers());
     assert!(dhcpv4::MIN_LEN <= numbers().2.len());
+}
+
+/// Where each host has a network of its own, as in many clouds.
+#[test]
+fn a_router_beyond_the_own_network_is_reached_by_a_route_without_one() {
+    const ALONE: (u8, &[u8]) = (option::SUBNET_MASK, &[255, 255, 255, 255]);
+    const TIME: (u8, &[u8]) = (option::LEASE_TIME, &[0, 0, 14, 16]);
+    let router = ip("10.128.0.1");
+    let on_link = Route { destination: router, prefix: 32, gateway: None };
+    let by = Route::default_by(router);
+    let cases: [Options<'_>; 4] = [
+        // RFC 3442: a router of 0.0.0.0 says that there is none.
+        &[
+            ALONE,
+            TIME,
+            (option::CLASSLESS_ROUTES, &[32, 10, 128, 0, 1, 0, 0, 0, 0, 0, 10, 128, 0, 1]),
+        ],
+        // In whatever order.
+        &[
+            ALONE,
+            TIME,
+            (option::CLASSLESS_ROUTES, &[0, 10, 128, 0, 1, 32, 10, 128, 0, 1, 0, 0, 0, 0]),
+        ],
+        // With a network of others, too.
+        &[
+            (option::SUBNET_MASK, &[255, 255, 255, 0]),
+            TIME,
+            (option::CLASSLESS_ROUTES, &[0, 10, 128, 0, 1, 32, 10, 128, 0, 1, 0, 0, 0, 0]),
+        ],
+        // Nothing said, and no other way there can be.
+        &[ALONE, TIME, (option::ROUTER, &[10, 128, 0, 1])],
+    ];
+    for options in cases {
+        let mut client = Client::bound(options);
+        let routes: Vec<_> = client.stack.routes().map(|info| info.route).collect();
+        assert!(routes.contains(&on_link) && routes.contains(&by), "{routes:?}");
+        assert_eq!(client.stack.counters().dhcp_routes_refused, 0);
+        let socket = client.bind_datagram(SocketAddr::new(GIVEN.into(), 9));
+        let far = SocketAddr::new(ip("203.0.113.9"), 7);
+        client.stack.send_datagram(socket, b"?", Some(far)).unwrap();
+        client.collect();
+        client.advance_ms(0);
+        assert_eq!(IpAddr::from(client.arp().1), router);
+        client.advance(10 * SECOND);
+    }
+}
+
+#[test]
+fn routes_that_do_not_fit_are_counted() {
+    let mut client = Client::beside(own("10.0.0.1"), |config| config.routes = 1);
+    client.acquire(&[
+        (option::SUBNET_MASK, &[255, 255, 255, 0]),
+        (option::LEASE_TIME, &[0, 0, 14, 16]),
+        (option::CLASSLESS_ROUTES, &[8, 11, 192, 0, 2, 253, 8, 12, 192, 0, 2, 253]),
+    ]);
+    assert_eq!(client.arp(), (GIVEN, GIVEN));
+    assert_eq!(client.stack.counters().dhcp_routes_refused, 1);
+}
+
+fn own(address: &str) -> InterfaceAddress {
+    InterfaceAddress { address: ip(address), prefix: 24 }
+}
+
+#[test]
+fn an_answer_by_ipv6_is_none() {
+    use crate::common::craft6;
+    let mut client =
+        Client::beside(InterfaceAddress { address: craft6::STACK_V6.into(), prefix: 64 }, |_| {});
+    client.expect(MessageType::Discover);
+    let offer = client.message(MessageType::Offer, LEASE, |_| {});
+    let far = "2001:db8:ffff::9".parse().unwrap();
+    client.inject(&craft6::udp((far, 67), (craft6::STACK_V6, 68), &offer));
+    assert_eq!(client.state(), DhcpState::Selecting);
+    client.reply(MessageType::Offer, LEASE);
+    assert_eq!(client.state(), DhcpState::Requesting);
+    while client.next_packet().is_some() {}
+}
+
+#[test]
+fn what_was_configured_outlives_a_lease_of_the_same() {
+    let gateway = ip("192.0.2.254");
+    let mut client = Client::beside(own("192.0.2.77"), |config| config.gateway = Some(gateway));
+    client.acquire(LEASE);
+    assert_eq!(client.arp(), (GIVEN, GIVEN));
+    client.announced();
+    client.advance(7200 * SECOND);
+    assert_eq!(client.stack.counters().dhcp_leases_lost, 1);
+    assert!(client.stack.addresses().any(|own| own.address == IpAddr::from(GIVEN)));
+    assert!(client.stack.routes().any(|info| info.route == Route::default_by(gateway)));
+    while client.next_packet().is_some() {}
+}
+
+#[test]
+fn a_lease_of_a_second_is_not_renewed_all_the_time() {
+    let short: Options<'_> =
+        &[(option::SUBNET_MASK, &[255, 255, 255, 0]), (option::LEASE_TIME, &[0, 0, 0, 1])];
+    let mut client = Client::bound(short);
+    let answer = ((PEER_MAC, SERVER), (STACK_MAC, GIVEN));
+    client.inject(&craft::arp_packet(Operation::Reply, answer.0, answer.1));
+    let start = client.now;
+    let mut asked = 0;
+    while client.now - start < 10 * SECOND {
+        client.wait();
+        while let Some(packet) = client.next_packet() {
+            match packet {
+                Packet::Udp { payload, .. } => {
+                    asked += 1;
+                    client.transaction = Message::parse(&payload).unwrap().transaction();
+                    client.reply(MessageType::Ack, short);
+                }
+                Packet::Arp { target, .. } if target.1 == SERVER => {
+                    client.inject(&craft::arp_packet(Operation::Reply, answer.0, answer.1));
+                }
+                _ => {}
+            }
+        }
+    }
+    assert_eq!(client.stack.counters().dhcp_leases_lost, 0);
+    assert!((10..=20).contains(&asked), "{asked} times in ten seconds");
 }
