@@ -131,6 +131,8 @@ pub(crate) struct Slot {
     /// The router that told the prefix last.
     pub(crate) told_by: Word,
     pub(crate) detection: Detection,
+    /// When it was last defended against another host's claim (RFC 5227 §2.4).
+    pub(crate) defended: Option<Instant>,
     /// The stack is in the group of solicitations for it.
     pub(crate) in_group: bool,
     /// Connection entries that name the slot.
@@ -433,6 +435,7 @@ impl Slot {
         renew_at: Instant::FAR_FUTURE,
         told_by: 0,
         detection: Detection::NONE,
+        defended: None,
         in_group: false,
         users: 0,
     };

@@ -1,6 +1,7 @@
 //! ARP (RFC 826): answers for our addresses, questions for others', and what is believed.
 
 use core::net::{IpAddr, Ipv4Addr};
+use core::time::Duration;
 
 use millrace_frames::Frame;
 use millrace_wire::mac::Mac;
@@ -10,6 +11,9 @@ use crate::Stack;
 use crate::address::{Word, address, word_v4};
 use crate::control::{Hop, L2};
 use crate::neighbour::Learned;
+
+/// Least time between two announcements that defend an address (RFC 5227 §1.1).
+const DEFEND_INTERVAL: Duration = Duration::from_secs(10);
 
 impl Stack {
     /// An ARP packet whose Ethernet payload begins at `start` of the frame.
@@ -25,9 +29,10 @@ impl Stack {
             return;
         }
         self.dhcp_hears_arp(sender_mac, sender, target);
-        if self.addresses.find(word_v4(sender)).is_some() {
+        if let Some(local) = self.addresses.find(word_v4(sender)) {
             if sender_mac != self.config.mac {
                 self.counters.address_conflicts += 1;
+                self.arp_defend(local, sender);
             }
             self.counters.drop_arp_not_ours += 1;
             return;
@@ -54,6 +59,21 @@ impl Stack {
             _ if learned => {}
             _ => self.counters.drop_arp_not_ours += 1,
         }
+    }
+
+    /// Another host claims an address of ours. It is told once; after that, an address from a lease is
+    /// given up if the claims go on (RFC 5227 §2.4 b), and any other is kept, for whoever configured
+    /// it meant it, but with no more than one announcement an interval: two hosts that both defend
+    /// would have no end (§2.4 c).
+    fn arp_defend(&mut self, local: u8, own: Ipv4Addr) {
+        let now = self.now;
+        let Some(slot) = self.addresses.slot_mut(local) else { return };
+        if slot.defended.is_some_and(|at| now < at + DEFEND_INTERVAL) {
+            self.dhcp_gives_up(own);
+            return;
+        }
+        slot.defended = Some(now);
+        self.announce_v4(own);
     }
 
     /// An ARP announcement (RFC 5227 §2.3).

@@ -386,6 +386,28 @@ impl Stack {
         self.change_link_mtu(|stack| stack.config.mtu = mtu);
     }
 
+    /// Gives up an address of ours that another host claims and goes on claiming (RFC 5227 §2.4 b),
+    /// if it comes from a lease.
+    pub(crate) fn dhcp_gives_up(&mut self, address: Ipv4Addr) {
+        let leased = |dhcp: &Dhcp| {
+            // One that was configured as well is to stay.
+            let from_lease = dhcp.in_use() && dhcp.brought.address;
+            from_lease && dhcp.lease.as_ref().is_some_and(|lease| lease.v4() == address)
+        };
+        if !self.dhcp.as_deref().is_some_and(leased) {
+            return;
+        }
+        self.with_dhcp(|stack, dhcp| {
+            let lease = dhcp.lease.clone();
+            stack.dhcp_unbind(dhcp, false);
+            stack.counters.dhcp_leases_lost += 1;
+            // It is named in the message, which no more comes from it.
+            dhcp.lease = lease;
+            dhcp.go(DhcpState::Checking, Instant::FAR_FUTURE);
+            stack.dhcp_decline(dhcp);
+        });
+    }
+
     /// A datagram from a server's port to a client's: takes the frames.
     pub(crate) fn dhcp_packet(&mut self, frame: Frame, ip: &IpInfo, len: usize) {
         let bytes = &self.arena.bytes(frame)[ip.payload..];

@@ -89,16 +89,27 @@ fn a_probe_is_answered_and_teaches_nothing() {
 }
 
 #[test]
-fn a_claim_to_our_address_is_counted() {
+fn a_claim_to_our_address_is_answered_once_an_interval() {
     let mut peer = stranger(|_| {});
+    // Our own frame come back is none.
+    peer.inject(&arp_packet(Operation::Request, (STACK_MAC, STACK_IP), (NOBODY, STACK_IP)));
+    peer.expect_silence();
     for operation in [Operation::Request, Operation::Reply] {
         peer.inject(&arp_packet(operation, (OTHER_MAC, STACK_IP), (NOBODY, STACK_IP)));
     }
     assert_eq!(peer.stack.counters().address_conflicts, 2);
-    // Our own frame come back is none.
-    peer.inject(&arp_packet(Operation::Request, (STACK_MAC, STACK_IP), (NOBODY, STACK_IP)));
-    assert_eq!(peer.stack.counters().address_conflicts, 2);
+    expect_request(&mut peer, Mac::BROADCAST, STACK_IP);
     peer.expect_silence();
+    // An address that was configured is kept, however often another host claims it.
+    let claim = arp_packet(Operation::Request, (OTHER_MAC, STACK_IP), (NOBODY, STACK_IP));
+    peer.advance_ms(9_999);
+    peer.inject(&claim);
+    peer.expect_silence();
+    peer.advance_ms(1);
+    peer.inject(&claim);
+    expect_request(&mut peer, Mac::BROADCAST, STACK_IP);
+    peer.expect_silence();
+    assert_eq!(peer.stack.addresses().count(), 1);
 }
 
 #[test]

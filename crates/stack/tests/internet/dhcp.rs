@@ -769,3 +769,30 @@ fn a_lease_of_a_second_is_not_renewed_all_the_time() {
     assert_eq!(client.stack.counters().dhcp_leases_lost, 0);
     assert!((10..=20).contains(&asked), "{asked} times in ten seconds");
 }
+
+/// RFC 5227 §2.4 b.
+#[test]
+fn a_leased_address_that_is_claimed_again_is_given_up_and_declined() {
+    let claim = craft::arp_packet(Operation::Request, (PEER_MAC, GIVEN), (Mac([0; 6]), SERVER));
+    let mut client = Client::bound(LEASE);
+    client.announced();
+    client.inject(&claim);
+    assert_eq!(client.arp(), (GIVEN, GIVEN), "it is defended");
+    client.advance(10 * SECOND);
+    client.inject(&claim);
+    assert_eq!(client.arp(), (GIVEN, GIVEN), "and again, after a while");
+    assert_eq!(client.state(), DhcpState::Bound);
+    client.advance(9 * SECOND);
+    client.inject(&claim);
+    let decline = client.expect(MessageType::Decline);
+    assert_eq!((decline.source, decline.destination), (ANY, Ipv4Addr::BROADCAST));
+    let message = decline.message();
+    assert_eq!(message.client_address(), ANY);
+    assert_eq!(message.address_option(option::REQUESTED_ADDRESS), Some(GIVEN));
+    assert_eq!(message.address_option(option::SERVER_IDENTIFIER), Some(SERVER));
+    assert_eq!((client.stack.addresses().count(), client.stack.routes().count()), (0, 0));
+    assert_eq!(client.stack.counters().dhcp_leases_lost, 1);
+    assert_eq!(client.wait(), 10 * SECOND);
+    client.expect(MessageType::Discover);
+    client.expect_silence();
+}
