@@ -166,7 +166,7 @@ counters! {
     dhcp_messages_out,
     /// Addresses taken into use from DHCP servers.
     dhcp_leases,
-    /// Addresses lost because a lease ended or a server said so.
+    /// Addresses lost because a lease ended, a server said so, or another host claimed them.
     dhcp_leases_lost,
     /// Routes of leases that could not be taken: the table is full, or nothing leads to their router.
     dhcp_routes_refused,
@@ -179,7 +179,8 @@ counters! {
     /// ICMP errors about a connection that is open, which goes on until its own timers end it
     /// (RFC 5461).
     icmp_errors_soft,
-    /// ICMP errors that belonged to a live connection or a connected socket.
+    /// ICMP errors that belonged to a live connection, a connected socket, or a datagram that was too
+    /// big for its path.
     icmp_errors_taken,
     /// ARP requests sent.
     arp_requests_sent,
@@ -266,7 +267,8 @@ counters! {
     drop_icmp_malformed,
     /// ICMP message of a type that is ignored.
     drop_icmp_ignored,
-    /// ICMP error that quotes no live connection, or a sequence number never sent.
+    /// ICMP error that quotes no live connection, a sequence number never sent, or no datagram of ours
+    /// that it could be about.
     drop_icmp_unrelated,
     /// UDP header malformed.
     drop_udp_malformed,

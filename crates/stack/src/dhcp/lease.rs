@@ -113,20 +113,11 @@ impl Lease {
             let renewal = given(option::RENEWAL_TIME).filter(|&time| time > 0 && time < rebinding);
             (at(renewal.unwrap_or((lease / 2).min(rebinding))), at(rebinding), at(lease))
         };
-        // A router may be on the link because a route says so (RFC 3442), as where each host has a
-        // network of its own.
         let on_link = |router: Ipv4Addr| {
-            let within = |network: Ipv4Addr, bits: u8| {
-                (router.to_bits() ^ network.to_bits()).leading_zeros() >= bits.into()
-            };
-            let told = packet.classless_routes().into_iter().flatten();
-            bits == 32
-                || within(address, bits)
-                || told
-                    .filter(|route| route.router.is_unspecified())
-                    .any(|route| within(route.destination, route.prefix))
+            bits == 32 || (router.to_bits() ^ address.to_bits()).leading_zeros() >= bits.into()
         };
-        let usable = |router: Ipv4Addr| is_a_hosts(router) && on_link(router) && router != address;
+        let anothers = |router: Ipv4Addr| is_a_hosts(router) && router != address;
+        let usable = |router: Ipv4Addr| anothers(router) && on_link(router);
         let text = |code| {
             let text = core::str::from_utf8(packet.option(code)?).ok()?.trim_end_matches('\0');
             let plain = text.bytes().all(|byte| byte.is_ascii_graphic());
@@ -135,7 +126,8 @@ impl Lease {
         let mut routes: Vec<Route> = match packet.classless_routes() {
             // RFC 3442: with them the routers of option 3 are to be ignored.
             Some(routes) => routes
-                .filter(|route| route.router.is_unspecified() || usable(route.router))
+                // Another of them may lead to the router; whether one does is seen when they are taken.
+                .filter(|route| route.router.is_unspecified() || anothers(route.router))
                 .filter(|route| !route.destination.is_multicast())
                 .map(|route| Route {
                     destination: route.destination.into(),

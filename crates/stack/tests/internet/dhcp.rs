@@ -306,7 +306,8 @@ fn everything_that_the_server_tells_is_there() {
     assert_eq!(lease.rebind_at, Some(start + 3150 * SECOND));
     assert_eq!(lease.expires, Some(start + 3600 * SECOND));
     assert_eq!(client.stack.config().mtu, 1280);
-    // Option 121 replaces the router of option 3; a router that is nowhere is left out.
+    // Option 121 replaces the router of option 3; a router that is nowhere is left out, and counted.
+    assert_eq!(client.stack.counters().dhcp_routes_refused, 1);
     let routes: Vec<_> = client.stack.routes().map(|info| info.route).collect();
     let route = |to: &str, prefix, gateway: Option<&str>| Route {
         destination: ip(to),
