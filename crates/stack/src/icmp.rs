@@ -12,7 +12,6 @@ use crate::chain;
 use crate::control::{Hop, L4};
 use crate::fragmentation::{Body, IpHeader};
 use crate::ip::IpInfo;
-use crate::large_datagrams;
 
 impl Stack {
     pub(crate) fn icmp_packet(&mut self, frame: Frame, ip: &IpInfo) {
@@ -48,33 +47,29 @@ impl Stack {
             Kind::Unreachable { code, quote, .. } => {
                 let port = code == icmpv4::unreachable::PORT;
                 let hard = port || code == icmpv4::unreachable::PROTOCOL;
-                let (udp, tcp) = (quoted_udp(quote), quoted_tcp(quote));
-                self.icmp_error_about(udp, tcp, port, hard);
+                match (quoted_udp(quote), quoted_tcp(quote)) {
+                    (Some((source, destination, ports)), _) => {
+                        self.udp_icmp_error(source, destination, ports, port);
+                    }
+                    (None, Some(((source, destination), quoted))) => {
+                        self.tcp_icmp_error(word_v4(source), word_v4(destination), quoted, hard);
+                    }
+                    (None, None) => self.counters.drop_icmp_unrelated += 1,
+                }
             }
             // Both are passed up (RFC 1122 §3.2.2.4, §3.2.2.5), and may pass (§4.2.3.9).
             Kind::TimeExceeded { quote, .. } | Kind::ParameterProblem { quote, .. } => {
-                self.icmp_error_about(quoted_udp(quote), quoted_tcp(quote), false, false);
+                match (quoted_udp(quote), quoted_tcp(quote)) {
+                    (Some((source, destination, ports)), _) => {
+                        self.udp_icmp_error(source, destination, ports, false);
+                    }
+                    (None, Some(((source, destination), quoted))) => {
+                        self.tcp_icmp_soft_error(word_v4(source), word_v4(destination), quoted);
+                    }
+                    (None, None) => self.counters.drop_icmp_unrelated += 1,
+                }
             }
             _ => self.counters.drop_icmp_ignored += 1,
-        }
-    }
-
-    /// An error quotes a datagram or a segment of ours.
-    fn icmp_error_about(
-        &mut self,
-        udp: Option<large_datagrams::Quoted>,
-        tcp: Option<((Ipv4Addr, Ipv4Addr), tcp::Quoted)>,
-        port: bool,
-        hard: bool,
-    ) {
-        match (udp, tcp) {
-            (Some((source, destination, ports)), _) => {
-                self.udp_icmp_error(source, destination, ports, port);
-            }
-            (None, Some(((source, destination), quoted))) => {
-                self.tcp_icmp_error(word_v4(source), word_v4(destination), quoted, hard);
-            }
-            (None, None) => self.counters.drop_icmp_unrelated += 1,
         }
     }
 

@@ -224,4 +224,11 @@ fn what_a_router_says_of_a_segment_in_flight_is_passed_up() {
     peer.inject(&report(&datagram[14..], false));
     let counters = peer.stack.counters();
     assert_eq!((counters.drop_icmp_unrelated, counters.drop_icmp_ignored), (1, 1));
+    // Nor does an attempt end, for a loop may be mended.
+    peer.flow.peer_port += 1;
+    let attempt = peer.connect();
+    peer.expect(SYN);
+    peer.inject(&report(&quote(&peer, 0), false));
+    assert_eq!(peer.stack.counters().icmp_errors_soft, 3);
+    assert_eq!(peer.state(attempt), State::SynSent);
 }
