@@ -374,6 +374,7 @@ fn a_lease_is_prolonged_by_its_server() {
 #[test]
 fn open_connections_follow_an_mtu_that_comes_with_a_prolongation() {
     let mut client = Client::bound(LEASE);
+    client.announced();
     client.inject(&craft::arp_packet(
         Operation::Request,
         (PEER_MAC, PEER_IP),
