@@ -62,7 +62,7 @@ fn goodput(algorithm: Algorithm, link: Link, seed: u64) -> f64 {
     world.converse(Conversation::bulk(a, b, 80, 1 << 40)).expect("a conversation");
     // A handshake that is lost is no goodput's.
     let mut until = Duration::ZERO;
-    while world.reports()[0].sides[1].connected.is_none() {
+    while world.reports().first().is_none_or(|one| one.sides[1].connected.is_none()) {
         until += Duration::from_millis(1);
         world.run(until).expect("a run");
     }

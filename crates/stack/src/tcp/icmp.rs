@@ -2,7 +2,7 @@
 
 use millrace_wire::tcp;
 
-use super::connection::{Failure, Features, State};
+use super::connection::{Failure, Features, Flags, State};
 use super::table::FourTuple;
 use crate::address::Word;
 use crate::stack::Stack;
@@ -43,10 +43,13 @@ impl Stack {
     ) {
         let Some(index) = self.take_icmp_error(source, destination, quoted) else { return };
         let connection = &mut self.connections[index];
-        // An early connection is one already, and its application has data (RFC 7413 §4.2.2).
+        // An early connection is one as soon as somebody has accepted it (RFC 7413 §4.2.2); Linux's
+        // are, too.
+        let early =
+            connection.features.has(Features::EARLY) && connection.flags.has(Flags::ATTACHED);
         let attempt = match connection.state {
             State::SynSent => true,
-            State::SynReceived => hard || !connection.features.has(Features::EARLY),
+            State::SynReceived => !early,
             _ => false,
         };
         // RFC 1122 §4.2.3.9 and RFC 5461: errors end an attempt, and only that; an established

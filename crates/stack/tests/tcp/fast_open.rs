@@ -2,6 +2,7 @@
 
 use core::net::SocketAddr;
 use millrace_frames::Duration;
+use millrace_wire::icmpv4::unreachable;
 use millrace_wire::tcp::{FastOpen, Flags, OptionWriter};
 
 use crate::common::craft::{self, PEER_IP, STACK_IP, Segment, TcpSegment};
@@ -658,7 +659,7 @@ fn modes_may_change_and_keys_and_cookies_stay() {
 }
 
 #[test]
-fn a_soft_error_does_not_end_an_early_connection() {
+fn an_error_does_not_end_an_early_connection_that_is_accepted() {
     let (mut peer, listener) = serving(4, |_| {});
     let cookie = ask(&mut peer);
     syn(&mut peer, Some(&cookie), false, b"hello");
@@ -673,9 +674,11 @@ fn a_soft_error_does_not_end_an_early_connection() {
         ..TcpSegment::default()
     };
     let quote = ours.bytes()[14..14 + 28].to_vec();
-    peer.inject(&craft::unreachable(PEER_IP, 1, &quote));
-    assert_eq!(peer.state(id), State::SynReceived);
-    assert_eq!(peer.stack.counters().icmp_errors_soft, 1);
+    for code in [unreachable::HOST, unreachable::PORT] {
+        peer.inject(&craft::unreachable(PEER_IP, code, &quote));
+        assert_eq!(peer.state(id), State::SynReceived);
+    }
+    assert_eq!(peer.stack.counters().icmp_errors_soft, 2);
     peer.send(ACK, 6, 501, &[]);
     assert_eq!(peer.state(id), State::Established);
 }
