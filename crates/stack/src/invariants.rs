@@ -6,6 +6,7 @@ use millrace_wire::seq::Seq;
 use crate::stack::{List, Stack};
 use crate::tcp::connection::{Connection, Features, Flags, NO_LINK, State};
 use crate::tcp::receive_window::ROUNDING;
+use crate::tcp::timers::EXPIRY_SHIFT;
 
 impl Stack {
     /// Asserts that lists, counts and queues agree with each other.
@@ -128,7 +129,17 @@ impl Stack {
     fn check_timers(&self, index: usize, connection: &Connection) {
         let armed = Flags::REXMIT_ARMED.with(Flags::DELACK_ARMED).with(Flags::EXPIRE_ARMED);
         if connection.flags.has(armed) {
-            assert!(self.wheel.expires(index as u32).is_some(), "a deadline without a timer");
+            let expires = self.wheel.expires(index as u32).expect("a deadline without a timer");
+            // What the timer is set to tells what has passed of the deadlines' 32 bits.
+            for (flag, at, since) in [
+                (Flags::REXMIT_ARMED, connection.rexmit_at, expires),
+                (Flags::DELACK_ARMED, connection.delack_at, expires),
+                (Flags::EXPIRE_ARMED, connection.expire_at, expires >> EXPIRY_SHIFT),
+            ] {
+                let early =
+                    connection.flags.has(flag) && (at.wrapping_sub(since as u32) as i32) < 0;
+                assert!(!early, "a deadline before the timer: {connection:?}");
+            }
         }
         let outstanding = connection.snd_una != connection.snd_nxt;
         if outstanding {
