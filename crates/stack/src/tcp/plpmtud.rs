@@ -74,6 +74,8 @@ impl Stack {
             State::Closed | State::TimeWait => return,
             // What the peer takes is not known yet; when it is, the path is looked at again.
             State::SynSent => return self.syn_too_large(index),
+            // A SYN-ACK fits everywhere, and at the end of the handshake the path is looked at again.
+            State::SynReceived if connection.flags.has(Flags::HALF_OPEN) => return,
             _ => {}
         }
         let headers = if is_v4(connection.remote) { 40 } else { 60 };

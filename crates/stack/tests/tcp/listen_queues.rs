@@ -6,7 +6,7 @@ use core::time::Duration;
 
 use millrace_wire::tcp::UserTimeout;
 
-use crate::common::craft::STACK_IP;
+use crate::common::craft::{self, PEER_IP, STACK_IP, TcpSegment};
 use crate::common::peer::{ACK, FIN, MSS, Peer, RST, SYN, pattern};
 use millrace_stack::{
     AcceptOverflow, ListenOptions, ListenerId, State, SynCookies, UserTimeoutOption,
@@ -227,6 +227,16 @@ fn a_half_open_connection_takes_no_record_whatever_its_peer_sends() {
     peer.send(ACK, below, 1, &pattern(0, 50));
     peer.timestamp = Some(10);
     peer.send(ACK, below, 1, &pattern(0, 50));
+    // A router says that the SYN-ACK is too large.
+    let ours = TcpSegment {
+        source: (STACK_IP, peer.flow.stack_port),
+        destination: (PEER_IP, peer.flow.peer_port),
+        sequence: peer.flow.iss,
+        ..TcpSegment::default()
+    };
+    let quote = ours.bytes()[14..14 + 28].to_vec();
+    peer.inject(&craft::fragmentation_needed(PEER_IP, 600, &quote));
+    assert_eq!(peer.stack.counters().path_mtu_reductions, 1);
     assert_eq!(peer.stack.connections(), 1);
     peer.stack.check_invariants();
     peer.take();

@@ -117,7 +117,8 @@ impl Overflows {
 
     /// It was a rival's by its length, and has not shrunk since.
     fn stayed(&self, min_rtt_us: u32) -> bool {
-        let lengths = SHORT_QUEUE_US..=min_rtt_us / 100 * LONGEST_QUEUE;
+        // Nothing may be known of the path yet.
+        let lengths = SHORT_QUEUE_US..=(min_rtt_us / 100).saturating_mul(LONGEST_QUEUE);
         lengths.contains(&self.queue_us) && self.shortest_us >= self.queue_us / 100 * LEFT_OF_QUEUE
     }
 

@@ -126,6 +126,16 @@ fn an_overflow_of_this_flow_s_own_is_none_of_a_rival_but_may_be_heeded() {
     assert_eq!(overflows_but(8, 20, 80, |_, round| round.held_back = false), None);
 }
 
+/// A connection from a SYN cookie may have no round trip yet when it loses.
+#[test]
+fn losses_before_anything_is_known_of_the_path_are_no_rival() {
+    let mut rival = Rival::NONE;
+    let round = |lost| Round { min_rtt_us: u32::MAX, ..round(0, lost) };
+    assert!((0..200).all(|at| !rival.round(&round(if at % 10 == 0 { 50 } else { 0 }))));
+    rival.startup_overflowed(0);
+    assert!((0..200).all(|_| !rival.round(&round(0))));
+}
+
 #[test]
 fn bursts_in_a_short_queue_of_few_packets_are_no_rival() {
     let known = |queue_us, segments| {
