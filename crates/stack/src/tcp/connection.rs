@@ -388,7 +388,7 @@ pub(crate) struct Connection {
     pub(crate) link_back: u32,
     /// Sequence number of the peer's FIN.
     pub(crate) fin_seq: Seq,
-    /// When something left last, microseconds: lower 32 bits.
+    /// When something left last, microseconds: lower 32 bits. Set with those above by `sent_now`.
     pub(crate) last_sent: u32,
     /// What has passed, for TCP_INFO.
     pub(crate) traffic: Traffic,

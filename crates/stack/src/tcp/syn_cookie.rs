@@ -208,12 +208,12 @@ impl Stack {
         let age = echo.and_then(|echo| self.echo_age(index, echo));
         // Both times are rounded down to milliseconds.
         let age_us = age.map(|age| age.saturating_add(1).saturating_mul(1000));
-        let (now_us, longest) = (self.now_us, self.initial_timeout_us);
+        let (whole_us, longest) = (self.whole_us, self.initial_timeout_us);
         let connection = &mut self.connections[index];
         match age_us.filter(|&age_us| age_us <= longest) {
-            Some(age_us) => connection.last_sent = now_us.wrapping_sub(age_us),
+            Some(age_us) => connection.sent_now(whole_us.saturating_sub(age_us.into())),
             None => {
-                connection.last_sent = now_us;
+                connection.sent_now(whole_us);
                 connection.retries = 1;
             }
         }

@@ -389,8 +389,10 @@ fn patience_can_be_without_end() {
 fn the_first_round_trip_is_not_the_time_that_the_stack_is_up() {
     for timestamp in [None, Some(5000)] {
         // With timestamps it is known but for the bits that the cookie has of them.
-        for waited in [1, 30, 250] {
+        // Seventeen minutes, and three hours later: the clock's microseconds do not fit 32 bits then.
+        for (up_s, waited) in [(0, 1), (0, 30), (0, 250), (10_800, 30)] {
             let mut peer = always();
+            peer.advance(Duration::from_secs(up_s));
             let listener = peer.listen(80, 4);
             send_syn(&mut peer, Offer { mss: Some(1460), timestamp, ..Offer::default() });
             peer.expect(SYN | ACK);
@@ -406,7 +408,10 @@ fn the_first_round_trip_is_not_the_time_that_the_stack_is_up() {
             peer.take();
             let timeout = peer.wait();
             let most = if timestamp.is_some() { 1000 } else { 3010 };
-            assert!(timeout <= Duration::from_millis(most), "{timeout:?} after {waited} ms");
+            assert!(
+                timeout <= Duration::from_millis(most),
+                "{timeout:?} after {waited} ms, {up_s} s up"
+            );
         }
     }
 }
