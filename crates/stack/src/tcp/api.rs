@@ -145,8 +145,8 @@ impl Stack {
     ///
     /// # Errors
     /// No route; `InvalidInput` for what is not the address of one other host (RFC 9293 §3.9.2.3,
-    /// RFC 1122 §3.2.1.3); `AddrNotAvailable` when the address is not ours or no port is free; `AddrInUse`
-    /// when the port is; `QuotaExceeded` when the table is full.
+    /// RFC 1122 §3.2.1.3); `AddrNotAvailable` when the address is not ours or no port is free;
+    /// `AddrInUse` when the port is; `QuotaExceeded` when the table is full.
     pub fn connect(
         &mut self,
         remote: SocketAddr,
