@@ -242,12 +242,12 @@ impl Stack {
             rtt = age.saturating_mul(1000).max(1000);
         }
         if rtt > 0 {
-            let (now_us, bounds) = (self.now_us, self.rtt_bounds);
+            let (whole_us, bounds) = (self.whole_us, self.rtt_bounds);
             let connection = &mut self.connections[index];
             let (una, nxt) = (connection.snd_una, connection.snd_nxt);
             let path = told.path_us();
             let sample = Sample { rtt, path: if path > 0 { path } else { rtt } };
-            connection.rtt.sample(sample, una, nxt, now_us, bounds);
+            connection.rtt.sample(sample, una, nxt, whole_us, bounds);
         }
     }
 

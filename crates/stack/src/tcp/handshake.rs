@@ -172,9 +172,9 @@ impl Stack {
     /// lost still echoes that of the first. Where it is not known which SYN was answered, data
     /// begins with a careful timeout (RFC 6298 §5.7).
     pub(crate) fn measure_handshake(&mut self, index: usize, segment: &Segment) {
-        let (bounds, now_us) = (self.rtt_bounds, self.now_us);
+        let (bounds, whole_us) = (self.rtt_bounds, self.whole_us);
         let connection = &self.connections[index];
-        let since = u32::try_from(connection.since_sent(self.whole_us)).unwrap_or(u32::MAX);
+        let since = u32::try_from(connection.since_sent(whole_us)).unwrap_or(u32::MAX);
         let echo = segment.options.timestamps.map(|(_, echo)| echo);
         let echo = echo.filter(|&echo| echo != 0 && connection.features.has(Features::TIMESTAMPS));
         // A timestamp is a millisecond, and was read before the packet left.
@@ -185,7 +185,7 @@ impl Stack {
         let (una, nxt) = (connection.snd_una, connection.snd_nxt);
         if connection.retries == 0 || of_the_last {
             let sample = Sample { rtt: since, path: since };
-            connection.rtt.sample(sample, una, nxt, now_us, bounds);
+            connection.rtt.sample(sample, una, nxt, whole_us, bounds);
         } else {
             connection.rtt.start_carefully(bounds);
         }

@@ -26,7 +26,7 @@ impl Stack {
     /// Takes the acknowledgement if it is of that kind. Returns false, with nothing done, if not.
     #[inline]
     pub(crate) fn acknowledged_in_order(&mut self, index: usize, segment: &Segment) -> bool {
-        let (now_us, bounds) = (self.now_us, self.rtt_bounds);
+        let (now_us, whole_us, bounds) = (self.now_us, self.whole_us, self.rtt_bounds);
         let connection = &mut self.connections[index];
         let ack = segment.ack;
         let Some(transfer) = self.transfers.get_mut(connection.transfer) else { return false };
@@ -54,7 +54,7 @@ impl Stack {
         let last_sent_at = sent.first().map_or(first_sent_at, |last| last.sent_at);
         let rtt_us = now_us.wrapping_sub(last_sent_at).max(1);
         let (una, nxt) = (connection.snd_una, connection.snd_nxt);
-        connection.rtt.sample(Sample { rtt, path: rtt_us }, una, nxt, now_us, bounds);
+        connection.rtt.sample(Sample { rtt, path: rtt_us }, una, nxt, whole_us, bounds);
         let min_rtt_us = connection.rtt.least();
         if let Some(last) = sent.first() {
             rack.arrived_in_order(last.sent_at, last.end.min(ack), now_us);

@@ -20,7 +20,8 @@ pub(crate) struct Rtt {
     pub(crate) timeout: u32,
     /// Where this round trip ends.
     round: Seq,
-    /// Least sample of late, and when it was taken, in units of 2^20 microseconds modulo 2^12.
+    /// Least sample of late, and when it was taken, in units of 2^22 microseconds: a connection has to
+    /// be silent for three days before an old one can seem new.
     least: u32,
     least_at: u16,
     /// How often the timeout was doubled since the last sample.
@@ -30,8 +31,9 @@ pub(crate) struct Rtt {
 /// Timeout of the first data after a SYN that was lost, microseconds.
 const AFTER_LOST_SYN: u32 = 3_000_000;
 
-/// How long the least sample is believed, microseconds.
-const LEAST_LASTS: u32 = 300_000_000;
+/// How long the least sample is believed, in those units: five minutes.
+const LEAST_LASTS: u16 = (300_000_000 >> LEAST_UNIT) as u16;
+const LEAST_UNIT: u32 = 22;
 
 /// What an acknowledgement shows, microseconds.
 #[derive(Clone, Copy, Debug)]
@@ -93,15 +95,15 @@ impl Rtt {
         sample: Sample,
         una: Seq,
         nxt: Seq,
-        now_us: u32,
+        whole_us: u64,
         bounds: Bounds,
     ) {
         // 0 means "none yet".
         let rtt = sample.rtt.clamp(1, 1 << 27);
         let path = sample.path.clamp(1, 1 << 27);
         self.backoff = 0;
-        let now = (now_us >> 20) as u16;
-        let age = u32::from(now.wrapping_sub(self.least_at) & 0xfff) << 20;
+        let now = (whole_us >> LEAST_UNIT) as u16;
+        let age = now.wrapping_sub(self.least_at);
         if self.least == 0 || path <= self.least || age > LEAST_LASTS {
             self.least = path;
             self.least_at = now;
@@ -179,7 +181,7 @@ mod tests {
         let mut rtt = Rtt::new(1_000_000);
         for (round, &sample) in (0u32..).zip(samples) {
             let (una, nxt) = (Seq(round * 1000 + 1), Seq(round * 1000 + 1000));
-            rtt.sample(at_once(sample), una, nxt, round, BOUNDS);
+            rtt.sample(at_once(sample), una, nxt, round.into(), BOUNDS);
         }
         rtt
     }
@@ -219,8 +221,13 @@ mod tests {
     fn the_least_round_trip_is_kept_and_forgotten_after_minutes() {
         let mut rtt = sampled(&[300, 100, 200]);
         assert_eq!(rtt.least(), 100);
-        rtt.sample(at_once(250), Seq(1), Seq(2), LEAST_LASTS + (1 << 20), BOUNDS);
+        rtt.sample(at_once(250), Seq(1), Seq(2), 299_000_000, BOUNDS);
+        assert_eq!(rtt.least(), 100);
+        rtt.sample(at_once(250), Seq(1), Seq(2), 309_000_000, BOUNDS);
         assert_eq!(rtt.least(), 250);
+        // Neither clock of 32 bits tells so long a silence from none.
+        rtt.sample(at_once(400), Seq(1), Seq(2), 309_000_000 + (1 << 32), BOUNDS);
+        assert_eq!(rtt.least(), 400);
     }
 
     #[test]
