@@ -53,6 +53,14 @@ impl Told {
 }
 
 impl Stack {
+    /// Whether something may be learnt with nothing in flight: that a copy was needless is told a
+    /// round trip after it left, when its original has long been acknowledged (RFC 2883 §4, RFC 8985
+    /// §7.4.2).
+    pub(crate) fn hears_of_copies(&self, index: usize, segment: &Segment) -> bool {
+        self.transfer(index)
+            .is_some_and(|transfer| !transfer.probe.is_idle() || !segment.options.sack().is_empty())
+    }
+
     /// An acknowledgement of nothing beyond `snd_nxt`. Returns whether it advanced. `duplicate`: it
     /// carries nothing, and leaves the window as it was.
     #[inline]
@@ -79,8 +87,9 @@ impl Stack {
             return told.acked > 0;
         }
         let prior_in_flight = self.in_flight(index);
+        let probed = self.transfer(index).is_some_and(|transfer| !transfer.probe.is_idle());
         self.deliver(index, segment, &mut told);
-        told.duplicate = duplicate && told.acked == 0 && prior_in_flight > 0;
+        told.duplicate = duplicate && told.acked == 0 && (prior_in_flight > 0 || probed);
         self.measure(index, segment, &told);
         let mut ce_bytes = 0;
         if self.connections[index].has_ecn() {

@@ -556,7 +556,10 @@ impl Stack {
         let window = u32::from(segment.window) << connection.snd_shift;
         // One that was overtaken may still tell of what arrived out of order.
         let tells = ack.ge(connection.snd_una) || !segment.options.sack().is_empty();
-        if tells && connection.snd_una != connection.snd_nxt {
+        if tells
+            && (connection.snd_una != connection.snd_nxt || self.hears_of_copies(index, segment))
+        {
+            let connection = &self.connections[index];
             let duplicate = ack == connection.snd_una
                 && segment.sequence_len() == 0
                 && window == connection.snd_wnd;

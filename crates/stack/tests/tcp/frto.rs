@@ -182,24 +182,26 @@ fn a_report_of_an_old_duplicate_does_not_take_a_timeout_back() {
 /// after the recovery.
 #[test]
 fn a_report_after_the_recovery_takes_it_back() {
-    let mut peer = Peer::with(|config| config.tcp.pacing = false);
-    let id = peer.accepted_sack_over(50);
-    peer.write(id, 0, 10_000);
-    assert_eq!(peer.take().len(), 10);
-    peer.advance_ms(50);
-    let window = peer.stack.info(id).unwrap().congestion_window;
-    peer.send_sack(1, 1, &[(1001, 10_001)]);
-    peer.expect_data(1, 1000);
-    peer.advance_ms(1);
-    peer.send(ACK, 1, 10_001, &[]);
-    assert!(peer.stack.info(id).unwrap().congestion_window < window);
-    peer.write(id, 10_000, 2000);
-    peer.take();
-    peer.advance_ms(49);
-    peer.send_sack(1, 10_001, &[(1, 1001)]);
-    let info = peer.stack.info(id).unwrap();
-    assert!(info.congestion_window >= window, "{info:?}");
-    assert_eq!(peer.stack.counters().reductions_undone, 1);
+    for under_way in [2000, 0] {
+        let mut peer = Peer::with(|config| config.tcp.pacing = false);
+        let id = peer.accepted_sack_over(50);
+        peer.write(id, 0, 10_000);
+        assert_eq!(peer.take().len(), 10);
+        peer.advance_ms(50);
+        let window = peer.stack.info(id).unwrap().congestion_window;
+        peer.send_sack(1, 1, &[(1001, 10_001)]);
+        peer.expect_data(1, 1000);
+        peer.advance_ms(1);
+        peer.send(ACK, 1, 10_001, &[]);
+        assert!(peer.stack.info(id).unwrap().congestion_window < window);
+        peer.write(id, 10_000, under_way);
+        peer.take();
+        peer.advance_ms(49);
+        peer.send_sack(1, 10_001, &[(1, 1001)]);
+        let info = peer.stack.info(id).unwrap();
+        assert!(info.congestion_window >= window, "{under_way} bytes under way: {info:?}");
+        assert_eq!(peer.stack.counters().reductions_undone, 1);
+    }
 }
 
 #[test]

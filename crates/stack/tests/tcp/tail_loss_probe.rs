@@ -68,6 +68,28 @@ fn a_probe_that_was_not_needed_reduces_nothing() {
     peer.take();
     peer.send(ACK, 1, 4001, &[]);
     peer.send_sack(1, 4001, &[(3001, 4001)]);
+    assert_eq!(peer.stack.counters().dsacks_received, 1);
+    nothing_was_lost(&mut peer, id);
+}
+
+#[test]
+fn a_peer_that_reports_no_duplicates_says_it_by_a_second_acknowledgement() {
+    let (mut peer, id) = three();
+    peer.wait();
+    peer.take();
+    peer.send(ACK, 1, 4001, &[]);
+    peer.send(ACK, 1, 4001, &[]);
+    nothing_was_lost(&mut peer, id);
+}
+
+/// What is sent and acknowledged next reduces no window, and has a probe of its own.
+fn nothing_was_lost(peer: &mut Peer, id: ConnectionId) {
+    peer.write(id, 4000, 1000);
+    peer.expect_data(4001, 1000);
+    peer.wait();
+    peer.expect_data(4001, 1000);
+    assert_eq!(peer.stack.counters().tail_loss_probes, 2);
+    peer.send_sack(1, 5001, &[(4001, 5001)]);
     assert_eq!(peer.stack.counters().congestion_reductions, 0);
     assert!(peer.stack.info(id).unwrap().slow_start_threshold > 1 << 30);
 }
