@@ -21,6 +21,15 @@ pub(crate) enum Hop {
     Address(Word),
 }
 
+/// Fields of the IP header that the application may have chosen.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct IpFields {
+    /// Type of service, or traffic class.
+    pub(crate) class: u8,
+    /// Time to live, or hop limit; 0: the stack's.
+    pub(crate) hop_limit: u8,
+}
+
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Waiting {
     packet: Transmit,
@@ -174,19 +183,23 @@ impl Stack {
     pub(crate) fn control_ip_header(
         &mut self,
         frame: Frame,
-        local: u8,
-        remote: Word,
+        (local, remote): (u8, Word),
         protocol: u8,
         payload: usize,
+        fields: IpFields,
     ) -> usize {
+        let hop_limit = match fields.hop_limit {
+            0 => self.hop_limit(remote),
+            set => set,
+        };
         match (self.addresses.get(local), address(remote)) {
             (IpAddr::V4(source), IpAddr::V4(destination)) => {
                 let header = ipv4::Header {
                     source,
                     destination,
                     protocol,
-                    ttl: 64,
-                    tos: 0,
+                    ttl: hop_limit,
+                    tos: fields.class,
                     identification: 0,
                     dont_fragment: true,
                 };
@@ -198,8 +211,8 @@ impl Stack {
                     source: Ipv6Addr::from_bits(self.addresses.word(local)),
                     destination: Ipv6Addr::from_bits(remote),
                     next_header: protocol,
-                    hop_limit: self.ip6.hop_limit,
-                    traffic_class: 0,
+                    hop_limit,
+                    traffic_class: fields.class,
                     flow_label: 0,
                 };
                 self.control_header_v6(frame, header, payload);

@@ -10,7 +10,7 @@ use millrace_wire::{checksum, ipv6, protocol};
 
 use crate::address::{Word, is_v4};
 use crate::chain;
-use crate::control::{Hop, L4_V6};
+use crate::control::{Hop, IpFields, L4_V6};
 use crate::fragmentation::{Body, IpHeader};
 use crate::ip::{IpInfo, pseudo};
 use crate::stack::Stack;
@@ -124,7 +124,8 @@ impl Stack {
             return self.long_echo_reply_v6(request, ip, local);
         }
         let Some(frame) = self.control_frame() else { return };
-        self.control_ip_header(frame, local, ip.source, protocol::ICMPV6, len);
+        let ends = (local, ip.source);
+        self.control_ip_header(frame, ends, protocol::ICMPV6, len, IpFields::default());
         self.arena.meta_mut(frame).len = ipv6::HEADER_LEN as u16;
         chain::append(&mut self.arena, frame, request, ip.payload, len);
         let source = self.addresses.word(local);
@@ -209,7 +210,7 @@ impl Stack {
 
     /// Finishes and queues a message of `len` bytes that was written behind the IPv6 header.
     pub(crate) fn send_icmpv6(&mut self, frame: Frame, local: u8, to: Word, len: usize, hop: Hop) {
-        self.control_ip_header(frame, local, to, protocol::ICMPV6, len);
+        self.control_ip_header(frame, (local, to), protocol::ICMPV6, len, IpFields::default());
         let pseudo = pseudo(self.addresses.word(local), to, protocol::ICMPV6, len);
         icmpv6::fill_checksum(&mut self.control_room(frame)[L4_V6..L4_V6 + len], pseudo);
         self.control_packet(frame, L4_V6 + len, hop);

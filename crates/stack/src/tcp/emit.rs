@@ -13,7 +13,7 @@ use super::headers::{self, DONT_FRAGMENT, Headers};
 use super::options::SegmentOptions;
 use super::settings::MtuDiscovery;
 use crate::address::{Word, address, is_v4};
-use crate::control::{L4, L4_V6};
+use crate::control::{IpFields, L4, L4_V6};
 use crate::neighbour::{NeighbourRef, Resolution};
 use crate::stack::{LastHop, Stack};
 
@@ -32,18 +32,17 @@ pub(crate) struct Outgoing {
 impl Stack {
     /// Time to live of packets to there, where nobody set it.
     #[inline]
-    fn hop_limit(&self, remote: Word) -> u8 {
+    pub(crate) fn hop_limit(&self, remote: Word) -> u8 {
         if is_v4(remote) { 64 } else { self.ip6.hop_limit }
     }
 
     /// What the IP header says of a connection with settings of its own: class, hop limit, and
     /// whether it may be cut.
     fn own_ip_fields(&mut self, index: usize) -> (u8, u8, u32) {
-        let settings = self.settings(index);
-        let (class, ttl, cut) =
-            (settings.type_of_service, settings.time_to_live, self.may_be_cut(index));
+        let IpFields { class, hop_limit } = self.settings(index).ip_fields();
+        let cut = self.may_be_cut(index);
         let Connection { local, remote, .. } = self.connections[index];
-        let hop_limit = if ttl == 0 { self.hop_limit(remote) } else { ttl };
+        let hop_limit = if hop_limit == 0 { self.hop_limit(remote) } else { hop_limit };
         let source = self.addresses.word(local);
         let fragments = match cut {
             true => self.identification(source, remote, protocol::TCP) << 16,

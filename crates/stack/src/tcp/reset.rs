@@ -9,7 +9,7 @@ use super::connection::{Features, State};
 use super::input::Segment;
 use super::table::FourTuple;
 use crate::address::address;
-use crate::control::Hop;
+use crate::control::{Hop, IpFields};
 use crate::ip::pseudo;
 use crate::stack::Stack;
 
@@ -23,6 +23,7 @@ pub(crate) struct Control<'a> {
     pub(crate) ace: u8,
     pub(crate) window: u16,
     pub(crate) options: &'a [u8],
+    pub(crate) fields: IpFields,
 }
 
 impl Stack {
@@ -38,9 +39,9 @@ impl Stack {
         } else {
             (Seq(0), segment.seq + segment.sequence_len(), Bits::RST | Bits::ACK)
         };
-        let tuple = segment.tuple;
+        let (tuple, fields) = (segment.tuple, IpFields::default());
         let hop = mac.map_or(Hop::Address(tuple.remote), Hop::Mac);
-        let reset = Control { tuple, seq, ack, bits, ace: 0, window: 0, options: &[] };
+        let reset = Control { tuple, seq, ack, bits, ace: 0, window: 0, options: &[], fields };
         if self.control_segment(&reset, hop) {
             self.counters.resets_sent += 1;
         }
@@ -73,6 +74,7 @@ impl Stack {
             ace: 0,
             window: 0,
             options: options.padded(),
+            fields: self.settings(index).ip_fields(),
         };
         if self.control_segment(&reset, Hop::Address(route.next_hop)) {
             self.counters.resets_sent += 1;
@@ -81,7 +83,7 @@ impl Stack {
 
     /// Sends a segment without payload that is no connection's. Returns whether it could.
     pub(crate) fn control_segment(&mut self, segment: &Control<'_>, hop: Hop) -> bool {
-        let Control { tuple, seq, ack, bits, ace, window, options } = *segment;
+        let Control { tuple, seq, ack, bits, ace, window, options, fields } = *segment;
         let hop = match hop {
             Hop::Address(remote) => match self.addresses.route(address(remote)) {
                 Some(route) => Hop::Address(route.next_hop),
@@ -91,8 +93,8 @@ impl Stack {
         };
         let Some(frame) = self.control_frame() else { return false };
         let header_len = tcp::HEADER_LEN + options.len();
-        let at =
-            self.control_ip_header(frame, tuple.local, tuple.remote, protocol::TCP, header_len);
+        let ends = (tuple.local, tuple.remote);
+        let at = self.control_ip_header(frame, ends, protocol::TCP, header_len, fields);
         let source = self.addresses.word(tuple.local);
         let header = &mut self.control_room(frame)[at..at + header_len];
         tcp::Header {

@@ -14,6 +14,7 @@ use super::congestion::Algorithm;
 use super::connection::{Flags, State};
 use crate::Config;
 use crate::address::Word;
+use crate::control::IpFields;
 use crate::stack::Stack;
 
 /// Settings of one connection. `no_delay` and `cork` are a listener's only; a connection has them
@@ -89,6 +90,11 @@ impl Settings {
             max_pacing_rate: None,
             algorithm: config.congestion,
         }
+    }
+
+    /// What they set in the IP header.
+    pub(crate) fn ip_fields(&self) -> IpFields {
+        IpFields { class: self.type_of_service, hop_limit: self.time_to_live }
     }
 }
 
@@ -425,6 +431,11 @@ impl Stack {
         own.unwrap_or(&self.default_settings)
     }
 
+    /// The listener's settings, which its connections begin with.
+    pub(crate) fn listener_settings(&self, listener: usize) -> &Settings {
+        self.listeners[listener].settings.as_deref().unwrap_or(&self.default_settings)
+    }
+
     /// Sets an option of a connection, as setsockopt(2) does.
     ///
     /// # Errors
@@ -494,8 +505,8 @@ impl Stack {
     /// # Errors
     /// `NotConnected` if the listener is closed.
     pub fn listener_option(&self, id: ListenerId, name: OptionName) -> io::Result<SocketOption> {
-        let listener = self.listener(id)?;
-        Ok(listener.settings.as_deref().unwrap_or(&self.default_settings).get(name))
+        self.listener(id)?;
+        Ok(self.listener_settings(id.index()).get(name))
     }
 
     /// A connection that a listener opens has the listener's settings.
@@ -578,8 +589,7 @@ impl Stack {
     /// What a listener announces to a peer for the connections that it accepts: most payload of a
     /// segment, and the receive buffer.
     pub(crate) fn announced_by_listener(&self, listener: usize, remote: Word) -> (u16, u32) {
-        let own = self.listeners[listener].settings.as_deref();
-        let settings = own.unwrap_or(&self.default_settings);
+        let settings = self.listener_settings(listener);
         let buffer = settings.receive_limit(self.config.receive_buffer);
         (settings.segment_limit(self.own_mss(remote)), buffer)
     }

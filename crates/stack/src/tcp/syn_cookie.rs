@@ -120,6 +120,7 @@ impl Stack {
             ace: negotiation::syn_ack(granted, syn.codepoint(), 0),
             window: self.memory.first_window(buffer),
             options: options.padded(),
+            fields: self.listener_settings(listener).ip_fields(),
         };
         if self.control_segment(&segment, Hop::Mac(mac)) {
             self.counters.syn_cookies_sent += 1;
@@ -128,11 +129,7 @@ impl Stack {
 
     /// What the listener grants to a SYN that it forgets.
     fn ecn_for_cookie(&self, listener: usize, syn: &Segment) -> Mode {
-        let algorithm = match &self.listeners[listener].settings {
-            Some(settings) => settings.algorithm,
-            None => self.config.congestion,
-        };
-        let needed = algorithm.needs_ecn();
+        let needed = self.listener_settings(listener).algorithm.needs_ecn();
         negotiation::grants(self.config.ecn, needed, syn.ace(), syn.codepoint())
     }
 

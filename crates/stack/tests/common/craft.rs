@@ -266,6 +266,8 @@ pub struct Segment {
     pub options: Options,
     pub options_bytes: Vec<u8>,
     pub payload: Vec<u8>,
+    /// The IP header's type of service without ECN, and its time to live.
+    pub fields: (u8, u8),
     /// The IP header's ECN codepoint, and Accurate ECN's bit.
     pub ecn: u8,
     pub ae: bool,
@@ -336,6 +338,7 @@ fn parse_ip(to: Mac, bytes: &[u8], unfinished: bool) -> Packet {
                 options_bytes: segment.options_bytes().to_vec(),
                 options,
                 payload: segment.payload().to_vec(),
+                fields: (ip.tos() & !3, ip.ttl()),
                 ecn: ip.ecn(),
                 ae: segment.ae(),
                 gso_size: 0,

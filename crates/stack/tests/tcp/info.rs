@@ -4,7 +4,7 @@ use core::time::Duration;
 
 use millrace_stack::{OptionName, SocketOption, TcpInfo};
 
-use crate::common::peer::{ACK, FIN, Peer, pattern};
+use crate::common::peer::{ACK, FIN, Peer, RST, pattern};
 
 fn info(peer: &Peer, id: millrace_stack::ConnectionId) -> TcpInfo {
     peer.stack.tcp_info(id).unwrap()
@@ -256,25 +256,19 @@ fn what_is_selectively_acknowledged_is_delivered() {
 
 #[test]
 fn type_of_service_and_time_to_live_are_in_the_packets() {
-    use millrace_frames::TxBatch;
     let mut peer = Peer::new();
     let id = peer.accepted();
-    let first_bytes = |peer: &mut Peer| {
-        peer.stack.write(id, b"x").unwrap();
-        let mut batch = TxBatch::new();
-        assert_eq!(peer.stack.transmit(peer.now, &mut batch), 1);
-        let packet = batch[0];
-        let start = usize::from(packet.offset);
-        let ip = peer.stack.arena().room(packet.head)[start + 14..start + 34].to_vec();
-        peer.stack.arena_mut().transmitted(&packet);
-        assert_eq!(millrace_wire::checksum::sum(&ip), 0xffff, "the IP header's checksum");
-        (ip[1], ip[8])
-    };
     peer.stack.set_option(id, SocketOption::NoDelay(true)).unwrap();
-    assert_eq!(first_bytes(&mut peer), (0, 64));
+    peer.write(id, 0, 1);
+    assert_eq!(peer.expect_data(1, 1).fields, (0, 64));
     peer.stack.set_option(id, SocketOption::TypeOfService(0x2b)).unwrap();
     peer.stack.set_option(id, SocketOption::TimeToLive(7)).unwrap();
-    assert_eq!(first_bytes(&mut peer), (0x28, 7), "without ECN's two bits");
+    peer.write(id, 1, 1);
+    assert_eq!(peer.expect_data(2, 1).fields, (0x28, 7), "without ECN's two bits");
+    // A peer that believes only neighbours (RFC 5082) has to believe the reset too.
+    peer.stack.abort(id);
+    peer.collect();
+    assert_eq!(peer.expect(RST | ACK).fields, (0x28, 7));
 }
 
 #[test]

@@ -448,3 +448,18 @@ fn they_announce_what_the_listener_has_set() {
     assert_eq!(announced(SynCookies::Always), (Some(500), 8000));
     assert_eq!(announced(SynCookies::Off), (Some(500), 8000));
 }
+
+#[test]
+fn they_travel_as_the_listener_has_set() {
+    let fields = |cookies| {
+        let mut peer = Peer::with(|config| config.syn_cookies = cookies);
+        let listener = peer.listen(80, 4);
+        for option in [SocketOption::TypeOfService(0x48), SocketOption::TimeToLive(255)] {
+            peer.stack.set_listener_option(listener, option).unwrap();
+        }
+        peer.send_syn(SYN, Some(MSS), None);
+        peer.expect(SYN | ACK).fields
+    };
+    assert_eq!(fields(SynCookies::Always), (0x48, 255));
+    assert_eq!(fields(SynCookies::Off), (0x48, 255));
+}
