@@ -21,8 +21,8 @@ const DOMAIN: u64 = 0x6261_636b_6c6f_6721;
 /// The queue before the stack, by the batches that come from it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Backlog {
-    /// Since when all batches have been full ones.
-    since: Option<Instant>,
+    /// Since when all batches have been full ones; in the far future: the last was not.
+    since: Instant,
     /// For how long that may go on.
     patience: Duration,
     /// Pieces of work that could be left undone.
@@ -31,19 +31,19 @@ pub(crate) struct Backlog {
 
 impl Backlog {
     pub(crate) fn new(patience: Duration) -> Self {
-        Backlog { since: None, patience, asked: 0 }
+        Backlog { since: Instant::FAR_FUTURE, patience, asked: 0 }
     }
 
     /// A batch has come. After a full one there may be another.
     #[inline]
     pub(crate) fn batch(&mut self, now: Instant, full: bool) {
-        self.since = if full { self.since.or(Some(now)) } else { None };
+        self.since = if full { self.since.min(now) } else { Instant::FAR_FUTURE };
     }
 
     /// Whether something has waited for longer than is right.
     #[inline]
     pub(crate) fn is_behind(&self, now: Instant) -> bool {
-        self.since.is_some_and(|since| now - since >= self.patience)
+        self.since <= now && now - self.since >= self.patience
     }
 
     /// Whether a piece of work is left undone, being behind. Which ones nobody can foresee, so that no

@@ -26,6 +26,7 @@ use crate::tcp::connection::{Connection, Flags, NO_LINK, Ready};
 use crate::tcp::fast_open::cache::Cache;
 use crate::tcp::input::MOST_OUT_OF_ORDER_FRAMES;
 use crate::tcp::listen::Listener;
+use crate::tcp::ordinary;
 use crate::tcp::proven_peers::ProvenPeers;
 use crate::tcp::rtt::Bounds;
 use crate::tcp::settings::Settings;
@@ -91,6 +92,8 @@ pub struct Stack {
     /// For timestamps (RFC 7323).
     pub(crate) now_ms: u32,
     pub(crate) now_s: u32,
+    /// When the next millisecond begins, microseconds.
+    next_ms_us: u64,
     pub(crate) tick: u64,
 
     pub(crate) connections: Box<[Connection]>,
@@ -136,6 +139,8 @@ pub struct Stack {
     pub(crate) initial_timeout_us: u32,
     pub(crate) delayed_ack_ticks: u32,
     pub(crate) default_settings: Settings,
+    /// The configuration asks for nothing that not all headers have.
+    pub(crate) ordinary_headers: bool,
     pub(crate) path_mtus: PathMtus,
     pub(crate) large_datagrams: LargeDatagrams,
 
@@ -202,6 +207,7 @@ impl Stack {
             whole_us: now.as_nanos() / 1000,
             now_ms: (now.as_nanos() / 1_000_000) as u32,
             now_s: (now.as_nanos() / 1_000_000_000) as u32,
+            next_ms_us: 0,
             tick,
             free_connections: if connections.is_empty() { NO_LINK } else { 0 },
             connections,
@@ -236,6 +242,7 @@ impl Stack {
                 max: config.max_rto.as_micros().min(u128::from(u32::MAX)) as u32,
             },
             default_settings: Settings::new(&config),
+            ordinary_headers: ordinary::are_ordinary(&config),
             path_mtus: PathMtus::new(config.path_mtus),
             large_datagrams: LargeDatagrams::new(),
             initial_timeout_us: config.initial_rto.as_micros().min(1 << 31) as u32,
@@ -271,6 +278,7 @@ impl Stack {
     /// keep what they agreed on with their peers.
     pub fn set_tcp_features(&mut self, features: crate::TcpFeatures) {
         self.config.tcp = features;
+        self.ordinary_headers = ordinary::are_ordinary(&self.config);
     }
 
     /// Whether ECN is asked for and granted, for connections that open from now on.
@@ -325,9 +333,19 @@ impl Stack {
         self.now = now;
         self.whole_us = self.now.as_nanos() / 1000;
         self.now_us = self.whole_us as u32;
-        self.now_ms = (self.now.as_nanos() / 1_000_000) as u32;
-        self.now_s = (self.now.as_nanos() / 1_000_000_000) as u32;
         self.tick = self.now.as_nanos() >> wheel::TICK_SHIFT;
+        if self.whole_us >= self.next_ms_us {
+            self.begin_millisecond();
+        }
+    }
+
+    /// What cannot change sooner. Most calls come within a few microseconds of each other.
+    #[inline(never)]
+    fn begin_millisecond(&mut self) {
+        let millis = self.whole_us / 1000;
+        self.next_ms_us = (millis + 1) * 1000;
+        self.now_ms = millis as u32;
+        self.now_s = (millis / 1000) as u32;
         if self.tick.saturating_sub(self.next_tick) > STANDSTILL_TICKS {
             self.run_timers();
         }
@@ -407,14 +425,21 @@ impl Stack {
     }
 
     /// Whether [`Stack::transmit`] has something to do.
+    #[inline]
     pub fn wants_transmit(&self) -> bool {
         self.out.head != NO_LINK || !self.control.is_empty()
     }
 
     /// Appends what is to be sent to `batch`, as much as there is room for. To be called until
     /// it appends nothing (returns 0), with the port taking the batch in between.
+    #[inline]
     pub fn transmit(&mut self, now: Instant, batch: &mut TxBatch) -> usize {
         self.set_time(now);
+        // The last call of each turn finds nothing.
+        if self.wants_transmit() { self.transmit_waiting(batch) } else { 0 }
+    }
+
+    fn transmit_waiting(&mut self, batch: &mut TxBatch) -> usize {
         let before = batch.len();
         self.transmit_control(batch);
         // A connection that filled the batch goes to the end of the list, so one with much to
@@ -437,7 +462,16 @@ impl Stack {
     }
 
     /// The next thing to tell the application.
+    #[inline]
     pub fn next_event(&mut self) -> Option<Event> {
+        let nothing = self.ready.head == NO_LINK
+            && self.ready_listeners.is_empty()
+            && self.ready_sockets.is_empty()
+            && self.starved.is_empty();
+        if nothing { None } else { self.next_of_events() }
+    }
+
+    fn next_of_events(&mut self) -> Option<Event> {
         if !self.starved.is_empty() {
             self.feed_starved();
         }

@@ -234,6 +234,13 @@ impl Stack {
     /// Does what is due.
     #[inline]
     pub(crate) fn advance_dhcp(&mut self) {
+        if self.dhcp.is_some() {
+            self.dhcp_timers();
+        }
+    }
+
+    #[inline(never)]
+    fn dhcp_timers(&mut self) {
         let due = |dhcp: &Dhcp, now| dhcp.deadline.min(dhcp.announce_at) <= now;
         while self.dhcp.as_deref().is_some_and(|dhcp| due(dhcp, self.now)) {
             self.with_dhcp(Stack::dhcp_due);

@@ -7,7 +7,7 @@
 
 use millrace_wire::seq::Seq;
 
-use super::connection::{Features, Flags};
+use super::connection::Flags;
 use crate::memory::MemoryState;
 use crate::stack::Stack;
 
@@ -72,11 +72,9 @@ impl Stack {
             return;
         }
         let connection = &self.connections[index];
-        // Most connections never receive so much that a larger buffer could help them.
-        if ((connection.rcv_nxt - connection.irs) as u32) < self.config.receive_buffer / 2
-            && !connection.features.has(Features::RECEIVED_AROUND)
-            && self.transfer(index).is_none_or(|transfer| transfer.totals.received_wraps == 0)
-        {
+        // Most connections never receive so much that a larger buffer could help them. The others
+        // stop measuring for a moment when the numbers have gone round.
+        if ((connection.rcv_nxt - connection.irs) as u32) < self.config.receive_buffer / 2 {
             return;
         }
         let read = connection.rcv_nxt - connection.receive_bytes;

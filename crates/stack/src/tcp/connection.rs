@@ -487,6 +487,13 @@ impl Connection {
         whole_us.wrapping_sub(last) & ((1 << 48) - 1)
     }
 
+    /// Whether nothing may have left for a timeout. It may seem so once in an hour when it is not.
+    #[inline(always)]
+    pub(crate) fn may_have_idled(&self, whole_us: u64) -> bool {
+        (whole_us >> 32) as u16 != self.last_sent_high
+            || (whole_us as u32).wrapping_sub(self.last_sent) > self.rtt.timeout
+    }
+
     /// Bytes sent and not acknowledged (FIN included), by the sender's current position.
     #[inline]
     pub(crate) fn flight(&self) -> u32 {

@@ -40,7 +40,7 @@ mod loss_detection;
 pub(crate) mod nagle;
 mod one_segment;
 pub(crate) mod options;
-mod ordinary;
+pub(crate) mod ordinary;
 pub(crate) mod orphan;
 pub(crate) mod out_of_order;
 pub(crate) mod output;

@@ -86,8 +86,7 @@ impl Stack {
         // What is alone on the path is not paced.
         let paced = flight > 0 && self.config.tcp.pacing && !self.is_too_short_to_pace(index);
         let no_delay = connection.flags.has(Flags::NO_DELAY);
-        let since_last = connection.since_sent(self.whole_us);
-        let idle_too_long = flight == 0 && since_last > connection.rtt.timeout.into();
+        let idle_too_long = flight == 0 && connection.may_have_idled(self.whole_us);
         let una = connection.snd_una;
         if connection.transfer == NO_LINK {
             self.transfer_mut(index);

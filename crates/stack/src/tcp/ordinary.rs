@@ -13,12 +13,18 @@ use millrace_wire::tcp::{self, Flags as Bits};
 use super::connection::{Features, Flags};
 use super::emit::Outgoing;
 use super::headers::{self, LEN};
+use crate::Config;
 use crate::address::is_v4;
 use crate::stack::Stack;
 
 /// What shows in headers or options, so that one segment is not as the other.
 const SHOWN: Flags = Flags::CUSTOM.with(Flags::REPORT_DUPLICATE).with(Flags::COUNTS_MARKS);
 const SHOWN_FEATURES: Features = Features::ECN.with(Features::ACCURATE_ECN);
+
+/// Whether what the configuration asks of headers is what nearly all have.
+pub(crate) fn are_ordinary(config: &Config) -> bool {
+    config.tcp.prediction && !config.tx_checksum && config.user_timeout_option.is_none()
+}
 
 /// What a segment says of the peer's data.
 struct Acknowledgement {
@@ -31,13 +37,11 @@ impl Stack {
     #[inline(always)]
     fn ordinary_destination(&self, index: usize) -> Option<Mac> {
         let connection = &self.connections[index];
-        let ordinary = self.config.tcp.prediction
+        let ordinary = self.ordinary_headers
             && !connection.features.has(SHOWN_FEATURES)
             && !connection.flags.has(SHOWN)
             && connection.out_of_order.is_empty()
-            && is_v4(connection.remote)
-            && !self.config.tx_checksum
-            && self.config.user_timeout_option.is_none();
+            && is_v4(connection.remote);
         if !ordinary {
             return None;
         }

@@ -549,7 +549,8 @@ impl Stack {
     pub(crate) fn advance_unpaced(&mut self, index: usize, next: Seq) {
         let whole_us = self.whole_us;
         let connection = &mut self.connections[index];
-        let at_once = connection.since_sent(whole_us) == 0;
+        // The lower half of the clock is enough to know the same moment by.
+        let at_once = connection.last_sent == whole_us as u32;
         let burst = at_once && connection.flight() > connection.mss.into();
         connection.snd_nxt = next;
         connection.sent_now(whole_us);

@@ -12,24 +12,32 @@ const ENTRIES: usize = 4096;
 /// Sets these hashes apart from other uses of the key.
 const DOMAIN: u64 = 0x7072_6f76_656e_7065;
 
-/// One half of each one's hash, at the place that the other half gives; 0 is nobody's.
+/// What is known of them.
 #[derive(Clone, Debug)]
-pub(crate) struct ProvenPeers(Box<[u32]>);
+pub(crate) struct ProvenPeers {
+    /// One half of each one's hash, at the place that the other half gives; 0 is nobody's.
+    marks: Box<[u32]>,
+    /// Who came last, and so is there: many connections in a row are one peer's.
+    last: Word,
+}
 
 impl ProvenPeers {
     pub(crate) fn new() -> Self {
-        ProvenPeers(vec![0; ENTRIES].into_boxed_slice())
+        ProvenPeers { marks: vec![0; ENTRIES].into_boxed_slice(), last: 0 }
     }
 
     /// A handshake with this peer has ended.
     pub(crate) fn add(&mut self, keys: &Keys, remote: Word) {
-        let (place, mark) = place(keys, remote);
-        self.0[place] = mark;
+        if remote != self.last {
+            let (place, mark) = place(keys, remote);
+            self.marks[place] = mark;
+            self.last = remote;
+        }
     }
 
     pub(crate) fn contains(&self, keys: &Keys, remote: Word) -> bool {
         let (place, mark) = place(keys, remote);
-        self.0[place] == mark
+        self.marks[place] == mark
     }
 }
 
@@ -74,6 +82,11 @@ mod tests {
         assert!(peers.contains(&keys, at(19_999)));
         let kept = (0..20_000).filter(|&n| peers.contains(&keys, at(n))).count();
         assert!((3900..=ENTRIES).contains(&kept), "{kept}");
+        let lost = (0..20_000).find(|&n| !peers.contains(&keys, at(n))).unwrap();
+        for again in [lost, lost] {
+            peers.add(&keys, at(again));
+            assert!(peers.contains(&keys, at(again)));
+        }
         assert_eq!((20_000..1_000_000).filter(|&n| peers.contains(&keys, at(n))).count(), 0);
     }
 }

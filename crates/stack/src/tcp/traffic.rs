@@ -99,10 +99,10 @@ impl Stack {
 
 impl Connection {
     fn add_busy(&mut self, ticks: u64) {
-        let low = u64::from(self.traffic.busy);
-        let sum = (u64::from(self.busy_high) << 32 | low).wrapping_add(ticks);
-        self.traffic.busy = sum as u32;
-        self.busy_high = (sum >> 32) as u8;
+        let (low, carry) = self.traffic.busy.overflowing_add(ticks as u32);
+        self.traffic.busy = low;
+        self.busy_high =
+            self.busy_high.wrapping_add((ticks >> 32) as u8).wrapping_add(carry.into());
     }
 
     /// Something is in the send queue, which was empty. The start is subtracted already, so that
