@@ -529,3 +529,25 @@ fn an_acknowledgement_that_was_superseded_tells_of_no_marks() {
     peer.say(says(7), ACK, 1, 3001, &[]);
     assert_eq!(peer.stack.tcp_info(id).unwrap().delivered_ce, 2);
 }
+
+/// RFC 9768 §3.2.2.1 has how a SYN-ACK came told in the place of a count. Who is not on the path does
+/// not know the numbers, and must not have the peer take that for marks.
+#[test]
+fn a_syn_ack_that_is_not_the_peers_is_not_told_of() {
+    let mut peer = with(Ecn::Accurate);
+    connected(&mut peer, says(0b010));
+    let mut at = 1;
+    for (seq, ack) in [(1_000_000, 1), (0, 1_000_000), (0, 0), (u32::MAX, 1)] {
+        peer.advance_ms(1000);
+        peer.say(came(CE), SYN | ACK, seq, ack, &[]);
+        peer.say(Says::default(), ACK, at, 1, &pattern(0, 1000));
+        peer.say(Says::default(), ACK, at + 1000, 1, &pattern(0, 1000));
+        at += 2000;
+        let acks: Vec<_> = peer.take().iter().map(three).collect();
+        assert_eq!(acks, [5, 5], "{seq} {ack}");
+    }
+    // The peer's own is.
+    peer.advance_ms(1000);
+    peer.say(came(ECT_0), SYN | ACK, 0, 1, &[]);
+    assert_eq!(three(&peer.answer()), 0b100);
+}

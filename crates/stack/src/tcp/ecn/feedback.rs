@@ -162,10 +162,15 @@ impl Stack {
         true
     }
 
-    /// The peer's SYN-ACK once more: it is acknowledged as the first one was (RFC 9768 §3.2.2.1).
+    /// The peer's SYN-ACK once more: it is acknowledged as the first one was (RFC 9768 §3.2.2.1). One
+    /// with other numbers is not the peer's, which would take what that is told for a count of marks.
     pub(crate) fn ecn_of_repeated_syn_ack(&mut self, index: usize, segment: &Segment) {
         let connection = &mut self.connections[index];
-        if connection.flags.has(Flags::COUNTS_MARKS) && segment.has(Bits::ACK) {
+        let repeated = segment.has(Bits::ACK)
+            && segment.seq == connection.irs
+            && segment.ack.gt(connection.iss)
+            && segment.ack.le(connection.snd_una);
+        if connection.flags.has(Flags::COUNTS_MARKS) && repeated {
             connection.note_syn(segment.codepoint());
             let accurate = &mut self.transfer_mut(index).accurate;
             accurate.tells_of_syn_ack = true;
