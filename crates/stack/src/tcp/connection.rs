@@ -500,6 +500,13 @@ impl Connection {
         (self.snd_nxt - self.snd_una).max(0) as u32
     }
 
+    /// Whether a peer may acknowledge so much, and has not long ago (RFC 5961 §5.2): who is not on
+    /// the path can only guess such a number.
+    #[inline]
+    pub(crate) fn may_acknowledge(&self, ack: Seq) -> bool {
+        ack.le(self.snd_nxt) && ack.ge(self.snd_una - self.max_window)
+    }
+
     /// Bytes written and not yet sent.
     #[inline]
     pub(crate) fn unsent(&self) -> u32 {

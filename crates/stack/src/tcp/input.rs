@@ -254,7 +254,10 @@ impl Stack {
             self.counters.drop_tcp_no_ack += 1;
             return self.drop_chain(frame);
         }
-        if has_ecn && state != State::SynReceived {
+        if has_ecn
+            && state != State::SynReceived
+            && self.connections[index].may_acknowledge(segment.ack)
+        {
             self.ecn_received(index, segment);
         }
         if state == State::SynReceived {
@@ -542,13 +545,7 @@ impl Stack {
     pub(crate) fn acknowledgement(&mut self, index: usize, segment: &Segment) -> bool {
         let connection = &mut self.connections[index];
         let ack = segment.ack;
-        if ack.gt(connection.snd_nxt) {
-            self.counters.drop_tcp_bad_ack += 1;
-            self.challenge(index);
-            return false;
-        }
-        if ack.lt(connection.snd_una - connection.max_window) {
-            // RFC 5961 §5.2.
+        if !connection.may_acknowledge(ack) {
             self.counters.drop_tcp_bad_ack += 1;
             self.challenge(index);
             return false;

@@ -551,3 +551,20 @@ fn a_syn_ack_that_is_not_the_peers_is_not_told_of() {
     peer.say(came(ECT_0), SYN | ACK, 0, 1, &[]);
     assert_eq!(three(&peer.answer()), 0b100);
 }
+
+/// RFC 9768 §1.3: only what passes the tests of RFC 5961 as well is counted.
+#[test]
+fn a_mark_on_what_cannot_be_the_peers_is_none() {
+    for accurately in [false, true] {
+        let (mut peer, id) = if accurately { accurate() } else { classic() };
+        for ack in [1_000_000, 0x8000_0000] {
+            peer.say(came(CE), ACK, 1, ack, &pattern(0, 1000));
+        }
+        peer.take();
+        peer.say(came(ECT_0), ACK, 1, 1, &pattern(0, 1000));
+        peer.say(came(ECT_0), ACK, 1001, 1, &pattern(1000, 1000));
+        assert_eq!(three(&peer.answer()), if accurately { 5 } else { 0 });
+        assert_eq!(peer.stack.counters().ce_received, 0);
+        assert_eq!(peer.stack.tcp_info(id).unwrap().received_ce, 0);
+    }
+}
