@@ -206,6 +206,13 @@ impl Stack {
         self.proven_peers.add(&self.keys, connection.remote);
     }
 
+    fn ecn_handshake_done(&mut self, index: usize, segment: &Segment) {
+        self.ecn_established(index, segment);
+        if self.connections[index].has_ecn() {
+            self.ecn_received(index, segment);
+        }
+    }
+
     /// SYN-RECEIVED got its ACK. Returns whether the connection is established now.
     pub(crate) fn handshake_done(&mut self, index: usize, segment: &Segment) -> bool {
         let connection = &mut self.connections[index];
@@ -222,7 +229,11 @@ impl Stack {
         if connection.features.has(Features::EARLY) {
             self.early_established(index, segment);
             self.accepted(index);
-            return self.acknowledgement(index, segment);
+            if !self.acknowledgement(index, segment) {
+                return false;
+            }
+            self.ecn_handshake_done(index, segment);
+            return true;
         }
         let active = connection.flags.has(Flags::ACTIVE);
         if !active {
@@ -245,10 +256,7 @@ impl Stack {
         connection.snd_wnd = u32::from(segment.window) << shift;
         connection.snd_wl1 = segment.seq;
         self.established(index, segment);
-        self.ecn_established(index, segment);
-        if self.connections[index].has_ecn() {
-            self.ecn_received(index, segment);
-        }
+        self.ecn_handshake_done(index, segment);
         if active {
             self.fast_open_answered(index, segment, retries);
             self.counters.connections_opened += 1;

@@ -1,8 +1,10 @@
 //! Explicit congestion notification (RFC 3168) and Accurate ECN (RFC 9768).
 
-use crate::common::craft::{Segment, TcpSegment};
+use core::net::SocketAddr;
+
+use crate::common::craft::{STACK_IP, Segment, TcpSegment};
 use crate::common::peer::{ACK, MSS, Peer, SYN, pattern};
-use millrace_stack::{Algorithm, ConnectionId, Ecn, State, SynCookies};
+use millrace_stack::{Algorithm, ConnectionId, Ecn, ListenOptions, State, SynCookies};
 use millrace_wire::tcp::{AccurateEcn, Flags, OptionWriter};
 
 const NOT_ECT: u8 = 0;
@@ -566,5 +568,34 @@ fn a_mark_on_what_cannot_be_the_peers_is_none() {
         assert_eq!(three(&peer.answer()), if accurately { 5 } else { 0 });
         assert_eq!(peer.stack.counters().ce_received, 0);
         assert_eq!(peer.stack.tcp_info(id).unwrap().received_ce, 0);
+    }
+}
+
+/// RFC 9768 §3.2.2.1: how the SYN-ACK came stands in the place of a count, whatever else the segment
+/// acknowledges.
+#[test]
+fn an_early_connection_hears_how_its_syn_ack_came() {
+    for (acks, count, capable) in [(0b010, 5, true), (0b110, 6, false)] {
+        let mut peer = Peer::with(|config| config.fast_open.server_without_cookie = true);
+        let address = SocketAddr::new(STACK_IP.into(), 80);
+        let options = ListenOptions { fast_open: 4, ..ListenOptions::new(8) };
+        let listener = peer.stack.listen_with(address, options).unwrap();
+        let mut syn = peer.segment(SYN, 0, 0, b"hello");
+        syn.options.mss(MSS);
+        let bytes = marked(syn, says(0b111)).bytes();
+        peer.inject(&bytes);
+        assert_eq!(three(&peer.answer()), 0b010);
+        let id = peer.accept(listener).expect("a connection before its handshake");
+        peer.write(id, 0, 20_000);
+        peer.take();
+        peer.say(says(acks), ACK, 6, 2001, &[]);
+        let sent = peer.take();
+        assert!(sent.iter().all(|data| (data.ecn == ECT_0) == capable), "{sent:?}");
+        // And from then on it is one.
+        peer.say(says(count), ACK, 6, 3001, &[]);
+        assert_eq!(peer.stack.counters().congestion_reductions, 0, "{acks:03b}");
+        assert_eq!(peer.stack.tcp_info(id).unwrap().delivered_ce, 0, "{acks:03b}");
+        assert_eq!(peer.stack.counters().accurate_ecn_connections, 1);
+        peer.stack.close_listener(listener);
     }
 }

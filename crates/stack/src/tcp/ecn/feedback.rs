@@ -382,6 +382,8 @@ impl Stack {
                 (delivered.div_ceil(connection.mss.max(1).into()), delivered)
             }
             Mode::Classic => return 0,
+            // What ends the handshake of an early connection has no count (RFC 9768 §3.2.2.1).
+            Mode::Accurate if !connection.flags.has(Flags::COUNTS_MARKS) => return 0,
             // One that another may have superseded: its counter would be taken for one that has
             // gone round (RFC 9768 §3.2.2.2).
             Mode::Accurate if !progress && !connection.is_newer(segment) => return 0,
