@@ -58,7 +58,9 @@ impl Bbr {
         let quiet = self.noise.quiet();
         // Where there is a queue, what the path loses by itself is no reason either.
         let usual = if quiet { LOSS_THRESHOLD } else { 0 };
-        let unexplained = self.is_loss_in_round && lost > usual + self.noise.allowance();
+        let too_much = lost > usual + self.noise.allowance();
+        // No path marks by itself.
+        let unexplained = self.is_mark_in_round || (self.is_loss_in_round && too_much);
         let excess = if quiet { 0 } else { lost.saturating_sub(self.noise.allowance()) };
         let round = Round {
             now_us: sample.now_us,
@@ -78,6 +80,7 @@ impl Bbr {
             self.raise_bounds();
         }
         self.is_loss_in_round = false;
+        self.is_mark_in_round = false;
     }
 
     /// Share of loss that means too much in flight, 1024ths.
@@ -131,6 +134,7 @@ impl Bbr {
 
     pub(super) fn reset_congestion_signals(&mut self) {
         self.is_loss_in_round = false;
+        self.is_mark_in_round = false;
         self.bw_latest = 0;
         self.inflight_latest = 0;
     }
@@ -210,6 +214,7 @@ impl Bbr {
     /// it counts as a lost segment of a round that lost too many.
     pub(super) fn congestion_experienced(&mut self, congestion: &Congestion, sample: &AckSample) {
         self.is_loss_in_round = true;
+        self.is_mark_in_round = true;
         if self.state == State::Startup {
             self.full_bw_reached = true;
             self.inflight_longterm = self.bdp(100).max(self.inflight_latest);

@@ -120,6 +120,8 @@ pub(crate) struct Bbr {
     loss_events_in_round: u8,
     /// A Congestion Experienced mark that no acknowledgement has been seen with yet.
     marked: bool,
+    /// There was one in this round.
+    is_mark_in_round: bool,
 
     // Is the pipe full?
     full_bw_reached: bool,
@@ -193,6 +195,7 @@ impl Default for Bbr {
             is_loss_in_round: false,
             loss_events_in_round: 0,
             marked: false,
+            is_mark_in_round: false,
             full_bw_reached: false,
             full_bw_now: false,
             full_bw_count: 0,

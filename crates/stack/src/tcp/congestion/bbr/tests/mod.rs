@@ -289,6 +289,19 @@ fn a_mark_ends_a_probe_and_bounds_it() {
     assert!(model.mean_queue() < path.bdp() / 5);
 }
 
+/// While it does not probe, too: a path that has become slower tells so by its marks alone.
+#[test]
+fn marks_slow_it_down_whatever_it_does() {
+    let mut path = Path::new(100, 40, 16.0);
+    path.mark_above = path.bdp() / 20;
+    let mut model = model(path);
+    model.run_ms(10_000);
+    until(&mut model, 5_000, |bbr| bbr.state == State::ProbeBwCruise);
+    model.path.rate /= 2;
+    let rate = model.path.rate;
+    until(&mut model, 600, |bbr| bbr.bw <= rate / 10 * 11);
+}
+
 /// What departs from the draft: loss without a queue.
 #[test]
 fn loss_that_no_queue_explains_does_not_slow_it_down() {
