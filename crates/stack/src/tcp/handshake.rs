@@ -209,7 +209,7 @@ impl Stack {
     fn ecn_handshake_done(&mut self, index: usize, segment: &Segment) {
         self.ecn_established(index, segment);
         if self.connections[index].has_ecn() {
-            self.ecn_received(index, segment);
+            self.ecn_received(index, segment, 1);
         }
     }
 

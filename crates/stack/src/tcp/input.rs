@@ -10,6 +10,7 @@ use millrace_wire::tcp::{self, Flags as Bits, Options};
 use super::connection::{Failure, Features, Flags, Ready, State};
 use super::out_of_order::Kept;
 use super::table::FourTuple;
+use super::traffic;
 use crate::ip::IpInfo;
 use crate::stack::Stack;
 
@@ -258,7 +259,8 @@ impl Stack {
             && state != State::SynReceived
             && self.connections[index].may_acknowledge(segment.ack)
         {
-            self.ecn_received(index, segment);
+            let count = traffic::segments(segment.len, self.arena.meta(frame).gso_size);
+            self.ecn_received(index, segment, count);
         }
         if state == State::SynReceived {
             if !self.handshake_done(index, segment) {

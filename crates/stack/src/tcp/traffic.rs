@@ -25,6 +25,15 @@ pub(crate) struct Traffic {
     busy: u32,
 }
 
+/// Segments that came as one, with pieces of `gso_size` bytes; 0: it is one.
+#[inline]
+pub(crate) fn segments(payload: u32, gso_size: u16) -> u32 {
+    match gso_size {
+        0 => 1,
+        size => payload.div_ceil(size.into()).max(1),
+    }
+}
+
 impl Traffic {
     pub(crate) const EMPTY: Traffic = Traffic {
         segs_in: 0,
@@ -39,10 +48,7 @@ impl Traffic {
     /// A segment came, or a super-segment with pieces of `gso_size` bytes.
     #[inline]
     pub(crate) fn arrived(&mut self, payload: u32, gso_size: u16) {
-        let segments = match gso_size {
-            0 => 1,
-            size => payload.div_ceil(size.into()).max(1),
-        };
+        let segments = segments(payload, gso_size);
         self.segs_in = self.segs_in.wrapping_add(segments);
         if payload > 0 {
             self.data_segs_in = self.data_segs_in.wrapping_add(segments);

@@ -4,6 +4,7 @@ use core::net::SocketAddr;
 
 use crate::common::craft::{STACK_IP, Segment, TcpSegment};
 use crate::common::peer::{ACK, MSS, Peer, SYN, pattern};
+use millrace_frames::RxBatch;
 use millrace_stack::{Algorithm, ConnectionId, Ecn, ListenOptions, State, SynCookies};
 use millrace_wire::tcp::{AccurateEcn, Flags, OptionWriter};
 
@@ -598,4 +599,21 @@ fn an_early_connection_hears_how_its_syn_ack_came() {
         assert_eq!(peer.stack.counters().accurate_ecn_connections, 1);
         peer.stack.close_listener(listener);
     }
+}
+
+/// RFC 9768 §3.2: every packet counts, also where something on the way joined them.
+#[test]
+fn packets_that_came_as_one_are_many() {
+    let (mut peer, id) = accurate();
+    let payload = pattern(0, 10_000);
+    let bytes = marked(peer.segment(ACK, 1, 1, &payload), came(CE)).bytes();
+    let frame = peer.frame(&bytes);
+    peer.stack.arena_mut().meta_mut(frame).gso_size = 1000;
+    let mut batch = RxBatch::new();
+    batch.push(frame).expect("room in an empty batch");
+    peer.stack.receive(peer.now, &mut batch);
+    assert_eq!(three(&peer.answer()), (5 + 10) & 7);
+    let info = peer.stack.tcp_info(id).unwrap();
+    assert_eq!((info.received_ce, info.received_ce_bytes), (10, 10_000));
+    assert_eq!(peer.stack.counters().ce_received, 10);
 }

@@ -70,10 +70,10 @@ impl Received {
         }
     }
 
-    /// An acceptable packet came, no SYN, with so many bytes of payload. Returns whether it is to
-    /// be acknowledged at once.
+    /// Acceptable packets came as one, no SYNs, with so many bytes of payload. Returns whether they
+    /// are to be acknowledged at once.
     #[inline]
-    pub(crate) fn packet(&mut self, ip: u8, len: u32, data_waits: bool) -> bool {
+    pub(crate) fn packets(&mut self, ip: u8, count: u32, len: u32, data_waits: bool) -> bool {
         let (counter, bit) = match ip {
             codepoint::CE => (&mut self.ce_bytes, CE),
             codepoint::ECT_0 => (&mut self.ect_0_bytes, ECT_0),
@@ -92,8 +92,8 @@ impl Received {
             self.was_ce = false;
             return false;
         }
-        self.ce_packets = self.ce_packets.wrapping_add(1);
-        self.marks = self.marks.saturating_add(1);
+        self.ce_packets = self.ce_packets.wrapping_add(count);
+        self.marks = self.marks.saturating_add(count.min(u8::MAX.into()) as u8);
         let begins = !core::mem::replace(&mut self.was_ce, true) && len > 0;
         let enough = if data_waits || len > 0 { MARKS_WITH_DATA } else { MARKS_WITHOUT_DATA };
         begins || self.marks >= enough
@@ -406,7 +406,7 @@ mod tests {
         fn send(&mut self, packets: u32, marked: u32) {
             for n in 0..packets {
                 let ip = if n < marked { codepoint::CE } else { codepoint::ECT_0 };
-                self.received.packet(ip, MSS, true);
+                self.received.packets(ip, 1, MSS, true);
             }
         }
 
@@ -566,21 +566,33 @@ mod tests {
     #[test]
     fn marks_are_acknowledged_at_once_when_they_begin_and_when_they_are_many() {
         let mut received = Received::default();
-        assert!(!received.packet(codepoint::ECT_0, 1000, true));
-        assert!(received.packet(codepoint::CE, 1000, true));
+        assert!(!received.packets(codepoint::ECT_0, 1, 1000, true));
+        assert!(received.packets(codepoint::CE, 1, 1000, true));
         received.told();
-        assert!(!received.packet(codepoint::CE, 1000, true));
-        assert!(received.packet(codepoint::CE, 1000, true));
+        assert!(!received.packets(codepoint::CE, 1, 1000, true));
+        assert!(received.packets(codepoint::CE, 1, 1000, true));
         received.told();
         // Marked acknowledgements: every third one (RFC 9768 §3.2.2.5.1).
         let pure = (0..6).map(|_| {
-            let now = received.packet(codepoint::CE, 0, false);
+            let now = received.packets(codepoint::CE, 1, 0, false);
             if now {
                 received.told();
             }
             now
         });
         assert_eq!(pure.collect::<Vec<_>>(), [false, false, true, false, false, true]);
+    }
+
+    /// RFC 9768 §3.2: every packet counts, also where something joined them on the way.
+    #[test]
+    fn packets_that_came_as_one_are_many() {
+        let mut received = Received::default();
+        assert!(received.packets(codepoint::CE, 10, 10 * MSS, false));
+        received.told();
+        assert_eq!(received.totals().ce_packets, 10);
+        assert_eq!(received.ace(), (5 + 10) & 7);
+        assert!(received.packets(codepoint::CE, 1000, 1000 * MSS, true));
+        assert_eq!(received.totals().ce_packets, 1010);
     }
 
     #[test]
@@ -595,14 +607,14 @@ mod tests {
         let fields =
             |option: AccurateEcn| [option.e0b, option.ceb, option.e1b].map(|f| f.is_some());
         let mut received = Received::default();
-        received.packet(codepoint::ECT_0, 10, true);
+        received.packets(codepoint::ECT_0, 1, 10, true);
         assert_eq!(fields(received.option(false)), [true, false, false]);
-        received.packet(codepoint::CE, 10, true);
+        received.packets(codepoint::CE, 1, 10, true);
         assert_eq!(fields(received.option(false)), [true, true, false]);
         let mut received = Received::default();
-        received.packet(codepoint::ECT_1, 10, true);
+        received.packets(codepoint::ECT_1, 1, 10, true);
         assert_eq!(fields(received.option(false)), [false, false, true]);
-        received.packet(codepoint::ECT_0, 10, true);
+        received.packets(codepoint::ECT_0, 1, 10, true);
         assert_eq!(fields(received.option(false)), [true, true, true]);
         assert_eq!(fields(Received::default().option(true)), [true, true, true]);
     }

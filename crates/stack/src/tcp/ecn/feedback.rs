@@ -218,17 +218,17 @@ impl Stack {
         }
     }
 
-    /// An acceptable segment came on a connection with ECN.
-    pub(crate) fn ecn_received(&mut self, index: usize, segment: &Segment) {
+    /// An acceptable segment came on a connection with ECN, or so many as one.
+    pub(crate) fn ecn_received(&mut self, index: usize, segment: &Segment, count: u32) {
         let ip = segment.codepoint();
         let marked = ip == codepoint::CE;
-        self.counters.ce_received += u64::from(marked);
+        self.counters.ce_received += u64::from(if marked { count } else { 0 });
         let connection = &mut self.connections[index];
         let waits = connection.unacknowledged > 0;
         match connection.ecn_mode() {
             Mode::Accurate => {
                 let accurate = &mut self.transfer_mut(index).accurate;
-                if accurate.received.packet(ip, segment.len, waits) {
+                if accurate.received.packets(ip, count, segment.len, waits) {
                     self.acknowledge_now(index);
                 }
             }
