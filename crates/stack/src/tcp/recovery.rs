@@ -205,7 +205,7 @@ impl Stack {
         let Some(transfer) = self.transfers.get_mut(connection.transfer) else { return };
         let mss = u32::from(connection.mss);
         let was = transfer.recovery.state;
-        if was != CaState::Cwr {
+        if was != CaState::Cwr || transfer.congestion.heeds_losses_more() {
             let prior = connection.congestion;
             transfer.undo.end();
             transfer.undo.begin(connection.snd_una, prior, transfer.sent.retransmitted);

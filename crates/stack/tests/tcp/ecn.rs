@@ -6,6 +6,7 @@ use crate::common::craft::{STACK_IP, Segment, TcpSegment};
 use crate::common::peer::{ACK, MSS, Peer, SYN, pattern};
 use millrace_frames::RxBatch;
 use millrace_stack::{Algorithm, ConnectionId, Ecn, ListenOptions, State, SynCookies};
+use millrace_wire::seq::Seq;
 use millrace_wire::tcp::{AccurateEcn, Flags, OptionWriter};
 
 const NOT_ECT: u8 = 0;
@@ -616,4 +617,43 @@ fn packets_that_came_as_one_are_many() {
     let info = peer.stack.tcp_info(id).unwrap();
     assert_eq!((info.received_ce, info.received_ce_bytes), (10, 10_000));
     assert_eq!(peer.stack.counters().ce_received, 10);
+}
+
+/// RFC 8257 §3.5: marks bring the window down by little, and a loss by half, whichever comes first.
+#[test]
+fn a_loss_halves_the_window_of_dctcp_while_it_comes_down_for_marks() {
+    let mut peer = Peer::with(|config| {
+        config.congestion = Algorithm::Dctcp;
+        config.tcp.pacing = false;
+    });
+    let listener = peer.listen(80, 16);
+    let mut syn = peer.segment(SYN, 0, 0, &[]);
+    syn.options.sack_permitted().mss(MSS);
+    let bytes = marked(syn, says(0b111)).bytes();
+    peer.inject(&bytes);
+    peer.answer();
+    peer.say(says(0b010), ACK, 1, 1, &[]);
+    let id = peer.accept(listener).expect("a connection");
+    // Many windows without a mark: there are few.
+    let mut end = 1;
+    for _ in 0..60 {
+        peer.write(id, end as usize - 1, 10_000);
+        peer.take();
+        end += 10_000;
+        peer.say(says(5), ACK, 1, end - 5000, &[]);
+        peer.say(says(5), ACK, 1, end, &[]);
+    }
+    let before = peer.window(id);
+    peer.write(id, end as usize - 1, 50_000);
+    peer.take();
+    peer.say(says(6), ACK, 1, end + 1000, &[]);
+    let threshold = |peer: &Peer| peer.stack.info(id).unwrap().slow_start_threshold;
+    assert!(threshold(&peer) > before / 10 * 9, "{} of {before}", threshold(&peer));
+    let iss = Seq(peer.flow.iss);
+    let mut lost = peer.segment(ACK, 1, end + 1000, &[]);
+    lost.options.sack(&[(iss + end + 2000, iss + end + 6000)]);
+    let bytes = marked(lost, says(6)).bytes();
+    peer.inject(&bytes);
+    assert_eq!(peer.stack.counters().fast_retransmits, 1);
+    assert!(threshold(&peer) <= before / 2, "{} of {before}", threshold(&peer));
 }

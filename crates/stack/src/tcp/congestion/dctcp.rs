@@ -1,7 +1,7 @@
 //! Data Center TCP (RFC 8257): the window comes down by as much as the share of marked bytes says.
 //!
 //! It needs ECN that tells every mark. Without ECN, or where segments are lost, it is NewReno
-//! (RFC 8257 §3.4 and §3.5).
+//! (RFC 8257 §3.4 and §3.5): a loss halves the window, also one that is coming down for marks.
 
 use millrace_wire::seq::Seq;
 

@@ -297,6 +297,11 @@ impl Private {
         matches!(self, Private::Cubic(_) | Private::Reno(_))
     }
 
+    /// A loss brings the window down further than a mark has done in the same round trip.
+    pub(crate) fn heeds_losses_more(&self) -> bool {
+        matches!(self, Private::Dctcp(_))
+    }
+
     /// [`Congestion::on_idle_restart`] does nothing after a pause that is no longer than a timeout.
     #[inline]
     pub(crate) fn ignores_pauses(&self) -> bool {
