@@ -75,9 +75,11 @@ impl Dctcp {
     pub(super) fn on_congestion(&mut self, congestion: &mut Congestion, mss: u32, signal: Signal) {
         self.growth.on_congestion(congestion, mss);
         if signal == Signal::Ecn {
-            // §3.3 step 9: cwnd (1 - α / 2).
-            let cut = (u64::from(congestion.window) * u64::from(self.alpha) / 2048) as u32;
-            congestion.threshold = ((congestion.window - cut) / mss * mss).max(2 * mss);
+            // §3.3 step 9: cwnd (1 - α / 2). Less than a segment is none, as in Linux: a window of
+            // four would otherwise give a quarter of itself for one mark in hundreds.
+            let segments = congestion.window / mss;
+            let cut = (u64::from(segments) * u64::from(self.alpha) / 2048) as u32;
+            congestion.threshold = (segments - cut).max(2) * mss;
         }
     }
 }
@@ -106,7 +108,11 @@ mod tests {
     }
 
     fn cut(dctcp: &mut Dctcp, signal: Signal) -> u32 {
-        let mut congestion = Congestion { window: 100 * MSS, threshold: u32::MAX };
+        cut_from(100, dctcp, signal)
+    }
+
+    fn cut_from(segments: u32, dctcp: &mut Dctcp, signal: Signal) -> u32 {
+        let mut congestion = Congestion { window: segments * MSS, threshold: u32::MAX };
         dctcp.on_congestion(&mut congestion, MSS, signal);
         congestion.threshold / MSS
     }
@@ -136,10 +142,18 @@ mod tests {
     #[test]
     fn the_window_comes_down_by_half_of_alpha_for_marks_and_by_half_for_losses() {
         let mut dctcp = Dctcp { alpha: 102, ..Dctcp::default() };
-        assert_eq!(cut(&mut dctcp, Signal::Ecn), 95);
+        assert_eq!(cut(&mut dctcp, Signal::Ecn), 96);
         assert_eq!(cut(&mut dctcp, Signal::Loss), 50);
         assert_eq!(cut(&mut dctcp, Signal::Timeout), 50);
         assert_eq!(cut(&mut Dctcp::default(), Signal::Ecn), 50);
+    }
+
+    #[test]
+    fn a_small_window_does_not_come_down_for_a_small_share() {
+        for (alpha, segments) in [(10, 4), (511, 4), (512, 3), (1024, 2)] {
+            let mut dctcp = Dctcp { alpha, ..Dctcp::default() };
+            assert_eq!(cut_from(4, &mut dctcp, Signal::Ecn), segments, "{alpha}");
+        }
     }
 
     #[test]
