@@ -117,7 +117,9 @@ impl Cubic {
         if let Some(epoch) = &mut self.epoch {
             let since = sample.now_us.wrapping_sub(self.used_us);
             let round = sample.smoothed_us;
-            if round > 0 && since > round.saturating_mul(2) && sample.ack.gt(self.used_until) {
+            // What was sent gigabytes ago is acknowledged, though by its number it would be to come.
+            let acknowledged = !self.used_until.between(sample.ack, sample.snd_nxt + 1);
+            if round > 0 && since > round.saturating_mul(2) && acknowledged {
                 epoch.start_us = epoch.start_us.wrapping_add(since - round);
             }
         }
@@ -289,7 +291,7 @@ mod tests {
         }
 
         fn ack(&mut self, bytes: u32) {
-            self.at += bytes;
+            self.at = self.at.wrapping_add(bytes);
             let sample = AckSample {
                 now_us: self.now_us,
                 acked: bytes,
@@ -300,7 +302,7 @@ mod tests {
                 smoothed_us: self.rtt_us,
                 window_limited: true,
                 ack: Seq(self.at),
-                snd_nxt: Seq(self.at + self.congestion.window),
+                snd_nxt: Seq(self.at) + self.congestion.window,
                 ..AckSample::default()
             };
             self.congestion.on_ack(&mut self.private, &sample);
@@ -453,6 +455,21 @@ mod tests {
             flow.ack(2 * MSS);
             flow.ack(2 * MSS);
             assert!(flow.segments() > before);
+        }
+    }
+
+    /// The acknowledgements of a time in which the application limits do not come here.
+    #[test]
+    fn the_curve_waits_while_gigabytes_are_sent_that_do_not_use_the_window() {
+        for bytes in [1u32 << 20, 1 << 30, (1 << 31) + 1_000_000, 3 << 30, u32::MAX - 1_000_000] {
+            let mut flow = Flow::new(100, 100_000);
+            flow.lose(Signal::Loss);
+            (0..5).for_each(|_| flow.round());
+            let before = flow.segments();
+            flow.now_us += 300_000_000;
+            flow.at = flow.at.wrapping_add(bytes);
+            (0..3).for_each(|_| flow.round());
+            assert!(flow.segments() < before + 10, "{before} and {} {bytes}", flow.segments());
         }
     }
 
