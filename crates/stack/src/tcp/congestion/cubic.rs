@@ -41,6 +41,8 @@ struct Epoch {
 /// Its own state.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Cubic {
+    /// Payload of the segments that are counted; 0: none was yet.
+    mss: u32,
     epoch: Option<Epoch>,
     /// W_max, segments; 0: none.
     maximum: u32,
@@ -64,6 +66,7 @@ pub(crate) struct Cubic {
 impl Default for Cubic {
     fn default() -> Self {
         Cubic {
+            mss: 0,
             epoch: None,
             maximum: 0,
             prior: 0,
@@ -163,6 +166,9 @@ impl Cubic {
         {
             return;
         }
+        if self.mss != sample.mss {
+            self.resize(sample.mss);
+        }
         self.last_window = window;
         self.last_us = now_us;
         let maximum = self.maximum;
@@ -211,7 +217,32 @@ impl Cubic {
         self.every = every.max(2);
     }
 
+    /// The path takes segments of another size. What was learned of it stays the same in bytes, and
+    /// the curve begins anew at the window as it is.
+    #[cold]
+    fn resize(&mut self, mss: u32) {
+        let before = u64::from(core::mem::replace(&mut self.mss, mss));
+        if before == 0 {
+            return;
+        }
+        let resized = |segments: &mut u32| {
+            let bytes = u64::from(*segments) * before;
+            *segments = (bytes / u64::from(mss)).min(u32::MAX.into()) as u32;
+        };
+        self.epoch = None;
+        resized(&mut self.maximum);
+        resized(&mut self.prior);
+        if let Some((epoch, maximum, prior)) = &mut self.undo {
+            *epoch = None;
+            resized(maximum);
+            resized(prior);
+        }
+    }
+
     pub(super) fn on_congestion(&mut self, congestion: &mut Congestion, mss: u32, signal: Signal) {
+        if self.mss != mss {
+            self.resize(mss);
+        }
         let window = congestion.window / mss;
         self.undo = Some((self.epoch.take(), self.maximum, self.prior));
         // Fast convergence (RFC 9438 §4.7): a flow that did not reach its last maximum makes room.
@@ -274,6 +305,7 @@ mod tests {
     struct Flow {
         congestion: Congestion,
         private: Private,
+        mss: u32,
         now_us: u32,
         rtt_us: u32,
         at: u32,
@@ -283,11 +315,12 @@ mod tests {
         /// In congestion avoidance at a window of so many segments, never a loss.
         fn new(window: u32, rtt_us: u32) -> Flow {
             let congestion = Congestion { window: window * MSS, threshold: window * MSS };
-            Flow { congestion, private: Private::new(Algorithm::Cubic), now_us: 0, rtt_us, at: 0 }
+            let private = Private::new(Algorithm::Cubic);
+            Flow { congestion, private, mss: MSS, now_us: 0, rtt_us, at: 0 }
         }
 
         fn segments(&self) -> u32 {
-            self.congestion.window / MSS
+            self.congestion.window / self.mss
         }
 
         fn ack(&mut self, bytes: u32) {
@@ -296,7 +329,7 @@ mod tests {
                 now_us: self.now_us,
                 acked: bytes,
                 delivered: bytes,
-                mss: MSS,
+                mss: self.mss,
                 rtt_us: self.rtt_us,
                 min_rtt_us: self.rtt_us,
                 smoothed_us: self.rtt_us,
@@ -313,13 +346,13 @@ mod tests {
             let acks = self.segments().div_ceil(2);
             for _ in 0..acks {
                 self.now_us += self.rtt_us / acks;
-                self.ack(2 * MSS);
+                self.ack(2 * self.mss);
             }
         }
 
         fn lose(&mut self, signal: Signal) {
             let (window, now) = (self.congestion.window, self.now_us);
-            self.congestion.on_congestion(&mut self.private, window, MSS, now, signal);
+            self.congestion.on_congestion(&mut self.private, window, self.mss, now, signal);
             self.congestion.window = self.congestion.threshold;
         }
     }
@@ -455,6 +488,23 @@ mod tests {
             flow.ack(2 * MSS);
             flow.ack(2 * MSS);
             assert!(flow.segments() > before);
+        }
+    }
+
+    /// A path has its maximum in bytes. Counted in the segments of before, it would be three times as
+    /// much, or so little that nothing grows any more.
+    #[test]
+    fn the_maximum_stays_where_it_was_when_segments_change_their_size() {
+        let mut flow = Flow::new(300, 100_000);
+        flow.lose(Signal::Loss);
+        (0..3).for_each(|_| flow.round());
+        for (mss, rounds) in [(3 * MSS, 15), (MSS / 3, 100)] {
+            let mut other = Flow { mss, ..flow };
+            (0..rounds).for_each(|_| other.round());
+            let window = other.congestion.window;
+            assert!((230_000..=320_000).contains(&window), "{window} bytes in segments of {mss}");
+            other.lose(Signal::Loss);
+            assert!(other.congestion.threshold.abs_diff(window / 10 * 7) < 2 * mss);
         }
     }
 
