@@ -487,17 +487,19 @@ impl Congestion {
         self.window = self.window.checked_shr(halvings).unwrap_or(0).max(least);
     }
 
-    /// Another algorithm takes over. It begins with the window as it is: one that follows losses
-    /// goes on from there without slow start.
+    /// Another algorithm takes over. It begins with the window as it is, and with the threshold: a
+    /// window that a timeout or a pause has made small grows back. Where the path was measured by one
+    /// that knows no threshold, slow start is for what its window is short of.
     pub(crate) fn switch(&mut self, private: &mut Private, to: Algorithm) {
         if private.algorithm() == to {
             return;
         }
-        let measured = self.threshold != u32::MAX || !private.is_plain();
-        *private = Private::new(to);
-        if measured && self.window < self.threshold && !private.owns_window() {
-            self.threshold = self.window;
+        if let Private::Bbr(bbr) = private
+            && !bbr.is_plain()
+        {
+            self.threshold = bbr.usual_window(self.window);
         }
+        *private = Private::new(to);
     }
 
     /// Additive increase: a segment for every `every` bytes acknowledged.
@@ -574,6 +576,26 @@ mod tests {
             let mut congestion = start;
             congestion.on_idle_restart(&mut private, 0, idle, 200, 1000, 10);
             assert_eq!((congestion.window, congestion.threshold), (window, threshold), "{idle}");
+        }
+    }
+
+    #[test]
+    fn another_algorithm_goes_on_with_the_threshold() {
+        for (from, to) in [
+            (Algorithm::Cubic, Algorithm::NewReno),
+            (Algorithm::NewReno, Algorithm::Cubic),
+            (Algorithm::Dctcp, Algorithm::Cubic),
+        ] {
+            let mut private = Private::new(from);
+            let mut congestion = Congestion { window: 100_000, threshold: 100_000 };
+            congestion.on_timeout(&mut private, 0, 1000, 0, true);
+            let Congestion { window, threshold } = congestion;
+            congestion.switch(&mut private, to);
+            assert_eq!((congestion.window, congestion.threshold), (window, threshold), "{from}");
+            // Nothing has ended the first slow start.
+            let mut congestion = Congestion::new(1000, 10);
+            congestion.switch(&mut Private::new(from), to);
+            assert!(congestion.in_slow_start(), "{from}");
         }
     }
 

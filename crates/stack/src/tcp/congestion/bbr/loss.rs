@@ -271,11 +271,17 @@ impl Bbr {
     }
 
     pub(super) fn save_cwnd(&mut self, congestion: &Congestion) {
+        self.prior_cwnd = self.usual_window(congestion.window);
+    }
+
+    /// The window before it became small for a while, by a loss or to look for the shortest round
+    /// trip.
+    pub(in super::super) fn usual_window(&self, window: u32) -> u32 {
         let recovering = matches!(self.ca, CaState::Recovery | CaState::Loss);
-        self.prior_cwnd = if recovering || self.state == State::ProbeRtt {
-            self.prior_cwnd.max(congestion.window)
+        if recovering || self.state == State::ProbeRtt {
+            self.prior_cwnd.max(window)
         } else {
-            congestion.window
-        };
+            window
+        }
     }
 }

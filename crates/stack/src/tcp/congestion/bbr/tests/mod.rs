@@ -277,6 +277,21 @@ fn a_retransmission_timeout_leaves_the_model_and_brings_the_window_back() {
 }
 
 #[test]
+fn who_takes_over_goes_on_from_the_window_that_the_path_had() {
+    let (settled, bbr) = settled();
+    for state in [State::ProbeBwCruise, State::ProbeRtt] {
+        let mut congestion = settled;
+        let mut private = Private::Bbr(Bbr { state, prior_cwnd: settled.window, ..bbr });
+        if state == State::ProbeRtt {
+            congestion.window = 4 * MSS;
+        }
+        let window = congestion.window;
+        congestion.switch(&mut private, Algorithm::Cubic);
+        assert_eq!((congestion.window, congestion.threshold), (window, settled.window));
+    }
+}
+
+#[test]
 fn a_mark_ends_a_probe_and_bounds_it() {
     let mut path = Path::new(100, 40, 8.0);
     path.mark_above = path.bdp() / 20;
