@@ -21,6 +21,8 @@ pub(super) struct Told {
     pub(super) acked: u32,
     pub(super) delivered: u32,
     pub(super) lost: u32,
+    /// In how many segments the delivered bytes were.
+    segments: u32,
     /// Round-trip time by the first segment that was acknowledged, or by the first of a SACK block;
     /// 0: none.
     pub(super) rtt_us: u32,
@@ -94,7 +96,8 @@ impl Stack {
         let mut ce_bytes = 0;
         if self.connections[index].has_ecn() {
             let progress = told.acked > 0 || told.sacked;
-            ce_bytes = self.ecn_feedback(index, segment, told.delivered, progress);
+            let delivered = (told.delivered, told.segments);
+            ce_bytes = self.ecn_feedback(index, segment, delivered, progress);
         }
         if self.needs_thought(index, &told) {
             self.detect_losses(index, &mut told);
@@ -133,6 +136,7 @@ impl Stack {
                 continue;
             }
             told.delivered += piece.len();
+            told.segments += piece.len().div_ceil(mss);
             let earlier = piece.earlier_copy_arrived(now_us, least, older);
             delivery.delivered(&piece, now_us, earlier);
             rack.arrived(&piece, now_us, earlier);
@@ -209,6 +213,7 @@ impl Stack {
             let mut newly = |piece: &Sent| {
                 told.sacked = true;
                 told.delivered += piece.len();
+                told.segments += piece.len().div_ceil(mss);
                 let earlier = piece.earlier_copy_arrived(now_us, least, older);
                 delivery.delivered(piece, now_us, earlier);
                 rack.arrived(piece, now_us, earlier);

@@ -657,3 +657,20 @@ fn a_loss_halves_the_window_of_dctcp_while_it_comes_down_for_marks() {
     assert_eq!(peer.stack.counters().fast_retransmits, 1);
     assert!(threshold(&peer) <= before / 2, "{} of {before}", threshold(&peer));
 }
+
+/// RFC 9768 §3.2.3.2.5: bytes that are marked in no packet end ECN, where it is certain that they are.
+#[test]
+fn eight_small_packets_with_marks_are_no_contradiction() {
+    let (mut peer, id) = accurate();
+    peer.stack.set_no_delay(id, true).unwrap();
+    for at in 0..8 {
+        peer.write(id, at * 100, 100);
+    }
+    assert_eq!(peer.take().len(), 8);
+    let option = Some(AccurateEcn { e0b: Some(1), ceb: Some(800), e1b: None });
+    peer.say(Says { three: 5, ip: NOT_ECT, option }, ACK, 1, 801, &[]);
+    assert_eq!(peer.stack.tcp_info(id).unwrap().delivered_ce, 8);
+    assert_eq!(peer.stack.counters().ecn_mangled, 0);
+    peer.write(id, 800, 100);
+    assert_eq!(peer.answer().ecn, ECT_0);
+}

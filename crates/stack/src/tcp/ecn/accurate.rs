@@ -224,8 +224,9 @@ pub(crate) struct Feedback {
 /// What an acknowledgement covers.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Covered {
-    /// Bytes that it newly tells to be delivered.
+    /// Bytes that it newly tells to be delivered, and in how many packets.
     pub(crate) bytes: u32,
+    pub(crate) packets: u32,
     pub(crate) mss: u32,
     pub(crate) ack: Seq,
     pub(crate) snd_nxt: Seq,
@@ -282,8 +283,8 @@ impl Sent {
             self.deaf = true;
             return Feedback { mangled: true, ..Feedback::default() };
         }
-        let mss = covered.mss.max(1);
-        let newly = covered.bytes.div_ceil(mss);
+        let newly = covered.packets;
+        let size = covered.bytes.checked_div(newly).unwrap_or(covered.mss).max(1);
         let least = u32::from(ace).wrapping_sub(self.ce_packets) & 7;
         let mut mangled = false;
         let told = option.and_then(|option| {
@@ -293,18 +294,18 @@ impl Sent {
         let (packets, bytes) = match told {
             Some(bytes) => {
                 let (known, known_bytes) = core::mem::take(&mut self.since_option);
-                // The counter may have gone round: as often as the bytes say.
-                let estimate = bytes.div_ceil(mss).saturating_sub(known);
+                // The counter may have gone round: as often as the bytes say, and the packets allow.
+                let estimate = bytes.div_ceil(size).saturating_sub(known).min(newly);
                 let packets = least + (estimate.saturating_sub(least) + 4) / 8 * 8;
-                // Bytes are marked that were in no packet.
-                mangled = bytes > 0 && packets == 0 && known == 0;
+                // Bytes are marked that were in no packet (§3.2.3.2.5).
+                mangled = bytes > 0 && packets == 0 && known == 0 && newly < 8;
                 (packets, bytes.saturating_sub(known_bytes))
             }
             None => {
                 // Where it may have gone round, it has, as often as it can (§3.2.2.5.2).
                 let packets =
                     if newly > 7 { newly - (newly.wrapping_sub(least) & 7) } else { least };
-                let bytes = packets.saturating_mul(mss).min(covered.bytes);
+                let bytes = packets.saturating_mul(size).min(covered.bytes);
                 self.since_option.0 = self.since_option.0.saturating_add(packets);
                 self.since_option.1 = self.since_option.1.saturating_add(bytes);
                 (packets, bytes)
@@ -385,7 +386,12 @@ mod tests {
     const MSS: u32 = 1000;
 
     fn covered(packets: u32) -> Covered {
-        Covered { bytes: packets * MSS, mss: MSS, ack: Seq(1), snd_nxt: Seq(100_000) }
+        of_size(packets, MSS)
+    }
+
+    fn of_size(packets: u32, size: u32) -> Covered {
+        let bytes = packets * size;
+        Covered { bytes, packets, mss: MSS, ack: Seq(1), snd_nxt: Seq(100_000) }
     }
 
     /// Both ends of a path, one direction.
@@ -444,6 +450,22 @@ mod tests {
         assert_eq!(pair.tell(40, true), Feedback { packets: 3, bytes: 3000, mangled: false });
         pair.send(40, 29);
         assert_eq!(pair.tell(40, true).packets, 29);
+    }
+
+    /// What a peer's receive offload joined is acknowledged at once, be it ever so small.
+    #[test]
+    fn packets_are_counted_whatever_their_size() {
+        // Eight of eight were marked: the counter is where it was.
+        let mut sent = Sent::default();
+        let option = AccurateEcn { e0b: Some(1), ceb: Some(800), e1b: None };
+        let feedback = sent.acknowledgement(5, Some(&option), &of_size(8, 100));
+        assert_eq!(feedback, Feedback { packets: 8, bytes: 800, mangled: false });
+        // One of two.
+        let feedback = sent.acknowledgement(6, None, &of_size(2, 100));
+        assert_eq!(feedback, Feedback { packets: 1, bytes: 100, mangled: false });
+        // 3 and multiples of 8 more, up to 20.
+        let feedback = sent.acknowledgement(1, None, &of_size(20, 100));
+        assert_eq!((feedback.packets, feedback.bytes), (19, 1900));
     }
 
     #[test]
@@ -517,7 +539,7 @@ mod tests {
                 last = sent.acknowledgement(
                     ace,
                     None,
-                    &Covered { bytes: 2 * MSS, mss: MSS, ack: Seq(at), snd_nxt: end + 10 * MSS },
+                    &Covered { ack: Seq(at), snd_nxt: end + 10 * MSS, ..covered(2) },
                 );
             }
             assert_eq!(last.mangled, round >= 4, "round {round}");
@@ -636,11 +658,9 @@ mod tests {
                     ceb: ceb.map(|field| field & FIELD),
                     e1b: e1b.map(|field| field & FIELD),
                 });
-                let feedback = sent.acknowledgement(
-                    ace,
-                    option.as_ref(),
-                    &Covered { bytes, mss: MSS, ack: Seq(bytes), snd_nxt: Seq(bytes + 5000) },
-                );
+                let (packets, ack) = (bytes.div_ceil(MSS), Seq(bytes));
+                let covered = Covered { bytes, packets, mss: MSS, ack, snd_nxt: ack + 5000 };
+                let feedback = sent.acknowledgement(ace, option.as_ref(), &covered);
                 if option.is_none() {
                     prop_assert!(feedback.bytes <= bytes);
                     prop_assert!(feedback.packets <= bytes.div_ceil(MSS).max(7));

@@ -365,22 +365,20 @@ impl Stack {
         }
     }
 
-    /// An acknowledgement that tells of `delivered` new bytes. Returns how many of them were
-    /// marked, for algorithms that count, and lets the window come down. `progress`: it acknowledges
+    /// An acknowledgement that tells of `delivered` new bytes, in so many segments. Returns how many of
+    /// them were marked, for algorithms that count, and lets the window come down. `progress`: it acknowledges
     /// something new, selectively or not.
     pub(crate) fn ecn_feedback(
         &mut self,
         index: usize,
         segment: &Segment,
-        delivered: u32,
+        (delivered, segments): (u32, u32),
         progress: bool,
     ) -> u32 {
         let connection = &mut self.connections[index];
         let (packets, bytes) = match connection.ecn_mode() {
             Mode::Not => return 0,
-            Mode::Classic if segment.has(Bits::ECE) => {
-                (delivered.div_ceil(connection.mss.max(1).into()), delivered)
-            }
+            Mode::Classic if segment.has(Bits::ECE) => (segments, delivered),
             Mode::Classic => return 0,
             // What ends the handshake of an early connection has no count (RFC 9768 §3.2.2.1).
             Mode::Accurate if !connection.flags.has(Flags::COUNTS_MARKS) => return 0,
@@ -390,6 +388,7 @@ impl Stack {
             Mode::Accurate => {
                 let covered = Covered {
                     bytes: delivered,
+                    packets: segments,
                     mss: connection.mss.into(),
                     ack: connection.snd_una,
                     snd_nxt: connection.snd_nxt,
