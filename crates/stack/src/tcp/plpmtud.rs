@@ -160,6 +160,7 @@ impl Stack {
         let connection = &self.connections[index];
         let mss = u32::from(connection.mss);
         let Some(transfer) = self.transfers.get_mut(connection.transfer) else { return };
+        transfer.sent.keeps_losses = false;
         let mut lost = 0;
         for at in 0..transfer.sent.len() {
             let too_large = transfer.sent.get(at).is_some_and(|piece| {

@@ -544,6 +544,7 @@ impl Scoreboard {
             (self.sacked, self.lost, self.retransmitted),
             "the scoreboard's account"
         );
+        assert!(self.losses.is_empty(), "losses that congestion control has not heard of");
         if let (Some(first), Some(last)) = (self.records.front(), self.records.back()) {
             assert_eq!((first.start, last.end), (snd_una, snd_nxt), "the scoreboard's ends");
         }

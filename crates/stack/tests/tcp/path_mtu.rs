@@ -3,7 +3,7 @@
 use core::time::Duration;
 
 use millrace_frames::TxBatch;
-use millrace_stack::{ConnectionId, MtuDiscovery, SocketOption};
+use millrace_stack::{Algorithm, ConnectionId, MtuDiscovery, SocketOption};
 use millrace_wire::checksum;
 
 use crate::common::craft::{self, PEER_IP, STACK_IP, TcpSegment};
@@ -62,6 +62,23 @@ fn what_was_too_large_is_sent_again_in_smaller_pieces_at_once() {
     // What is written from now on is cut to the new size.
     peer.write(id, 5 * 1460, 3000);
     assert_eq!(stream(&mut peer, 5 * 1460 + 1, 960), pattern(5 * 1460, 3000));
+}
+
+/// It looks at each loss, and has nothing to learn from these.
+#[test]
+fn bbr_does_not_hear_of_what_was_too_large() {
+    let mut peer = Peer::with(|config| config.congestion = Algorithm::Bbr);
+    let id = peer.accepted_sack_over(20);
+    peer.write(id, 0, 10_000);
+    peer.advance_ms(20);
+    assert_eq!(peer.take().len(), 10);
+    // By the one that has arrived out of order it looks for losses.
+    peer.send_sack(1, 1, &[(1001, 2001)]);
+    peer.send_sack(1, 2001, &[]);
+    // What it has not heard of by now it would hear with the next ones.
+    too_large(&mut peer, 2001, 700);
+    assert_eq!(peer.stack.info(id).unwrap().mss, 660);
+    assert!(peer.stack.tcp_info(id).unwrap().total_retrans > 0);
 }
 
 #[test]

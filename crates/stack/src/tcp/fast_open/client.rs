@@ -243,6 +243,7 @@ impl Stack {
         connection.snd_nxt = end;
         connection.cursor = frame_of(&self.arena, frame, end);
         let Some(transfer) = self.transfers.get_mut(connection.transfer) else { return };
+        transfer.sent.keeps_losses = false;
         transfer.sent.mark_lost(0);
         transfer.recovery.lost_without_congestion(end);
         self.push_out(index);
