@@ -188,9 +188,16 @@ impl Stack {
                     .get(1)
                     .is_some_and(|&(from, to)| start.ge(from) && end.le(to) && ack.lt(start));
                 if (end.le(ack) && start.ge(una - connection.max_window)) || inside {
-                    told.dsack = true;
                     self.counters.dsacks_received += 1;
-                    transfer.totals.dsack_duplicates += 1;
+                    let totals = &mut transfer.totals;
+                    let segments = ((end - start) as u32).div_ceil(mss);
+                    totals.dsack_duplicates = totals.dsack_duplicates.saturating_add(segments);
+                    if totals.dsack_duplicates > totals.retransmitted {
+                        // More than ever left again: the network makes duplicates, or the peer does,
+                        // and they say nothing of copies (RFC 3708 §3).
+                        continue;
+                    }
+                    told.dsack = true;
                     undo.duplicate_reported((start, end));
                     rack.duplicate_reported(ack, nxt);
                     continue;

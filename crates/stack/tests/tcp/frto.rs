@@ -81,6 +81,30 @@ fn reports_of_all_copies_as_duplicates_take_a_recovery_back() {
     assert_eq!(peer.stack.counters().reductions_undone, 1);
 }
 
+/// RFC 3708 §3: what is reported must have been sent again. A path that makes duplicates by itself says
+/// nothing of copies, and would take every reduction back.
+#[test]
+fn reports_of_duplicates_that_the_path_makes_take_nothing_back() {
+    let mut peer = Peer::with(|config| {
+        config.tcp.pacing = false;
+        config.tcp.limited_transmit = false;
+    });
+    let id = peer.accepted_sack_over(50);
+    peer.write(id, 0, 10_000);
+    assert_eq!(peer.take().len(), 10);
+    peer.advance_ms(50);
+    peer.send_sack(1, 1001, &[(1, 1001)]);
+    peer.send_sack(1, 2001, &[(1001, 2001)]);
+    let window = peer.stack.info(id).unwrap().congestion_window;
+    peer.send_sack(1, 2001, &[(3001, 6001)]);
+    assert_eq!(peer.stack.tcp_info(id).unwrap().total_retrans, 1);
+    peer.send_sack(1, 2001, &[(4001, 5001), (3001, 6001)]);
+    assert_eq!(peer.stack.counters().reductions_undone, 0);
+    assert!(peer.stack.info(id).unwrap().slow_start_threshold <= window / 2);
+    let info = peer.stack.tcp_info(id).unwrap();
+    assert_eq!((info.ca_state, info.dsack_dups), (3, 3));
+}
+
 #[test]
 fn an_echo_older_than_the_copy_takes_a_recovery_back() {
     let mut peer = Peer::with(|config| config.tcp.pacing = false);
