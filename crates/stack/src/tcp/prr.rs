@@ -16,6 +16,11 @@ impl Prr {
         *self = Prr { delivered: 0, out: 0, recover_fs: in_flight.max(1) };
     }
 
+    /// What was in flight then, or might have been.
+    pub(crate) fn begun_with(&self) -> u32 {
+        self.recover_fs
+    }
+
     /// The window after an acknowledgement that delivered `newly` bytes. `safe`: it advanced the
     /// cumulative acknowledgement and told of no further loss.
     pub(crate) fn window(

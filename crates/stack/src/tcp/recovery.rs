@@ -187,8 +187,10 @@ impl Stack {
         let connection = &mut self.connections[index];
         let Some(transfer) = self.transfers.get_mut(connection.transfer) else { return };
         if !transfer.congestion.owns_window() {
-            connection.congestion.window =
-                connection.congestion.window.min(connection.congestion.threshold);
+            // Proportional rate reduction leaves what was in flight, which is little of a window that
+            // was not used.
+            let before = transfer.prr.begun_with();
+            connection.congestion.window = connection.congestion.threshold.min(before);
         }
         transfer.recovery.state = CaState::Open;
     }

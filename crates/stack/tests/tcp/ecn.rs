@@ -674,3 +674,17 @@ fn eight_small_packets_with_marks_are_no_contradiction() {
     peer.write(id, 800, 100);
     assert_eq!(peer.answer().ecn, ECT_0);
 }
+
+/// A mark halves the window, however little of it was in use.
+#[test]
+fn a_mark_leaves_half_of_a_window_that_was_not_used() {
+    let (mut peer, id) = classic();
+    peer.stack.set_no_delay(id, true).unwrap();
+    for at in 0..4 {
+        peer.write(id, at * 100, 100);
+    }
+    assert_eq!(peer.take().len(), 4);
+    peer.say(says(0b001), ACK, 1, 101, &[]);
+    peer.say(says(0), ACK, 1, 401, &[]);
+    assert_eq!((peer.window(id), peer.stack.counters().congestion_reductions), (5000, 1));
+}
