@@ -117,9 +117,17 @@ impl Stack {
         size.next_s = now_s;
         if self.config.mtu_probing != MtuProbing::Always {
             // Whoever says so knows it; a black hole would be found.
-            let connection = &mut self.connections[index];
-            connection.mss = connection.mss.max(highest);
+            self.raise_segment_size(index, highest);
         }
+    }
+
+    /// Segments are no smaller from now on. A window of one holds one of the new size, or data would
+    /// wait for the persist timer with nothing in flight.
+    fn raise_segment_size(&mut self, index: usize, mss: u16) {
+        let connection = &mut self.connections[index];
+        connection.mss = connection.mss.max(mss);
+        let window = &mut connection.congestion.window;
+        *window = (*window).max(connection.mss.into());
     }
 
     /// A new connection's path may be known already. If not, and the configuration says so, the
@@ -247,7 +255,7 @@ impl Stack {
             size.next_s = now_s + LIFETIME.as_secs() as u32;
             if !probing {
                 // Without a search, by trying it.
-                self.connections[index].mss = mss.max(most);
+                self.raise_segment_size(index, most);
             }
             return true;
         }

@@ -144,6 +144,22 @@ fn later_connections_know_and_forget() {
 }
 
 #[test]
+fn a_window_of_one_segment_is_one_of_a_larger_size_too() {
+    let mut peer = Peer::new();
+    peer.stack.set_path_mtu(PEER_IP.into(), Some(640)).unwrap();
+    let id = peer.accepted_with(Some(1460), None);
+    peer.write(id, 0, 600);
+    peer.expect_data(1, 600);
+    peer.wait();
+    peer.expect_data(1, 600);
+    assert_eq!(peer.stack.info(id).unwrap().congestion_window, 600);
+    peer.stack.set_path_mtu(PEER_IP.into(), None).unwrap();
+    peer.send(ACK, 1, 601, &[]);
+    peer.write(id, 600, 3000);
+    peer.expect_data(601, 1460);
+}
+
+#[test]
 fn an_operator_knows_of_a_path() {
     let mut peer = Peer::new();
     peer.stack.set_path_mtu(PEER_IP.into(), Some(640)).unwrap();
