@@ -99,8 +99,10 @@ impl Noise {
         let sent = lost.saturating_add(delivered);
         // What is found lost in the first round without a queue was sent while there still was one.
         if learns && self.quiet && quiet_before {
-            self.lost = self.lost - self.lost / 8 + lost.min(1 << 28);
-            self.sent = self.sent - self.sent / 8 + sent.min(1 << 28);
+            // Eight rounds of a quarter of a gigabyte fit 32 bits; of more than that a part will do.
+            let part = (sent >> 28) + 1;
+            self.lost = self.lost - self.lost / 8 + lost / part;
+            self.sent = self.sent - self.sent / 8 + sent / part;
         } else if learns {
             self.queued_lost = self.queued_lost.saturating_add(lost);
             self.queued_sent = self.queued_sent.saturating_add(sent);

@@ -333,6 +333,22 @@ fn loss_that_no_queue_explains_does_not_slow_it_down() {
 }
 
 #[test]
+fn a_share_of_loss_is_the_same_at_any_rate() {
+    for delivered in [10_000_000u32, 1 << 28, 1 << 30] {
+        let mut noise = Noise::NONE;
+        let mut sample = AckSample { rtt_us: 20_000, mss: MSS, ..AckSample::default() };
+        for round in 1..=20 {
+            noise.observe(&sample);
+            sample.rate.delivered_total = delivered.wrapping_mul(round);
+            sample.rate.lost_total = (delivered / 100).wrapping_mul(round);
+            noise.round(&sample, 20_000, true);
+        }
+        let allowance = noise.allowance();
+        assert!((18..=22).contains(&allowance), "{delivered}: {allowance}");
+    }
+}
+
+#[test]
 fn more_than_a_quarter_lost_is_never_noise() {
     let mut path = Path::new(100, 40, 1.0);
     path.loss_ppm = 400_000;
