@@ -43,6 +43,7 @@ impl Stack {
         if !sender.is_unspecified() {
             let keys = &self.keys;
             outcome = self.neighbours.learn(keys, word_v4(sender), sender_mac, self.now, to_us);
+            self.drop_evicted_packets();
         }
         let learned = outcome != Learned::Nothing;
         if learned {

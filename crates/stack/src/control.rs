@@ -142,7 +142,7 @@ impl Stack {
         }
     }
 
-    /// Packets that waited in vain, or whose entry made way for another.
+    /// Packets that waited in vain.
     pub(crate) fn release_neighbour_packets(&mut self) {
         while let Some(packet) = self.neighbours.released.pop() {
             self.arena.transmitted(&packet);
@@ -151,8 +151,10 @@ impl Stack {
 
     /// Packets that waited for a neighbour that made way for another.
     pub(crate) fn drop_evicted_packets(&mut self) {
-        self.counters.drop_neighbour_cache_full += self.neighbours.released.len() as u64;
-        self.release_neighbour_packets();
+        while let Some(packet) = self.neighbours.evicted.pop() {
+            self.counters.drop_neighbour_cache_full += 1;
+            self.arena.transmitted(&packet);
+        }
     }
 
     /// Packets that nobody will transmit any more.

@@ -157,6 +157,9 @@ pub(crate) struct Neighbours {
     reachable_v6: Duration,
     /// Packets of the last lost or answered neighbour, taken by the stack.
     pub(crate) released: Vec<Transmit>,
+    /// Packets of neighbours that made way for others, likewise. Apart, for they are nothing that may
+    /// go to whoever has their place now.
+    pub(crate) evicted: Vec<Transmit>,
 }
 
 impl Neighbours {
@@ -188,6 +191,7 @@ impl Neighbours {
             retry_v6: config.ipv6.retransmit_timer,
             reachable_v6: config.ipv6.reachable_time,
             released: Vec::with_capacity(queue_limit),
+            evicted: Vec::with_capacity(queue_limit),
         }
     }
 
@@ -199,7 +203,7 @@ impl Neighbours {
 
     /// The entry for a next hop; a new one will be asked for at the next [`Neighbours::act`].
     /// `None` when every entry is being asked for by now. Packets that waited for a neighbour that
-    /// made way are moved to `released`.
+    /// made way are moved to `evicted`.
     pub(crate) fn look_up(
         &mut self,
         keys: &Keys,
@@ -289,6 +293,7 @@ impl Neighbours {
         })?;
         if self.entries[index].state != State::Free {
             self.forget(index);
+            self.evicted.append(&mut self.entries[index].queue);
         }
         Some(index)
     }
@@ -329,7 +334,6 @@ impl Neighbours {
         }
         entry.state = State::Free;
         entry.generation = entry.generation.wrapping_add(1);
-        self.released.append(&mut entry.queue);
     }
 
     /// The address of an entry that was confirmed of late.
@@ -406,7 +410,8 @@ impl Neighbours {
 
     /// A neighbour told its hardware address. Where nobody has asked, it is believed only if
     /// `to_us` (RFC 826: whoever asks for us will hear from us). Packets that waited for it are
-    /// moved to `released`; [`Learned::Overflowed`] says that there had been more.
+    /// moved to `released`, those of one that made way to `evicted`; [`Learned::Overflowed`] says that
+    /// there had been more.
     pub(crate) fn learn(
         &mut self,
         keys: &Keys,
@@ -556,6 +561,7 @@ impl Neighbours {
             let (address, packets) = (entry.address, entry.queue.len());
             let connecting = entry.connecting;
             self.forget(index);
+            self.released.append(&mut self.entries[index].queue);
             return Some(Action::Lost { neighbour, address, packets, connecting });
         }
         if entry.state == State::Delay {
@@ -695,7 +701,7 @@ mod tests {
         }
         let known = |cache: &Neighbours, address| cache.find(&keys, address).1.is_some();
         assert!([0, 1, 18, 19].iter().all(|&address| known(&cache, address)));
-        assert_eq!((cache.released.len(), cache.asking), (8, 2));
+        assert_eq!((cache.evicted.len(), cache.released.len(), cache.asking), (8, 0, 2));
         // An answer to come has its place too, where a stranger's packet only showed itself.
         assert!(cache.show(&keys, 30, mac, NOW + Duration::from_secs(1)).is_some());
         assert!(cache.show(&keys, 31, mac, NOW + Duration::from_secs(2)).is_some());

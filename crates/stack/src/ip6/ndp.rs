@@ -190,6 +190,7 @@ impl Stack {
     /// A neighbour showed its hardware address without being asked (RFC 4861 §7.2.3).
     pub(crate) fn learn_neighbour(&mut self, address: Word, mac: Mac) {
         let outcome = self.neighbours.learn_stale(&self.keys, address, mac, self.now);
+        self.drop_evicted_packets();
         self.neighbour_learned(address, mac, outcome);
     }
 

@@ -5,9 +5,11 @@ use core::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use core::time::Duration;
 
 use millrace_stack::{Config, SocketId};
+use millrace_wire::arp::Operation;
+use millrace_wire::mac::Mac;
 use millrace_wire::{checksum, protocol};
 
-use crate::common::craft::{PEER_IP, PEER_MAC, Packet, STACK_IP, TcpSegment};
+use crate::common::craft::{PEER_IP, PEER_MAC, Packet, STACK_IP, TcpSegment, arp_packet};
 use crate::common::craft6::{self, STACK_V6};
 use crate::common::peer::{ACK, Peer, SYN};
 use crate::six;
@@ -149,13 +151,54 @@ fn the_latest_question_has_a_place() {
         assert!(!sends(&mut peer, socket, nobody(number)));
     }
     let last = nobody(299);
-    peer.inject(&crate::common::craft::arp_packet(
-        millrace_wire::arp::Operation::Reply,
+    peer.inject(&arp_packet(
+        Operation::Reply,
         (PEER_MAC, last),
         (crate::common::craft::STACK_MAC, STACK_IP),
     ));
     let sent = everything(&mut peer);
     assert!(sent.iter().any(|packet| matches!(packet, Packet::Udp { to: PEER_MAC, .. })));
+    peer.advance(Duration::from_secs(10));
+    everything(&mut peer);
+    peer.finish();
+}
+
+/// What waited for a neighbour that made way is lost, and is nothing for who has its place now.
+#[test]
+fn nobody_gets_what_waited_for_another() {
+    let (mut peer, socket) = behind_a_gateway(|config| config.gateway = None);
+    for number in 0..Config::default().neighbours {
+        assert!(!sends(&mut peer, socket, nobody(number)));
+    }
+    let lost = peer.stack.counters().drop_neighbour_cache_full;
+    let stranger = (Mac([2, 0, 0, 0, 0, 0x66]), Ipv4Addr::new(192, 0, 2, 66));
+    peer.inject(&arp_packet(Operation::Request, stranger, (Mac([0; 6]), STACK_IP)));
+    let sent = everything(&mut peer);
+    assert!(matches!(sent[..], [Packet::Arp { .. }]), "{sent:?}");
+    assert_eq!(peer.stack.counters().drop_neighbour_cache_full, lost + 1);
+    peer.advance(Duration::from_secs(10));
+    everything(&mut peer);
+    peer.finish();
+}
+
+#[test]
+fn nobody_gets_what_waited_for_another_by_ipv6() {
+    let mut peer = six(|_| {});
+    let socket = peer.bind_datagram(SocketAddr::new(STACK_V6.into(), 9));
+    for number in 0..Config::default().neighbours {
+        let nobody = Ipv6Addr::from_bits(STACK_V6.to_bits() | u128::from(number) << 16);
+        let to = SocketAddr::new(nobody.into(), 7);
+        if nobody != STACK_V6 {
+            peer.stack.send_datagram(socket, b"?", Some(to)).unwrap();
+        }
+        peer.collect();
+    }
+    peer.stack.send_datagram(socket, b"?", Some("[2001:db8::77]:7".parse().unwrap())).unwrap();
+    peer.collect();
+    let stranger: Ipv6Addr = "2001:db8::66".parse().unwrap();
+    peer.inject(&craft6::solicitation(stranger, STACK_V6, None));
+    assert_eq!(peer.expect_v6().protocol, protocol::ICMPV6);
+    peer.expect_silence();
     peer.advance(Duration::from_secs(10));
     everything(&mut peer);
     peer.finish();
