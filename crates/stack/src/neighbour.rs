@@ -299,7 +299,8 @@ impl Neighbours {
     }
 
     /// A packet came from a host on the link of which nothing was known, and is to be answered: the
-    /// answer goes where it came from. Nothing if something is known.
+    /// answer goes where it came from, and those to others of its burst do too. Nothing if anything
+    /// else is known.
     pub(crate) fn show(
         &mut self,
         keys: &Keys,
@@ -307,7 +308,15 @@ impl Neighbours {
         mac: Mac,
         now: Instant,
     ) -> Option<NeighbourRef> {
-        let (hash, None) = self.find(keys, address) else { return None };
+        let (hash, found) = self.find(keys, address);
+        if let Some(index) = found {
+            let entry = &mut self.entries[index];
+            let again = entry.state == State::Shown && entry.mac == mac;
+            return again.then(|| {
+                entry.used = now;
+                NeighbourRef::new(index, entry.generation)
+            });
+        }
         let index = self.enter(hash, address, now)?;
         let entry = &mut self.entries[index];
         entry.mac = mac;
@@ -709,7 +718,9 @@ mod tests {
         let shown = cache.show(&keys, 32, mac, NOW + Duration::from_secs(3)).unwrap();
         assert!(known(&cache, 0) && known(&cache, 1));
         assert_eq!(cache.resolve(shown, NOW), Resolution::Known(mac));
-        assert_eq!(cache.show(&keys, 32, mac, NOW), None);
+        assert_eq!(cache.show(&keys, 32, Mac([4; 6]), NOW), None);
+        assert_eq!(cache.show(&keys, 32, mac, NOW), Some(shown));
+        assert_eq!(cache.show(&keys, 0, mac, NOW), None);
         // Who wants to send something else there asks.
         cache.look_up(&keys, 32, NOW, false).unwrap();
         assert_eq!(cache.resolve(shown, NOW), Resolution::Wait);

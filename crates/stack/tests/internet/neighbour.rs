@@ -203,3 +203,18 @@ fn nobody_gets_what_waited_for_another_by_ipv6() {
     everything(&mut peer);
     peer.finish();
 }
+
+/// However many connections a client opens at once, none waits for a question to be answered.
+#[test]
+fn every_syn_of_a_burst_is_answered_where_it_came_from() {
+    let source = Ipv4Addr::new(192, 0, 2, 99);
+    let mut peer = Peer::new();
+    peer.listen(80, 64);
+    let syn = |port| TcpSegment { source: (source, port), flags: SYN, ..TcpSegment::default() };
+    let burst: Vec<_> = (5000..5024).map(|port| syn(port).bytes()).collect();
+    peer.inject_batch(&burst);
+    let answers = everything(&mut peer);
+    assert_eq!(answers.len(), burst.len());
+    assert!(answers.iter().all(|one| matches!(one, Packet::Tcp(one) if one.to == PEER_MAC)));
+    peer.finish();
+}
