@@ -92,6 +92,10 @@ pub(crate) struct Advertised {
 /// DELAY_FIRST_PROBE_TIME).
 const DELAY_FIRST_PROBE: Duration = Duration::from_secs(5);
 
+/// How long a place is kept for who only showed itself: by then its handshake has ended, or nobody is
+/// there.
+const SHOWN_LASTS: Duration = Duration::from_secs(10);
+
 #[derive(Clone, Debug)]
 struct Entry {
     address: Word,
@@ -252,7 +256,7 @@ impl Neighbours {
 
     /// An entry for the address, of which nothing is known yet.
     fn enter(&mut self, hash: u32, address: Word, now: Instant) -> Option<usize> {
-        let index = self.make_room()?;
+        let index = self.make_room(now)?;
         self.table.insert(hash, index as u32);
         let entry = &mut self.entries[index];
         entry.address = address;
@@ -264,7 +268,7 @@ impl Neighbours {
 
     /// A free entry. If there is none, the oldest that nobody has confirmed makes way where those have
     /// their half, else the known one that was used longest ago. What is being asked for again stays.
-    fn make_room(&mut self) -> Option<usize> {
+    fn make_room(&mut self, now: Instant) -> Option<usize> {
         let (mut free, mut unproven) = (None, 0);
         let (mut question, mut known): (Option<usize>, Option<usize>) = (None, None);
         let older = |than: Option<usize>, entries: &[Entry], used| {
@@ -273,6 +277,8 @@ impl Neighbours {
         for (index, entry) in self.entries.iter().enumerate() {
             match entry.state {
                 State::Free => free = free.or(Some(index)),
+                // No timer ends it, so whoever wants the place does.
+                State::Shown if now - entry.used > SHOWN_LASTS => free = free.or(Some(index)),
                 State::Incomplete | State::Shown => {
                     unproven += 1;
                     if older(question, &self.entries, entry.used) {
@@ -726,5 +732,19 @@ mod tests {
         assert_eq!(cache.resolve(shown, NOW), Resolution::Wait);
         cache.confirm(shown, NOW);
         assert_eq!(cache.resolve(shown, NOW), Resolution::Wait);
+    }
+
+    #[test]
+    fn who_only_showed_himself_is_not_kept_for_long() {
+        let (mut cache, keys) = cache(4);
+        let mac = Mac([2; 6]);
+        for address in 10..14 {
+            cache.show(&keys, address, mac, NOW).unwrap();
+        }
+        for address in 0..4u8 {
+            let now = NOW + Duration::from_secs(60 + u64::from(address));
+            cache.learn(&keys, address.into(), mac, now, true);
+        }
+        assert!((0..4).all(|address| cache.find(&keys, address).1.is_some()));
     }
 }
