@@ -39,6 +39,6 @@ impl Stack {
             && (connection.retries >= self.config.orphan_retries
                 || probing
                     && connection.rtt.backoff >= self.config.orphan_retries
-                    && connection.rtt.backed_off(self.rtt_bounds) >= self.rtt_bounds.max)
+                    && connection.rtt.is_fully_backed_off(self.rtt_bounds))
     }
 }

@@ -35,6 +35,9 @@ const AFTER_LOST_SYN: u32 = 3_000_000;
 const LEAST_LASTS: u16 = (300_000_000 >> LEAST_UNIT) as u16;
 const LEAST_UNIT: u32 = 22;
 
+/// A timeout is doubled no more often.
+const MOST_BACKOFF: u8 = 16;
+
 /// What an acknowledgement shows, microseconds.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Sample {
@@ -145,7 +148,7 @@ impl Rtt {
     /// what the path is like now. An acknowledgement of something that was sent twice is none, and
     /// a timeout that fell back for it would be too short again (Karn).
     pub(crate) fn back_off(&mut self) {
-        self.backoff = (self.backoff + 1).min(16);
+        self.backoff = (self.backoff + 1).min(MOST_BACKOFF);
     }
 
     /// What the doubling was for is over, and it was not the path.
@@ -164,6 +167,11 @@ impl Rtt {
     pub(crate) fn backed_off(&self, bounds: Bounds) -> u32 {
         let doubled = u64::from(self.timeout) << self.backoff;
         doubled.min(u64::from(bounds.max)) as u32
+    }
+
+    /// It is as long as doubling makes it, which is less than the bound where it began very small.
+    pub(crate) fn is_fully_backed_off(&self, bounds: Bounds) -> bool {
+        self.backoff >= MOST_BACKOFF || self.backed_off(bounds) >= bounds.max
     }
 }
 

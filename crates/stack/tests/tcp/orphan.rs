@@ -95,3 +95,26 @@ fn a_window_that_stays_closed_ends_it_though_the_peer_answers() {
     assert_eq!(answered(&mut peer, 142), 1);
     assert_eq!(answered(&mut peer, 2), 0);
 }
+
+/// A timeout that begins so small does not become as long as `max_rto`, however often it is doubled.
+#[test]
+fn a_window_that_stays_closed_ends_it_where_timeouts_are_short() {
+    let mut peer = Peer::with(|config| config.min_rto = Duration::from_millis(1));
+    let id = accepted(&mut peer, 6000);
+    peer.write(id, 0, 1000);
+    peer.expect_data(1, 1000);
+    peer.window = 0;
+    peer.send(ACK, 1, 1001, &[]);
+    peer.write(id, 1000, 1000);
+    peer.close(id);
+    let start = peer.now;
+    while peer.stack.connections() > 0 {
+        let next = peer.stack.next_deadline().expect("a timer");
+        peer.advance(next - peer.now);
+        if !peer.take().is_empty() {
+            peer.send(ACK, 1, 1001, &[]);
+        }
+        assert!(peer.now - start < Duration::from_secs(1000), "it waits for ever");
+    }
+    peer.take();
+}
