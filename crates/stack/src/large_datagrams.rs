@@ -16,7 +16,7 @@ use crate::fragmentation::IpHeader;
 use crate::path_mtu::{least, plateau};
 use crate::stack::Stack;
 
-/// A report comes a round trip after the datagram: this many large ones may leave in the meantime.
+/// A report comes a round trip after the datagram: to so many others large ones may leave meanwhile.
 const MOST: usize = 64;
 
 /// How long a datagram may be on its way, and so be reported (RFC 9293 §3.4.1: an MSL).
@@ -33,7 +33,7 @@ struct Large {
     at: Instant,
 }
 
-/// The last large datagrams that left.
+/// The last large datagrams that left, one to a flow.
 #[derive(Debug)]
 pub(crate) struct LargeDatagrams {
     last: Box<[Large; MOST]>,
@@ -47,9 +47,8 @@ impl LargeDatagrams {
     }
 
     fn push(&mut self, flow: Quoted, size: u16, at: Instant) {
-        // Most who send many send them to one place.
-        let before = &mut self.last[(self.next + MOST - 1) % MOST];
-        if before.flow == flow {
+        // Who sends many sends them to a few places, by turns: none of these may push out the others.
+        if let Some(before) = self.last.iter_mut().find(|one| one.flow == flow) {
             before.size = before.size.max(size);
             before.at = at;
             return;

@@ -223,6 +223,21 @@ fn datagrams_fit_the_path_that_a_router_told() {
     assert_eq!(sizes(&mut peer), [1488]);
 }
 
+/// Two streams of large datagrams, many in a round trip: a report about either is believed.
+#[test]
+fn a_report_about_one_of_two_streams_is_believed() {
+    let mut peer = met(|_| {});
+    let socket = socket(&mut peer);
+    let (to, data) = (|port| Some(SocketAddr::new(PEER_V6.into(), port)), pattern(0, 1440));
+    for port in [4000].into_iter().chain([4001, 4002].repeat(50)) {
+        peer.stack.send_datagram(socket, &data, to(port)).unwrap();
+        assert_eq!(sizes(&mut peer), [1488]);
+    }
+    let quote = craft6::udp((STACK_V6, 53), (PEER_V6, 4000), &data)[14..][..1200].to_vec();
+    peer.inject(&craft6::error(PEER_V6, kind::PACKET_TOO_BIG, 0, 1280, &quote));
+    assert_eq!(peer.stack.counters().path_mtu_reductions, 1);
+}
+
 #[test]
 fn fragments_of_datagrams_fit_the_path_that_a_router_told() {
     let mut peer = met(|_| {});
