@@ -59,6 +59,16 @@ impl Stack {
         }
     }
 
+    /// The connection is over, and what it has to send waits no more.
+    pub(crate) fn stop_chronograph(&mut self, index: usize) {
+        self.set_limit(index, Limit::None);
+        let tick = self.tick;
+        let connection = &mut self.connections[index];
+        if connection.is_busy() {
+            connection.end_busy(tick);
+        }
+    }
+
     /// Ticks in which the window and the buffer held the sender back, up to now.
     pub(crate) fn limited(&self, index: usize) -> (u64, u64) {
         let now = self.tick;

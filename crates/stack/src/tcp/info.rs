@@ -319,12 +319,7 @@ impl Stack {
     }
 
     fn busy_time(&self, connection: &Connection) -> u64 {
-        let synchronised = !matches!(
-            connection.state,
-            State::Closed | State::SynSent | State::SynReceived | State::TimeWait
-        );
-        let running = synchronised && connection.queued() > 0;
-        micros(connection.busy(running.then_some(self.tick)))
+        micros(connection.busy(connection.is_busy().then_some(self.tick)))
     }
 }
 

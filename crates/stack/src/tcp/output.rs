@@ -135,7 +135,7 @@ impl Stack {
             let options = self.syn_options(index, passive);
             self.emit(index, &segment, SegmentOptions::Written(options.padded()), out);
         }
-        let whole_us = self.whole_us;
+        let (whole_us, tick) = (self.whole_us, self.tick);
         let connection = &mut self.connections[index];
         connection.flags.clear(Flags::SEND_SYN);
         connection.sent_now(whole_us);
@@ -144,6 +144,9 @@ impl Stack {
             if connection.features.has(Features::EARLY) {
                 // Data may follow at once; that the SYN-ACK is not acknowledged, the state says.
                 connection.snd_una = seq + 1;
+                if connection.queued() > 0 {
+                    connection.begin_busy(tick);
+                }
             }
         } else {
             self.count_retransmission(index, 0);

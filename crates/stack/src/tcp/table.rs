@@ -166,6 +166,7 @@ impl Stack {
             self.leave_time_wait(index);
         }
         self.leave_half_open(index);
+        self.stop_chronograph(index);
         // What was received and acknowledged is the application's, who may not know of it yet.
         let connection = &self.connections[index];
         let worth = connection.features.has(Features::EARLY) || connection.receive_bytes > 0;

@@ -118,6 +118,19 @@ impl Connection {
         self.add_busy(tick.wrapping_neg());
     }
 
+    /// What was in the send queue has arrived, or never will.
+    #[inline]
+    pub(crate) fn end_busy(&mut self, tick: u64) {
+        self.add_busy(tick);
+    }
+
+    /// Something is in the send queue, and has been so since [`Connection::begin_busy`]. For what waits
+    /// for the SYN-ACK of an early connection, that is when it leaves.
+    pub(crate) fn is_busy(&self) -> bool {
+        let waits = self.state == State::SynReceived && self.snd_una == self.iss;
+        self.sends_data() && self.queued() > 0 && !waits
+    }
+
     /// Ticks with something in the send queue; `running`: the time, if something is in it.
     pub(crate) fn busy(&self, running: Option<u64>) -> u64 {
         let mut sum = *self;
@@ -132,7 +145,7 @@ impl Connection {
     pub(crate) fn advance_una(&mut self, ack: Seq, tick: u64) -> bool {
         let before = (self.snd_una - self.iss) as u32;
         if self.snd_una.lt(self.snd_end) && ack.ge(self.snd_end) {
-            self.add_busy(tick);
+            self.end_busy(tick);
         }
         self.snd_una = ack;
         ((ack - self.iss) as u32) < before

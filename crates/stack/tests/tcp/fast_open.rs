@@ -1,7 +1,7 @@
 //! Fast Open (RFC 7413), the server's side and the client's.
 
 use core::net::SocketAddr;
-use millrace_frames::Duration;
+use millrace_frames::{Duration, RxBatch};
 use millrace_wire::icmpv4::unreachable;
 use millrace_wire::tcp::{FastOpen, Flags, OptionWriter};
 
@@ -681,4 +681,34 @@ fn an_error_does_not_end_an_early_connection_that_is_accepted() {
     assert_eq!(peer.stack.counters().icmp_errors_soft, 2);
     peer.send(ACK, 6, 501, &[]);
     assert_eq!(peer.state(id), State::Established);
+}
+
+#[test]
+fn an_early_connection_is_busy_for_as_long_as_its_data_waits() {
+    let (mut peer, listener) = serving(4, |_| {});
+    let cookie = ask(&mut peer);
+    let busy = |peer: &Peer, id| peer.stack.tcp_info(id).unwrap().busy_time;
+    for (port, before_the_syn_ack) in [(5001, false), (5002, true)] {
+        (peer.flow.peer_port, peer.flow.iss) = (port, 0);
+        let mut segment = peer.segment(SYN, 0, 0, b"hello");
+        segment.options.mss(MSS).fast_open(&cookie);
+        let bytes = segment.bytes();
+        let mut batch = RxBatch::new();
+        batch.push(peer.frame(&bytes)).unwrap();
+        peer.stack.receive(peer.now, &mut batch);
+        let id = peer.accept(listener).unwrap();
+        assert_eq!(busy(&peer, id), 0);
+        if !before_the_syn_ack {
+            peer.collect();
+        }
+        peer.write(id, 0, 500);
+        peer.advance_ms(100);
+        for _ in 0..2 {
+            let busy = busy(&peer, id);
+            assert!((99_000..=101_000).contains(&busy), "{busy}");
+            peer.send(ACK, 6, 501, &[]);
+            peer.advance_ms(100);
+        }
+        peer.take();
+    }
 }

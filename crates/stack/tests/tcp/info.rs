@@ -113,6 +113,25 @@ fn time_under_a_limit_is_counted_beyond_days() {
 }
 
 #[test]
+fn times_stand_still_when_the_connection_is_over() {
+    let mut peer = Peer::new();
+    let id = peer.accepted_sack_over(20);
+    peer.window = 0;
+    peer.send(ACK, 1, 1, &[]);
+    peer.write(id, 0, 1000);
+    peer.advance_ms(3000);
+    peer.take();
+    peer.send(RST, 1, 0, &[]);
+    let seconds = |micros: u64| (2_999_000..=3_001_000).contains(&micros);
+    for _ in 0..2 {
+        let info = info(&peer, id);
+        assert!(seconds(info.busy_time), "{}", info.busy_time);
+        assert!(seconds(info.rwnd_limited), "{}", info.rwnd_limited);
+        peer.advance_ms(60_000);
+    }
+}
+
+#[test]
 fn totals_go_on_where_sequence_numbers_begin_anew() {
     let mut peer = Peer::with(|config| config.receive_buffer = 1 << 20);
     let id = peer.accepted_with(Some(1000), Some(0));
