@@ -12,6 +12,7 @@ use crate::chain;
 use crate::control::{Hop, L4};
 use crate::fragmentation::{Body, IpHeader};
 use crate::ip::IpInfo;
+use crate::path_mtu::least;
 
 impl Stack {
     pub(crate) fn icmp_packet(&mut self, frame: Frame, ip: &IpInfo) {
@@ -81,7 +82,15 @@ impl Stack {
             return self.long_echo_reply(request, ip);
         }
         let Some(frame) = self.control_frame() else { return };
-        self.control_header(frame, self.icmp_header(ip), len);
+        let mut header = self.icmp_header(ip);
+        if ipv4::HEADER_LEN + len > least(ip.source).into() {
+            // Routers may have to cut it: none is believed that says so of a reply
+            // ([`crate::large_datagrams`]), and with Don't Fragment none would ever arrive.
+            let source = word_v4(header.source);
+            header.dont_fragment = false;
+            header.identification = self.identification(source, ip.source, protocol::ICMP) as u16;
+        }
+        self.control_header(frame, header, len);
         self.arena.meta_mut(frame).len = ipv4::HEADER_LEN as u16;
         chain::append(&mut self.arena, frame, request, ip.payload, len);
         let message = &mut self.control_room(frame)[L4..L4 + len];

@@ -2,9 +2,10 @@
 
 use core::net::{Ipv4Addr, SocketAddr};
 
+use millrace_frames::{RxBatch, TxBatch};
 use millrace_stack::{Failure, State};
-use millrace_wire::checksum;
 use millrace_wire::icmpv4::{self, Kind, unreachable};
+use millrace_wire::{checksum, ipv4};
 
 use crate::common::craft::{
     self, PEER_IP, PEER_MAC, Packet, STACK_IP, TcpSegment, echo_request, udp_datagram,
@@ -33,6 +34,35 @@ fn echoes_of_every_size_come_back_as_they_were() {
         assert_eq!(packet.kind(), Kind::EchoReply { identifier: 77, sequence: 3, data: &data });
     }
     assert_eq!(peer.stack.counters().echo_replies, 75);
+}
+
+/// Identification and flags of the IPv4 packet that leaves next.
+fn fragment_fields(peer: &mut Peer) -> (u16, bool) {
+    let mut batch = TxBatch::new();
+    assert_eq!(peer.stack.transmit(peer.now, &mut batch), 1);
+    let packet = batch[0];
+    let ip = &peer.stack.arena().room(packet.head)[usize::from(packet.offset) + 14..];
+    let ip = ipv4::Packet::parse_cut(ip).unwrap();
+    let fields = (ip.identification(), ip.dont_fragment());
+    peer.stack.arena_mut().transmitted(&packet);
+    fields
+}
+
+/// No router is believed who says that an echo reply is too big, so each may cut it.
+#[test]
+fn large_echo_replies_may_be_cut_on_the_way() {
+    let mut peer = Peer::new();
+    let mut answered = |len| {
+        let frame = peer.frame(&echo_request(PEER_IP, STACK_IP, &pattern(0, len)));
+        let mut batch = RxBatch::new();
+        batch.push(frame).unwrap();
+        peer.stack.receive(peer.now, &mut batch);
+        fragment_fields(&mut peer)
+    };
+    assert_eq!(answered(552 - 28), (0, true));
+    let (first, second) = (answered(553 - 28), answered(1472));
+    assert!(!first.1 && !second.1, "with Don't Fragment");
+    assert_ne!(first.0, second.0);
 }
 
 #[test]
