@@ -122,10 +122,8 @@ impl Channel {
                 self.note_short(id);
                 Ok(written)
             }
-            Err(error) => match self.stack.info(id) {
-                Ok(info) if info.state == State::Closed => Ok(data.len()),
-                _ => Err(error),
-            },
+            Err(_) if self.is_over(id) => Ok(data.len()),
+            Err(error) => Err(error),
         }
     }
 
@@ -195,23 +193,26 @@ impl Channel {
         }
     }
 
-    /// Lets go of a connection; what waits is still sent.
+    /// Lets go of a connection; what waits is still sent, unless the connection has ended: then
+    /// nothing will ever tell that it is over.
     pub(crate) fn close_connection(&mut self, id: ConnectionId) {
-        match self.extra_of(id) {
-            Some(extra) if extra.waiting > 0 => {
-                extra.end = End::Close;
-                extra.orphan = Some(id);
-                extra.paused = false;
-                extra.kept = Ready::default();
-                self.slots[id.index()].id = None;
-                // Nobody will read what comes meanwhile. Only a stale id fails.
-                let _ = self.stack.shutdown_read(id);
-            }
-            _ => {
-                self.drop_slot(id);
-                self.stack.close(id);
-            }
+        let waits = self.extra_of(id).is_some_and(|extra| extra.waiting > 0);
+        if !waits || self.is_over(id) {
+            self.drop_slot(id);
+            return self.stack.close(id);
         }
+        let extra = self.extra(id);
+        extra.end = End::Close;
+        extra.orphan = Some(id);
+        extra.paused = false;
+        extra.kept = Ready::default();
+        self.slots[id.index()].id = None;
+        // Nobody will read what comes meanwhile. Only a stale id fails.
+        let _ = self.stack.shutdown_read(id);
+    }
+
+    fn is_over(&self, id: ConnectionId) -> bool {
+        self.stack.info(id).is_ok_and(|info| info.state == State::Closed)
     }
 
     /// Ends a connection with a reset; what waits is dropped.

@@ -363,6 +363,24 @@ fn what_waits_is_sent_after_a_close_and_before_the_fin() {
 }
 
 #[test]
+fn what_waits_for_a_connection_that_has_ended_goes_with_it() {
+    let mut small = config(CLIENT);
+    small.stack.send_buffer = 4096;
+    small.stack.send_buffer_max = 4096;
+    let mut pair = Pair::with(WireConfig::default(), small, config(SERVER));
+    let (client, server) = pair.connect();
+    pair.client.write_owned(client, Box::new(pattern(200_000)), 0).unwrap();
+    pair.server.abort(server);
+    pair.until("closed", |pair| find(&pair.told_client, Kind::Closed, client));
+    assert!(pair.client.waiting(client).unwrap() > 0);
+    // Many close whatever they are told of.
+    pair.client.close_handle(client);
+    pair.round();
+    assert_eq!(pair.client.connections(), 0);
+    pair.close();
+}
+
+#[test]
 fn a_write_that_found_no_frame_goes_on_when_there_are_some() {
     let mut few = config(CLIENT);
     few.frames = 64;
