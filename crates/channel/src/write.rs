@@ -207,8 +207,7 @@ impl Channel {
         extra.paused = false;
         extra.kept = Ready::default();
         self.slots[id.index()].id = None;
-        // Nobody will read what comes meanwhile. Only a stale id fails.
-        let _ = self.stack.shutdown_read(id);
+        self.stack.orphan(id);
     }
 
     fn is_over(&self, id: ConnectionId) -> bool {

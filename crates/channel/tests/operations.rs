@@ -362,6 +362,67 @@ fn what_waits_is_sent_after_a_close_and_before_the_fin() {
     }
 }
 
+/// A client whose connection waits for a window that stays closed, with more than it may send.
+fn held_up(change: impl FnOnce(&mut Config)) -> (Pair, Handle) {
+    let mut small = config(CLIENT);
+    small.stack.send_buffer = 4096;
+    small.stack.send_buffer_max = 4096;
+    change(&mut small);
+    let mut server = config(SERVER);
+    server.stack.receive_buffer = 16_384;
+    server.stack.receive_buffer_max = 16_384;
+    let mut pair = Pair::with(WireConfig::default(), small, server);
+    let (client, server) = pair.connect();
+    pair.server.pause(server).unwrap();
+    pair.client.write_owned(client, Box::new(pattern(200_000)), 0).unwrap();
+    for _ in 0..500 {
+        pair.round();
+    }
+    assert_eq!(pair.client.info(client).unwrap().send_window, 0);
+    (pair, client)
+}
+
+/// Milliseconds until the client has no connection any more.
+fn until_nothing_is_left(pair: &mut Pair) -> u32 {
+    let mut rounds = 0;
+    pair.until("nothing is left", |pair| {
+        rounds += 1;
+        pair.client.connections() == 0
+    });
+    rounds
+}
+
+#[test]
+fn lingering_counts_for_what_waits_too() {
+    for seconds in [0, 2] {
+        let (mut pair, client) = held_up(|_| {});
+        pair.client.set_linger(client, Some(Duration::from_secs(seconds))).unwrap();
+        pair.client.close_handle(client);
+        let took = until_nothing_is_left(&mut pair);
+        assert!(took.abs_diff(seconds as u32 * 1000) < 50, "{took} ms");
+        pair.round();
+        assert_eq!(pair.server.stack().counters().connections_reset, 1);
+        pair.close();
+    }
+}
+
+#[test]
+fn what_waits_for_a_window_that_stays_closed_is_given_up_as_all_that_is_closed() {
+    let (mut pair, client) = held_up(|config| {
+        config.stack.orphan_retries = 3;
+        config.stack.max_rto = Duration::from_secs(1);
+    });
+    // As long as somebody owns it, it may wait.
+    for _ in 0..20_000 {
+        pair.round();
+    }
+    assert_eq!(pair.client.connections(), 1);
+    pair.client.close_handle(client);
+    assert_eq!(pair.client.stack().orphans(), 1);
+    assert!(until_nothing_is_left(&mut pair) < 3000);
+    pair.close();
+}
+
 #[test]
 fn what_waits_for_a_connection_that_has_ended_goes_with_it() {
     let mut small = config(CLIENT);

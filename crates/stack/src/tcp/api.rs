@@ -462,10 +462,17 @@ impl Stack {
                 if state == State::FinWait2 {
                     self.orphan_in_fin_wait_2(index);
                 } else if let Some(time) = linger {
-                    self.connections[index].flags.set(Flags::LINGERING);
-                    self.arm_expiry(index, time);
+                    self.begin_linger(index, time);
                 }
             }
+        }
+    }
+
+    /// What was written is to be delivered within this time, if that has not begun already.
+    pub(crate) fn begin_linger(&mut self, index: usize, time: Duration) {
+        if !self.connections[index].flags.has(Flags::LINGERING) {
+            self.connections[index].flags.set(Flags::LINGERING);
+            self.arm_expiry(index, time);
         }
     }
 

@@ -90,7 +90,11 @@ impl Stack {
         let window = u32::from(self.memory.first_window(self.receive_limit(index)));
         let (tcp, now_s) = (self.config.tcp, self.now_s);
         let asked = self.ecn_asked(index);
+        let orphan = self.connections[index].features.has(Features::ORPHAN);
         self.connections[index].features = Features::default();
+        if orphan {
+            self.connections[index].features.set(Features::ORPHAN);
+        }
         self.agree_on_ecn(index, segment, asked);
         let connection = &mut self.connections[index];
         connection.irs = segment.seq;

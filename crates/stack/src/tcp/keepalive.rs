@@ -27,7 +27,7 @@ impl Stack {
         let live = matches!(
             connection.state,
             State::Established | State::CloseWait | State::FinWait1 | State::FinWait2
-        ) && !connection.flags.has(Flags::APP_CLOSED);
+        ) && !connection.flags.has(Flags::APP_CLOSED.with(Flags::LINGERING));
         if on && live {
             let elapsed = self.now_ms.wrapping_sub(connection.traffic.last_recv);
             self.arm_keepalive(index, millis(idle).saturating_sub(elapsed));

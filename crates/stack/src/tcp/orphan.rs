@@ -2,10 +2,30 @@
 //! patience, for what they hold serves nobody here any more (Linux's `tcp_max_orphans` and
 //! `tcp_orphan_retries`).
 
-use super::connection::{Failure, Features, Flags};
+use super::api::ConnectionId;
+use super::connection::{Failure, Features, Flags, State};
 use crate::stack::Stack;
 
 impl Stack {
+    /// The application has let go of a connection for which more is still to be written: what comes
+    /// is thrown away, its linger time runs, and it has the bounds of all that are closed.
+    /// [`Stack::close`] is to follow when everything is written.
+    pub fn orphan(&mut self, id: ConnectionId) {
+        let Ok(index) = self.entry(id) else { return };
+        let linger = self.settings(index).linger;
+        if linger.is_some_and(|time| time.is_zero()) {
+            return self.abort_connection(index, Failure::Aborted);
+        }
+        // Only a stale id fails.
+        let _ = self.shutdown_read(id);
+        self.enter_orphans(index);
+        if self.connections[index].state != State::Closed
+            && let Some(time) = linger
+        {
+            self.begin_linger(index, time);
+        }
+    }
+
     /// An application has let go of a connection that goes on. One too many is reset.
     pub(crate) fn enter_orphans(&mut self, index: usize) {
         if self.connections[index].features.has(Features::ORPHAN) {
