@@ -210,7 +210,8 @@ pub struct Config {
     pub time_wait_connections: u32,
     /// Whether `connect` may take over a connection in TIME-WAIT.
     pub time_wait_reuse: TimeWaitReuse,
-    /// Most connections that go on after their application has closed them; another one is reset.
+    /// Most connections that go on after their application has closed them; the oldest in FIN-WAIT-2
+    /// makes way, and where there is none another one is reset.
     pub orphans: u32,
     /// Retransmissions of such a connection before it is given up, and probes of a window that stays
     /// closed though the peer answers: at least so many, and until they are `max_rto` apart.

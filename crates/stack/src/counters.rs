@@ -142,6 +142,8 @@ counters! {
     /// Connections that were reset when their application closed them, for too many others went on
     /// without one.
     orphans_reset,
+    /// Closed connections in FIN-WAIT-2 that made way before their time.
+    fin_wait_2_recycled,
     /// TIME-WAIT entries that made way before their time.
     time_wait_recycled,
     /// TIME-WAIT entries that a new SYN or connect took over.

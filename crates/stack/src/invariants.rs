@@ -112,6 +112,20 @@ impl Stack {
         let flagged = |&at: &u32| self.connections[at as usize].flags.has(Flags::IN_STARVED);
         assert!(self.starved.iter().all(flagged), "starved without its flag");
 
+        let (mut at, mut before, mut count) = (self.fin_wait_2.head, NO_LINK, 0);
+        while at != NO_LINK {
+            let connection = &self.connections[at as usize];
+            let orphan = connection.features.has(Features::ORPHAN);
+            assert!(orphan && connection.state == State::FinWait2, "on the FIN-WAIT-2 list");
+            assert_eq!(connection.link_back, before, "back link on the FIN-WAIT-2 list");
+            count += 1;
+            (before, at) = (at, connection.link);
+        }
+        assert_eq!(before, self.fin_wait_2.tail, "the end of FIN-WAIT-2");
+        let waits =
+            |one: &&Connection| one.state == State::FinWait2 && one.features.has(Features::ORPHAN);
+        assert_eq!(count, self.connections.iter().filter(waits).count(), "FIN-WAIT-2");
+
         let (mut at, mut before, mut count) = (self.time_wait.head, NO_LINK, 0);
         while at != NO_LINK {
             let connection = &self.connections[at as usize];

@@ -117,8 +117,9 @@ pub struct Stack {
     pub(crate) out_of_order_most: u32,
 
     pub(crate) fast_open_cache: Cache,
-    /// Connections that go on without an application.
+    /// Connections that go on without an application, and those of them in FIN-WAIT-2.
     pub(crate) orphans: u32,
+    pub(crate) fin_wait_2: List,
     /// Half-open connections of all listeners.
     pub(crate) half_open_total: u32,
     pub(crate) listeners: Vec<Listener>,
@@ -228,6 +229,7 @@ impl Stack {
             },
             fast_open_cache: Cache::default(),
             orphans: 0,
+            fin_wait_2: List::EMPTY,
             half_open_total: 0,
             listeners: Vec::with_capacity(config.listeners.into()),
             tcp_ports: vec![NO_SOCKET; 1 << 16].into_boxed_slice(),

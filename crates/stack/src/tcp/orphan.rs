@@ -3,7 +3,7 @@
 //! `tcp_orphan_retries`).
 
 use super::api::ConnectionId;
-use super::connection::{Failure, Features, Flags, State};
+use super::connection::{Failure, Features, Flags, NO_LINK, State};
 use crate::stack::Stack;
 
 impl Stack {
@@ -26,12 +26,13 @@ impl Stack {
         }
     }
 
-    /// An application has let go of a connection that goes on. One too many is reset.
+    /// An application has let go of a connection that goes on. One too many is reset, unless there is
+    /// another that has delivered everything.
     pub(crate) fn enter_orphans(&mut self, index: usize) {
         if self.connections[index].features.has(Features::ORPHAN) {
             return;
         }
-        if self.orphans >= self.config.orphans {
+        if self.orphans >= self.config.orphans && !self.end_fin_wait_2() {
             self.counters.orphans_reset += 1;
             return self.abort_connection(index, Failure::Aborted);
         }
@@ -42,11 +43,56 @@ impl Stack {
     /// An orphan is over, or waits in TIME-WAIT.
     #[inline]
     pub(crate) fn leave_orphans(&mut self, index: usize) {
-        let connection = &mut self.connections[index];
-        if connection.features.has(Features::ORPHAN) {
-            connection.features.clear(Features::ORPHAN);
+        if self.connections[index].features.has(Features::ORPHAN) {
+            self.leave_fin_wait_2(index);
+            self.connections[index].features.clear(Features::ORPHAN);
             self.orphans -= 1;
         }
+    }
+
+    /// Our FIN is acknowledged and nobody waits for the peer's: it has the time that is set, and no
+    /// longer than nobody else needs the place, for peers that never send one cost nothing to have.
+    pub(crate) fn orphan_in_fin_wait_2(&mut self, index: usize) {
+        let Some(time) = self.settings(index).fin_wait_2 else {
+            return self.end_connection(index);
+        };
+        let tail = core::mem::replace(&mut self.fin_wait_2.tail, index as u32);
+        self.connections[index].link = NO_LINK;
+        self.connections[index].link_back = tail;
+        match tail {
+            NO_LINK => self.fin_wait_2.head = index as u32,
+            tail => self.connections[tail as usize].link = index as u32,
+        }
+        self.arm_expiry(index, time);
+    }
+
+    fn leave_fin_wait_2(&mut self, index: usize) {
+        let connection = &mut self.connections[index];
+        let (back, next) = (connection.link_back, connection.link);
+        let listed = back != NO_LINK || self.fin_wait_2.head == index as u32;
+        if connection.state != State::FinWait2 || !listed {
+            return;
+        }
+        (connection.link, connection.link_back) = (NO_LINK, NO_LINK);
+        match back {
+            NO_LINK => self.fin_wait_2.head = next,
+            back => self.connections[back as usize].link = next,
+        }
+        match next {
+            NO_LINK => self.fin_wait_2.tail = back,
+            next => self.connections[next as usize].link_back = back,
+        }
+    }
+
+    /// The orphan that has waited longest for its peer's FIN ends. Returns whether there was one.
+    pub(crate) fn end_fin_wait_2(&mut self) -> bool {
+        let oldest = self.fin_wait_2.head;
+        if oldest == NO_LINK {
+            return false;
+        }
+        self.counters.fin_wait_2_recycled += 1;
+        self.end_connection(oldest as usize);
+        true
     }
 
     /// Whether the timer ran out once too often for an orphan. A peer that acknowledges every probe of

@@ -53,12 +53,12 @@ impl Stack {
     }
 
     /// Takes an entry and puts it into the flow table. When none is free, the oldest in TIME-WAIT
-    /// makes way.
+    /// makes way, or the oldest that is closed and has only its peer's FIN to wait for.
     pub(crate) fn take_connection(&mut self, hash: u32, tuple: &FourTuple) -> Option<usize> {
         if self.free_connections == NO_LINK {
             self.recycle_time_wait();
         }
-        if self.free_connections == NO_LINK {
+        if self.free_connections == NO_LINK && !self.end_fin_wait_2() {
             self.counters.drop_no_connection_entry += 1;
             return None;
         }

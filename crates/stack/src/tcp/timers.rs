@@ -298,14 +298,6 @@ impl Stack {
         self.push_out(index);
     }
 
-    /// Our FIN is acknowledged and nobody waits for the peer's: it has the time that is set.
-    pub(crate) fn orphan_in_fin_wait_2(&mut self, index: usize) {
-        match self.settings(index).fin_wait_2 {
-            Some(time) => self.arm_expiry(index, time),
-            None => self.end_connection(index),
-        }
-    }
-
     /// R2 (RFC 9293 §3.8.3): no answer for too long.
     fn gave_up(&mut self, index: usize) {
         self.counters.connections_timed_out += 1;

@@ -36,6 +36,40 @@ fn one_too_many_is_reset() {
 }
 
 #[test]
+fn one_that_only_waits_for_its_peer_makes_way() {
+    let mut peer = Peer::with(|config| config.orphans = 2);
+    for port in 6000..6005 {
+        let id = accepted(&mut peer, port);
+        peer.write(id, 0, 100);
+        peer.close(id);
+        assert!(peer.take().iter().all(|segment| !segment.flags.contains(RST)), "{port}");
+        // Delivered; the peer says no more.
+        peer.send(ACK, 1, 102, &[]);
+        peer.expect_silence();
+    }
+    assert_eq!((peer.stack.orphans(), peer.stack.connections()), (2, 2));
+    assert_eq!(peer.stack.counters().orphans_reset, 0);
+    assert_eq!(peer.stack.counters().fin_wait_2_recycled, 3);
+    // They leave in any order.
+    peer.send(FIN | ACK, 1, 102, &[]);
+    peer.expect_ack(2);
+    assert_eq!((peer.stack.orphans(), peer.stack.time_wait_connections()), (1, 1));
+}
+
+#[test]
+fn in_a_full_table_it_makes_way_too() {
+    let mut peer = Peer::with(|config| config.connections = 2);
+    for port in 6000..6004 {
+        let id = accepted(&mut peer, port);
+        peer.close(id);
+        peer.expect(FIN | ACK);
+        peer.send(ACK, 1, 2, &[]);
+    }
+    assert_eq!(peer.stack.counters().fin_wait_2_recycled, 2);
+    assert_eq!(peer.stack.counters().drop_no_connection_entry, 0);
+}
+
+#[test]
 fn no_application_no_orphan() {
     let mut peer = Peer::new();
     let id = accepted(&mut peer, 6000);
