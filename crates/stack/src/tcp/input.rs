@@ -532,8 +532,10 @@ impl Stack {
                 connection.failure = Some(Failure::Refused);
                 self.end_connection(index);
             }
-            // Both directions were done; nothing is lost.
-            State::Closing | State::LastAck | State::TimeWait => self.end_connection(index),
+            // Both directions were done, and at most our FIN is lost.
+            State::Closing | State::LastAck if connection.queued() == 0 => {
+                self.end_connection(index);
+            }
             _ => {
                 connection.failure = Some(Failure::Reset);
                 self.end_connection(index);

@@ -91,6 +91,35 @@ fn an_exact_reset_ends_every_synchronised_state() {
 }
 
 #[test]
+fn a_reset_takes_what_the_peer_has_not_acknowledged_though_both_have_closed() {
+    for (state, acked) in [
+        (State::LastAck, 1),
+        (State::LastAck, 501),
+        (State::LastAck, 1001),
+        (State::Closing, 501),
+        (State::Closing, 1001),
+    ] {
+        let mut peer = Peer::new();
+        let id = peer.accepted();
+        peer.write(id, 0, 1000);
+        if state == State::LastAck {
+            peer.send(FIN | ACK, 1, 1, &[]);
+        }
+        peer.shutdown_write(id);
+        if state == State::Closing {
+            peer.send(FIN | ACK, 1, 1, &[]);
+        }
+        peer.send(ACK, 2, acked, &[]);
+        peer.take();
+        assert_eq!(peer.state(id), state);
+        peer.send(RST, 2, 0, &[]);
+        // Our FIN alone is no loss.
+        let failure = (acked < 1001).then_some(Failure::Reset);
+        assert_eq!(peer.stack.failure(id).unwrap(), failure, "{state:?} at {acked}");
+    }
+}
+
+#[test]
 fn a_reset_in_the_window_is_challenged() {
     for state in SYNCHRONISED {
         if state == State::TimeWait {
