@@ -312,9 +312,15 @@ impl Channel {
         let failed = self.stack.failure(id).is_ok_and(|failure| failure.is_some());
         let Some(extra) = self.extra_of(id) else { return ready };
         let (orphan, queued) = (extra.orphan.is_some(), !extra.queue.is_empty());
+        if ready.has(Ready::CLOSED) && orphan {
+            self.drop_extra(id);
+            self.stack.release(id);
+            return Ready::default();
+        }
         if extra.paused || extra.resumed {
             let mut hidden = Ready::READABLE.with(Ready::FINISHED);
-            if !failed {
+            // What was received before a failure is told first, unless the application wants none.
+            if !(failed && extra.paused) {
                 hidden.set(Ready::CLOSED);
             }
             for bit in [Ready::FINISHED, Ready::CLOSED] {
@@ -323,11 +329,6 @@ impl Channel {
                 }
             }
             ready.clear(hidden);
-        }
-        if ready.has(Ready::CLOSED) && orphan {
-            self.drop_extra(id);
-            self.stack.release(id);
-            return Ready::default();
         }
         if ready.has(Ready::WRITABLE) && queued {
             ready.clear(Ready::WRITABLE);

@@ -285,6 +285,36 @@ fn a_turn_tells_as_much_of_a_connection_as_its_budget_and_keeps_the_order() {
 }
 
 #[test]
+fn a_reset_does_not_take_what_was_too_much_for_a_turn() {
+    let mut careful = config(SERVER);
+    careful.read_budget = 10_000;
+    let mut pair = Pair::with(WireConfig::default(), config(CLIENT), careful);
+    let (client, server) = pair.connect();
+    pair.server.pause(server).unwrap();
+    let sent = pattern(45_000);
+    assert_eq!(pair.client.write(client, &sent).unwrap(), sent.len());
+    for _ in 0..200 {
+        pair.round();
+    }
+    pair.server.resume(server).unwrap();
+    pair.round();
+    let mut got = bytes(&pair.server, &pair.told_server[0]);
+    pair.client.abort(client);
+    let mut error = None;
+    pair.until("closed", |pair| {
+        for done in &pair.told_server {
+            assert!(error.is_none(), "{done:?} behind the end");
+            got.extend(bytes(&pair.server, done));
+            error = done.error();
+        }
+        error.is_some()
+    });
+    assert_eq!(error.unwrap().kind(), ErrorKind::ConnectionReset);
+    assert!(got == sent, "{} bytes", got.len());
+    pair.close();
+}
+
+#[test]
 fn what_does_not_fit_waits_and_is_sent_in_order() {
     let mut small = config(CLIENT);
     small.stack.send_buffer = 8192;
