@@ -427,7 +427,7 @@ impl Channel {
     #[inline]
     fn connection_event(&mut self, id: ConnectionId, ready: Ready, batch: &mut Completions) {
         let handle = Handle::connection(id);
-        if ready.has(Ready::CONNECTED) {
+        if ready.has(Ready::CONNECTED) && self.slots[id.index()].id == Some(id) {
             batch.push(self.completion(Kind::Connected, handle));
         }
         let mut ready = match self.slots[id.index()].extra {

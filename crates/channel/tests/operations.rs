@@ -472,6 +472,25 @@ fn what_waits_for_a_connection_that_has_ended_goes_with_it() {
 }
 
 #[test]
+fn nothing_more_is_told_of_what_was_closed_before_it_was_connected() {
+    let mut small = config(CLIENT);
+    small.stack.send_buffer = 4096;
+    small.stack.send_buffer_max = 4096;
+    let mut pair = Pair::with(WireConfig::default(), small, config(SERVER));
+    pair.server.listen(Channel::any(80), 8).unwrap();
+    let client = pair.client.connect(format!("{SERVER}:80").parse().unwrap(), None).unwrap();
+    pair.client.write_owned(client, Box::new(pattern(50_000)), 0).unwrap();
+    pair.client.close_handle(client);
+    let mut got = 0;
+    pair.until("all read", |pair| {
+        assert!(pair.told_client.is_empty(), "{:?}", pair.told_client);
+        got += pair.told_server.iter().map(|done| done.bytes).sum::<u32>();
+        got == 50_000
+    });
+    pair.close();
+}
+
+#[test]
 fn a_write_that_found_no_frame_goes_on_when_there_are_some() {
     let mut few = config(CLIENT);
     few.frames = 64;
