@@ -175,7 +175,9 @@ impl Stack {
             if !segment.has(Bits::ACK) {
                 if has_ecn && !self.ecn_of_repeated_syn(index, segment) {
                     self.send_reset(segment, None);
-                    self.free_connection(index);
+                    // An application may have it already.
+                    self.connections[index].failure = Some(Failure::Aborted);
+                    self.end_connection(index);
                     return self.drop_chain(frame);
                 }
                 let connection = &mut self.connections[index];

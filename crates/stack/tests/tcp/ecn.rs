@@ -5,7 +5,9 @@ use core::net::SocketAddr;
 use crate::common::craft::{STACK_IP, Segment, TcpSegment};
 use crate::common::peer::{ACK, MSS, Peer, SYN, pattern};
 use millrace_frames::RxBatch;
-use millrace_stack::{Algorithm, ConnectionId, Ecn, ListenOptions, State, SynCookies};
+use millrace_stack::{
+    Algorithm, ConnectionId, Ecn, Failure, ListenOptions, Ready, State, SynCookies,
+};
 use millrace_wire::seq::Seq;
 use millrace_wire::tcp::{AccurateEcn, Flags, OptionWriter};
 
@@ -399,6 +401,27 @@ fn two_kinds_of_request_in_one_handshake_are_refused() {
         peer.say(Says::default(), ACK, 1, 1, &[]);
         assert!(peer.answer().flags.contains(Flags::RST));
     }
+}
+
+#[test]
+fn an_application_that_has_the_connection_already_hears_of_the_refusal() {
+    let mut peer = Peer::with(|config| {
+        config.ecn = Ecn::Passive;
+        config.fast_open.server_without_cookie = true;
+    });
+    let options = ListenOptions { fast_open: 4, ..ListenOptions::new(8) };
+    let listener = peer.stack.listen_with((STACK_IP, 80).into(), options).unwrap();
+    let bytes = marked(peer.segment(SYN, 0, 0, b"hello"), says(0b111)).bytes();
+    peer.inject(&bytes);
+    let early = peer.answer();
+    assert!(early.flags.contains(SYN) && early.ack == 6, "{early:?}");
+    let id = peer.accept(listener).unwrap();
+    assert!(!peer.ready(id).has(Ready::CLOSED));
+    peer.say_syn(says(0b011), SYN);
+    assert!(peer.answer().flags.contains(Flags::RST));
+    assert!(peer.ready(id).has(Ready::CLOSED));
+    assert_eq!(peer.stack.failure(id).unwrap(), Some(Failure::Aborted));
+    peer.stack.close_listener(listener);
 }
 
 #[test]
