@@ -655,7 +655,7 @@ impl Stack {
                 } else {
                     self.orphan_in_fin_wait_2(index);
                 }
-                true
+                self.connections[index].state != State::Closed
             }
             State::Closing => {
                 self.tell(index, Ready::FLUSHED);

@@ -6,7 +6,7 @@ use millrace_stack::{Config, ConnectionId, Failure, SocketOption, UserTimeoutOpt
 use millrace_wire::tcp::UserTimeout;
 
 use crate::common::craft::{Segment, TcpSegment};
-use crate::common::peer::{ACK, MSS, Peer, SYN};
+use crate::common::peer::{ACK, FIN, MSS, Peer, SYN};
 
 const BOUNDS: UserTimeoutOption =
     UserTimeoutOption { least: Duration::from_secs(2), most: Duration::from_secs(20) };
@@ -159,4 +159,20 @@ fn nothing_is_told_or_taken_unless_asked_for() {
     let id = peer.accept(listener).unwrap();
     assert_eq!(peer.stack.counters().user_timeouts_received, 0);
     assert_eq!(patience(&mut peer, id), 10);
+}
+
+#[test]
+fn a_connection_that_ends_with_its_fin_takes_no_record_for_the_option() {
+    let mut peer = stack(|_| {});
+    let id = accepted(&mut peer, 5);
+    peer.stack.set_option(id, SocketOption::Linger2(None)).unwrap();
+    peer.close(id);
+    peer.expect(FIN | ACK);
+    let mut last = peer.segment(ACK, 1, 2, &[]);
+    assert!(last.options.user_timeout(UserTimeout(5)));
+    peer.inject(&last.bytes());
+    assert_eq!(peer.stack.connections(), 0);
+    // The next connection of its entry begins with none.
+    peer.flow.peer_port += 1;
+    peer.accepted();
 }
