@@ -546,6 +546,17 @@ fn check(config: &Config, arena: &Arena) -> io::Result<()> {
             config.max_rto, config.min_rto, config.initial_rto
         ));
     }
+    if config.initial_rto.is_zero() {
+        return refuse("initial_rto of 0 would give up every connection at once".into());
+    }
+    let (idle, interval) = (config.keepalive_idle, config.keepalive_interval);
+    if idle.is_zero() || interval.is_zero() || config.keepalive_count == 0 {
+        return refuse(format!(
+            "keepalive_idle, keepalive_interval and keepalive_count must be above 0, not {idle:?}, \
+             {interval:?} and {}",
+            config.keepalive_count
+        ));
+    }
     if config.reassembly.datagrams == 0 || config.reassembly.datagrams > 4096 {
         let datagrams = config.reassembly.datagrams;
         return refuse(format!("reassembly.datagrams must be 1 to 4096, not {datagrams}"));

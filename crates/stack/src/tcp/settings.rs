@@ -75,9 +75,9 @@ impl Settings {
             keepalive_idle: config.keepalive_idle,
             keepalive_interval: config.keepalive_interval,
             keepalive_count: config.keepalive_count,
-            user_timeout: config.user_timeout,
+            user_timeout: config.user_timeout.filter(|time| !time.is_zero()),
             linger: None,
-            notsent_lowat: config.notsent_lowat,
+            notsent_lowat: unbounded_if_zero(config.notsent_lowat),
             max_segment: 0,
             window_clamp: 0,
             fin_wait_2: Some(config.fin_wait_2),
@@ -328,7 +328,7 @@ fn apply(settings: &mut Settings, option: SocketOption) -> io::Result<()> {
         SocketOption::UserTimeout(time) => settings.user_timeout = time.filter(|t| !t.is_zero()),
         SocketOption::Linger(time) => settings.linger = time,
         SocketOption::NotSentLowat(bytes) => {
-            settings.notsent_lowat = if bytes == 0 { u32::MAX } else { bytes };
+            settings.notsent_lowat = unbounded_if_zero(bytes);
         }
         SocketOption::MaxSegment(0) => settings.max_segment = 0,
         SocketOption::MaxSegment(bytes) if (LEAST_MSS..=32_767).contains(&bytes) => {
@@ -362,6 +362,11 @@ fn apply(settings: &mut Settings, option: SocketOption) -> io::Result<()> {
         SocketOption::QuickAck(_) => {}
     }
     Ok(())
+}
+
+/// No bound where setsockopt(2) says 0.
+fn unbounded_if_zero(bytes: u32) -> u32 {
+    if bytes == 0 { u32::MAX } else { bytes }
 }
 
 /// A buffer's size that works: 0 for tuned, else 2 KiB to 1 GiB as the configuration's.

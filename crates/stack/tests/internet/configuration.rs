@@ -38,6 +38,10 @@ fn every_bound_is_named() {
     refused("frame_reserve", |config| config.frame_reserve = 512);
     refused("max_rto", |config| config.max_rto = Duration::from_millis(100));
     refused("max_rto", |config| config.initial_rto = Duration::from_secs(1000));
+    refused("initial_rto", |config| config.initial_rto = Duration::ZERO);
+    refused("keepalive_idle", |config| config.keepalive_idle = Duration::ZERO);
+    refused("keepalive_interval", |config| config.keepalive_interval = Duration::ZERO);
+    refused("keepalive_count", |config| config.keepalive_count = 0);
     refused("ephemeral ports", |config| config.ephemeral_ports = 0..=10);
     #[expect(clippy::reversed_empty_ranges, reason = "that is what is tested")]
     refused("ephemeral ports", |config| config.ephemeral_ports = 10..=9);

@@ -43,4 +43,9 @@ fn the_configuration_sets_it_for_all() {
     let mut peer = Peer::with(|config| config.notsent_lowat = 3000);
     let id = peer.accepted();
     assert_eq!(peer.stack.write(id, &pattern(0, 10_000)).unwrap(), 3000);
+    // As setsockopt(2) has it.
+    let mut peer = Peer::with(|config| config.notsent_lowat = 0);
+    let id = peer.accepted();
+    assert_eq!(peer.stack.write(id, &pattern(0, 10_000)).unwrap(), 10_000);
+    peer.take();
 }

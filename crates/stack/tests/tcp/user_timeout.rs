@@ -40,6 +40,19 @@ fn data_that_nobody_acknowledges_ends_the_connection_in_time() {
 }
 
 #[test]
+fn one_of_no_time_is_none() {
+    let mut peer = Peer::with(|config| {
+        config.user_timeout = Some(Duration::ZERO);
+        config.retries = 3;
+    });
+    let id = peer.accepted();
+    peer.write(id, 0, 1000);
+    peer.advance_ms(1000);
+    assert!(peer.take().len() > 1);
+    assert_eq!(peer.stack.failure(id).unwrap(), None);
+}
+
+#[test]
 fn a_long_one_outlasts_the_number_of_retransmissions() {
     let mut peer = Peer::with(|config| config.retries = 2);
     let id = peer.accepted();
