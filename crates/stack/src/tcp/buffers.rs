@@ -44,7 +44,12 @@ impl Stack {
             true => self.settings(index).notsent_lowat,
             false => self.default_settings.notsent_lowat,
         };
-        room.min(lowat.saturating_sub(connection.unsent())) as usize
+        // A whole segment at least, as Linux takes one: less at a time would leave in pieces as small.
+        let more = match lowat.saturating_sub(connection.unsent()) {
+            0 => 0,
+            more => more.max(connection.mss.into()),
+        };
+        room.min(more) as usize
     }
 
     /// Data has left: room may have come where what is unsent is bounded.

@@ -39,6 +39,18 @@ fn room_is_told_when_half_of_it_has_left() {
 }
 
 #[test]
+fn a_bound_of_less_than_a_segment_makes_no_small_segments() {
+    let mut peer = Peer::new();
+    let id = peer.accepted();
+    peer.stack.set_option(id, SocketOption::NotSentLowat(1)).unwrap();
+    peer.stack.set_no_delay(id, true).unwrap();
+    assert_eq!(peer.stack.write(id, &pattern(0, 10_000)).unwrap(), 1000);
+    assert_eq!(peer.stack.write_room(id).unwrap(), 0);
+    peer.expect_data(1, 1000);
+    assert_eq!(peer.ready(id), Ready::WRITABLE);
+}
+
+#[test]
 fn the_configuration_sets_it_for_all() {
     let mut peer = Peer::with(|config| config.notsent_lowat = 3000);
     let id = peer.accepted();
