@@ -217,6 +217,8 @@ impl Channel {
                 if let Some(wake) = wake {
                     return Ok(wake);
                 }
+                // A turn may be long, and without frames it would never end.
+                self.stack.arena_mut().collect_held();
                 continue;
             }
             self.last_work = self.now;
@@ -244,7 +246,10 @@ impl Channel {
     /// When [`Channel::poll`] has something to do although nothing arrives and nothing is written.
     pub fn next_deadline(&self) -> Option<Instant> {
         match self.resumed.is_empty() {
-            true => [self.stack.next_deadline(), self.watched.due()].into_iter().flatten().min(),
+            true => [self.stack.next_deadline(), self.retry(), self.watched.due()]
+                .into_iter()
+                .flatten()
+                .min(),
             false => Some(self.now),
         }
     }

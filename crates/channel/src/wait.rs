@@ -11,7 +11,7 @@ use crate::Channel;
 /// How soon packets that found the port full are tried again. Ports tell of arrivals, not of
 /// room, so the sleep is short.
 const RETRY_TRANSMIT: Duration = Duration::from_micros(200);
-/// How soon a write that found no frame is tried again.
+/// How soon a write that found no frame is tried again, and frames that others had are looked for.
 const RETRY_STARVED: Duration = Duration::from_millis(1);
 /// How often an interface that is down is looked at.
 const RETRY_LINK: Duration = Duration::from_millis(10);
@@ -33,15 +33,21 @@ pub enum Wake {
 }
 
 impl Channel {
+    /// When to look again for what nobody tells of: room at the port, and frames that others give
+    /// back.
+    pub(crate) fn retry(&self) -> Option<Instant> {
+        let reserve = self.stack.config().frame_reserve as usize;
+        if self.stalled {
+            return Some(self.now + RETRY_TRANSMIT);
+        }
+        let short = !self.starved.is_empty() || self.free_frames() <= reserve;
+        short.then(|| self.now + RETRY_STARVED)
+    }
+
     /// Spins once or sleeps until something may have happened, at the latest at `end`. A reason to
     /// end the turn, or nothing.
     pub(crate) fn idle(&mut self, end: Option<Instant>) -> io::Result<Option<Wake>> {
-        let retry = match (self.stalled, self.starved.is_empty()) {
-            (true, _) => Some(self.now + RETRY_TRANSMIT),
-            (false, false) => Some(self.now + RETRY_STARVED),
-            _ => None,
-        };
-        let deadline = [end, self.stack.next_deadline(), retry, self.watched.due()]
+        let deadline = [end, self.stack.next_deadline(), self.retry(), self.watched.due()]
             .into_iter()
             .flatten()
             .min();

@@ -106,6 +106,42 @@ fn a_wait_ends_in_time_and_when_the_other_end_leaves() {
     }
 }
 
+/// Payloads are let go of in other threads, which tell the channel nothing.
+#[test]
+fn frames_that_others_give_back_are_used_in_the_same_turn() {
+    let (a, b) = wire(WireConfig::default());
+    let mut few = config(SERVER);
+    few.frames = 64;
+    few.stack.frame_reserve = 16;
+    let mut server = channel(b, &few);
+    let mut client = channel(a, &config(CLIENT));
+    server.listen(Channel::any(9), 8).unwrap();
+    let sender = thread::spawn(move || {
+        let handle = client.connect(format!("{SERVER}:9").parse().unwrap(), None).unwrap();
+        client.write_owned(handle, Box::new(pattern(1 << 20)), 0).unwrap();
+        let mut batch = Completions::new();
+        while batch.iter().all(|done| done.kind != Kind::Closed) {
+            client.turn(&mut batch, None).unwrap();
+        }
+    });
+    let (mut held, mut batch) = (Vec::new(), Completions::new());
+    while server.turn(&mut batch, Some(Duration::from_millis(300))).unwrap() == Wake::Work {
+        for done in &batch {
+            held.extend((0..done.frames()).filter_map(|frame| server.hold(done, frame)));
+        }
+    }
+    assert!(server.free_frames() <= 16, "{} frames are left", server.free_frames());
+    let reader = thread::spawn(move || {
+        thread::sleep(Duration::from_millis(50));
+        drop(held);
+    });
+    let turn = server.turn(&mut batch, Some(Duration::from_secs(20)));
+    assert_eq!(turn.unwrap(), Wake::Work, "{} frames are free", server.free_frames());
+    reader.join().unwrap();
+    server.close(Duration::ZERO).unwrap();
+    sender.join().unwrap();
+}
+
 #[test]
 fn closing_delivers_what_was_written_while_there_is_time() {
     let (a, b) = wire(WireConfig::default());
