@@ -89,6 +89,37 @@ def test_a_refused_connection_says_so() -> None:
     assert isinstance(error, ConnectionRefusedError)
 
 
+def test_nothing_is_told_of_what_was_closed() -> None:
+    told: list[str] = []
+
+    def scenario(sim: Simulation) -> None:
+        client, server = sim.host(), sim.host()
+        sim.wire(client, server)
+
+        def serve(peer: Connection) -> None:
+            def answer(_: bytes) -> None:
+                told.append("data")
+                peer.write(b"answer")
+                peer.close()
+
+            peer.on_data = answer
+            peer.on_drained = lambda: told.append("drained")
+            peer.on_finished = lambda: told.append("finished")
+            peer.on_closed = lambda _: told.append("closed")
+
+        def ask() -> None:
+            connection.write(b"question")
+            # The end comes with it.
+            connection.finish()
+
+        server.listen(7, serve)
+        connection = client.connect(server, 7)
+        connection.on_connected = ask
+
+    simulate(scenario)
+    assert told == ["data"]
+
+
 def test_a_connection_is_looked_at_while_it_lives_and_after() -> None:
     seen: list[dict[str, int] | None] = []
 

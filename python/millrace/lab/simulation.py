@@ -183,10 +183,12 @@ class Connection:
     def close(self) -> None:
         """Close when all that was written is with the stack. Nothing is called after this."""
         self._native.close(self._number)
+        self._forget()
 
     def abort(self) -> None:
         """Reset the connection. Nothing is called after this."""
         self._native.abort(self._number)
+        self._forget()
 
     def pause(self) -> None:
         """Leave what comes in with the stack, so that its window closes."""
@@ -213,6 +215,10 @@ class Connection:
         """
         return self._native.tcp_info(self._number)
 
+    def _forget(self) -> None:
+        # What happened at the same time may still be waiting to be told.
+        self.host._simulation._connections.pop(self._number, None)
+
     def _told(self, what: str, value: Any) -> None:
         if what == "connected" and self.on_connected is not None:
             self.on_connected()
@@ -225,8 +231,10 @@ class Connection:
                 self.on_finished()
             else:
                 self.close()
-        elif what == "closed" and self.on_closed is not None:
-            self.on_closed(None if value is None else OSError(value, os.strerror(value)))
+        elif what == "closed":
+            self._forget()
+            if self.on_closed is not None:
+                self.on_closed(None if value is None else OSError(value, os.strerror(value)))
 
 
 @dataclass(frozen=True)
