@@ -120,6 +120,23 @@ def test_nothing_is_told_of_what_was_closed() -> None:
     assert told == ["data"]
 
 
+def test_one_call_after_the_other_goes_on_for_hours() -> None:
+    seen: list[float] = []
+
+    def scenario(sim: Simulation) -> None:
+        sim.wire(sim.host(), sim.host())
+
+        def look() -> None:
+            seen.append(sim.now)
+            if len(seen) < 5:
+                sim.after("30min", look)
+
+        sim.after("30min", look)
+
+    simulate(scenario)
+    assert seen == [1800.0 * times for times in range(1, 6)]
+
+
 def test_a_connection_is_looked_at_while_it_lives_and_after() -> None:
     seen: list[dict[str, int] | None] = []
 

@@ -479,13 +479,16 @@ class Simulation:
 
     def at(self, when: Time, function: Callable[[], object]) -> None:
         """Call a function at a time from the start of the simulation."""
-        number = next(self._numbers)
-        self._calls[number] = function
-        self._native.call_at(time("at", when), number)
+        self._call_at(time("at", when), function)
 
     def after(self, delay: Time, function: Callable[[], object]) -> None:
         """Call a function some time from now."""
-        self.at(self.now + time("after", delay), function)
+        self._call_at(self.now + time("after", delay), function)
+
+    def _call_at(self, seconds: float, function: Callable[[], object]) -> None:
+        number = next(self._numbers)
+        self._calls[number] = function
+        self._native.call_at(seconds, number)
 
     @property
     def now(self) -> float:
