@@ -77,22 +77,26 @@ impl External {
         ready: Ready,
         notices: &mut VecDeque<Notice>,
     ) {
-        let Some(id) = self.id else { return };
+        if self.id.is_none() {
+            return;
+        }
         if ready.has(Ready::CONNECTED) && !self.connected {
             self.connected = true;
-            notices.push_back(Notice::Connected(number));
+            if !self.closing {
+                notices.push_back(Notice::Connected(number));
+            }
         }
         self.work(number, stack, notices);
         if ready.has(Ready::CLOSED) {
             // What is there is told before the end, paused or not.
             self.paused = false;
             self.work(number, stack, notices);
+            // One that was to be closed is so by now, and was looked at.
+            let Some(id) = self.id.take() else { return };
             let failure = stack.failure(id).ok().flatten();
             self.last = look(stack, id);
-            if self.id.take().is_some() {
-                stack.release(id);
-                notices.push_back(Notice::Closed(number, failure));
-            }
+            stack.release(id);
+            notices.push_back(Notice::Closed(number, failure));
         }
     }
 
@@ -124,7 +128,7 @@ impl External {
             }
         }
         if self.outgoing.is_empty() {
-            if core::mem::take(&mut self.waiting) {
+            if core::mem::take(&mut self.waiting) && !self.closing {
                 notices.push_back(Notice::Drained(number));
             }
             if self.closing {

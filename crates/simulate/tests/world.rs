@@ -8,7 +8,7 @@ use millrace_simulate::{
     Change, Conversation, Exchange, HostSpec, Impairment, NodeId, Notice, OptionValue, RouterSpec,
     Settings, Stop, Topology, WireSpec, World, set_option,
 };
-use millrace_stack::Failure;
+use millrace_stack::{Failure, State};
 
 const LONG: Duration = Duration::from_secs(3600);
 
@@ -179,6 +179,27 @@ fn a_scenario_drives_its_own_connections() {
     assert!(called);
     assert_eq!(answer, question);
     assert!(world.write(client, b"too late").is_err());
+}
+
+#[test]
+fn a_connection_that_failed_while_it_was_closing_is_remembered_and_told_no_more_of() {
+    let (topology, a, b) = pair(slow(1_000_000, 10, 0.0));
+    let mut world = World::new(topology, settings(1)).unwrap();
+    world.listen(b, 80, 0).unwrap();
+    let remote = (world.address(b, false).unwrap(), 80).into();
+    let client = world.connect(a, remote).unwrap();
+    world.write(client, &vec![7; 10 << 20]).unwrap();
+    world.close(client);
+    while world.run(Duration::from_secs(60)).unwrap() == Stop::Notices {
+        while let Some(notice) = world.notice() {
+            match notice {
+                Notice::Data(connection, _) if connection != client => world.abort(connection),
+                Notice::Accepted { .. } => {}
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+    assert_eq!(world.info(client).map(|info| info.state), Some(State::Closed));
 }
 
 #[test]
