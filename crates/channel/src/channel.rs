@@ -101,7 +101,6 @@ pub struct Channel {
     turn: u32,
     pub(crate) write_queue: usize,
     read_budget: u32,
-    pub(crate) no_delay: bool,
     pub(crate) counters: Counters,
     pub(crate) link_down: bool,
     /// The port had no room for what is in `tx`.
@@ -148,7 +147,6 @@ impl Channel {
             turn: 0,
             write_queue: config.write_queue,
             read_budget: config.read_budget,
-            no_delay: config.no_delay,
             counters: Counters::default(),
             link_down: false,
             stalled: false,
@@ -408,10 +406,6 @@ impl Channel {
     /// Takes a new connection into the table.
     pub(crate) fn adopt(&mut self, id: ConnectionId) {
         self.slots[id.index()] = Slot { id: Some(id), extra: NO_EXTRA };
-        if self.no_delay {
-            // Only a stale id fails.
-            let _ = self.stack.set_no_delay(id, true);
-        }
     }
 
     #[inline]

@@ -53,7 +53,7 @@ pub struct Config {
     /// same user (crate `watch`). By default yes, unless `MILLRACE_WATCH` is 0.
     pub watch: bool,
     /// The stack's bounds. Its `mac`, `mtu`, `addresses`, `dhcp`, `gateway`, `seed`, `tx_checksum`,
-    /// `tx_gso` and `ipv6.router_discovery` are taken from above and from the port.
+    /// `tx_gso`, `no_delay` and `ipv6.router_discovery` are taken from above and from the port.
     pub stack: millrace_stack::Config,
 }
 
@@ -145,6 +145,7 @@ impl Config {
             dhcp: self.dhcp.clone(),
             tx_checksum: port.tx_checksum,
             tx_gso: port.tx_gso,
+            no_delay: self.no_delay,
             ipv6: Ipv6Config { router_discovery: self.slaac, ..self.stack.ipv6.clone() },
             ..self.stack.clone()
         })

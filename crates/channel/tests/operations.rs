@@ -6,7 +6,9 @@ use std::io::ErrorKind;
 use std::time::Duration;
 
 use common::{CLIENT, Pair, SERVER, bytes, config, pattern};
-use millrace_channel::{Channel, Config, Handle, Kind, ListenOptions, State};
+use millrace_channel::{
+    Channel, Config, Handle, Kind, ListenOptions, OptionName, SocketOption, State,
+};
 use millrace_frames::BURST;
 use millrace_port::memory::WireConfig;
 use millrace_stack::SynCookies;
@@ -27,6 +29,23 @@ fn an_accepted_connection_knows_its_listener() {
     });
     assert_eq!(accepted.unwrap().listener, Some(listener));
     assert_eq!(pair.server.local_address(listener).unwrap().port(), 80);
+    pair.close();
+}
+
+#[test]
+fn a_listener_tells_what_its_connections_get_and_decides_it() {
+    let mut pair = Pair::new();
+    let listener = pair.server.listen(Channel::any(80), 8).unwrap();
+    for on in [true, false] {
+        if !on {
+            pair.server.set_option(listener, SocketOption::NoDelay(on)).unwrap();
+        }
+        let (_, accepted) = pair.connect();
+        for handle in [listener, accepted] {
+            let set = pair.server.option(handle, OptionName::NoDelay).unwrap();
+            assert_eq!(set, SocketOption::NoDelay(on), "{}", handle.what());
+        }
+    }
     pair.close();
 }
 

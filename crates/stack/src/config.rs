@@ -328,6 +328,8 @@ pub struct Config {
     /// Whether user timeouts are told to peers, and theirs taken where the application has set none
     /// itself (the option of RFC 5482, which wants it off unless asked for).
     pub user_timeout_option: Option<UserTimeoutOption>,
+    /// Small segments leave at once (no Nagle).
+    pub no_delay: bool,
     /// A connection is writable only while fewer bytes than this are unsent
     /// (`TCP_NOTSENT_LOWAT`).
     pub notsent_lowat: u32,
@@ -420,6 +422,7 @@ impl Default for Config {
             keepalive_count: 9,
             user_timeout: None,
             user_timeout_option: None,
+            no_delay: false,
             notsent_lowat: u32::MAX,
             resets_per_second: 10_000,
             icmp_per_second: 1_000,

@@ -69,7 +69,7 @@ pub enum MtuDiscovery {
 impl Settings {
     pub(crate) fn new(config: &Config) -> Settings {
         Settings {
-            no_delay: false,
+            no_delay: config.no_delay,
             cork: false,
             keepalive: config.keepalive,
             keepalive_idle: config.keepalive_idle,
@@ -519,8 +519,9 @@ impl Stack {
         let Some(settings) = self.listeners[listener].settings.as_deref() else { return };
         let mut settings = settings.clone();
         let connection = &mut self.connections[index];
-        if core::mem::take(&mut settings.no_delay) {
-            connection.flags.set(Flags::NO_DELAY);
+        match core::mem::replace(&mut settings.no_delay, self.default_settings.no_delay) {
+            true => connection.flags.set(Flags::NO_DELAY),
+            false => connection.flags.clear(Flags::NO_DELAY),
         }
         if core::mem::take(&mut settings.cork) {
             connection.flags.set(Flags::CORK);

@@ -77,6 +77,9 @@ impl Stack {
             }
         }
         flags.set(Flags::IN_TABLE);
+        if self.config.no_delay {
+            flags.set(Flags::NO_DELAY);
+        }
         *connection = Connection {
             remote: tuple.remote,
             remote_port: tuple.remote_port,
