@@ -9,7 +9,7 @@ use millrace_wire::mac::Mac;
 use millrace_wire::ndp::{self, Message, Opt, Preference, Prefix, group_mac};
 
 use super::group::ALL_ROUTERS;
-use crate::address::{AddressState, Word, address, is_link_local, network, word};
+use crate::address::{AddressState, Word, address, is_link_local, is_v4, network, word};
 use crate::control::{Hop, L4_V6};
 use crate::ip::IpInfo;
 use crate::route::{Entry, RouteOrigin};
@@ -202,7 +202,10 @@ impl Stack {
         lifetime: u32,
     ) {
         let destination = network(destination.to_bits(), bits);
-        if bits > 0 && (is_link_local(destination) || address(destination).is_multicast()) {
+        // IPv4 written as IPv6 would be a way of IPv4's inside.
+        let nowhere =
+            is_v4(destination) || is_link_local(destination) || address(destination).is_multicast();
+        if bits > 0 && nowhere {
             return;
         }
         let preference = match preference {

@@ -4,8 +4,9 @@
 use core::net::{IpAddr, Ipv6Addr, SocketAddr};
 use core::time::Duration;
 
-use millrace_stack::{AddressOrigin, RouteOrigin, State};
+use millrace_stack::{AddressOrigin, InterfaceAddress, RouteOrigin, State};
 
+use crate::common::craft::{PEER_IP, PEER_MAC, Packet, STACK_IP};
 use crate::common::craft6::RouterAdvertisement;
 use crate::common::peer::Peer;
 use crate::slaac::{
@@ -136,5 +137,29 @@ fn no_address_that_a_connection_uses_makes_way() {
     let after = addresses(&peer);
     assert_eq!((after.len(), after.contains(&before[0])), (2, true));
     assert!(!after.contains(&before[1]));
+    end(&mut peer);
+}
+
+/// IPv4 written as IPv6 (RFC 4291 §2.5.5.2) is on no link.
+#[test]
+fn a_router_of_ipv6_leads_nowhere_by_ipv4() {
+    let mut peer = listening(|config| {
+        config.addresses = vec![InterfaceAddress { address: STACK_IP.into(), prefix: 24 }];
+        config.gateway = Some(PEER_IP.into());
+    });
+    peer.introduce();
+    advertise(&mut peer, |one| {
+        one.route("::ffff:0.0.0.0".parse().unwrap(), 96, 1, 600).route(
+            "::ffff:198.51.100.0".parse().unwrap(),
+            120,
+            0,
+            600,
+        )
+    });
+    assert_eq!((default_routes(&peer), learned(&peer)), (1, 1));
+    let socket = peer.bind_datagram("0.0.0.0:9".parse().unwrap());
+    let far = "198.51.100.9:7".parse().unwrap();
+    peer.stack.send_datagram(socket, b"?", Some(far)).unwrap();
+    assert!(matches!(peer.next_packet(), Some(Packet::Udp { to: PEER_MAC, .. })));
     end(&mut peer);
 }
