@@ -75,7 +75,7 @@ impl Stack {
         nonce: Option<[u8; 6]>,
     ) -> bool {
         let nobody = ip.source == 0;
-        if target.is_multicast()
+        if is_no_target(target)
             || mac.is_some_and(|mac| !mac.is_unicast())
             || nobody && (mac.is_some() || ip.destination != solicited_node(target).to_bits())
         {
@@ -148,7 +148,7 @@ impl Stack {
         flags: AdvertisementFlags,
         mac: Option<Mac>,
     ) -> bool {
-        if target.is_multicast()
+        if is_no_target(target)
             || (ip.many && flags.solicited)
             || mac.is_some_and(|mac| !mac.is_unicast())
             || ip.source == 0
@@ -248,4 +248,10 @@ impl Stack {
     pub(crate) fn is_from_router(&self, ip: &IpInfo) -> bool {
         is_link_local(ip.source) && self.addresses.find_any(ip.source).is_none()
     }
+}
+
+/// Whether nobody on a link can have the address: a group's, or one of IPv4 written as IPv6, which
+/// looks like a neighbour of IPv4 inside.
+fn is_no_target(target: Ipv6Addr) -> bool {
+    target.is_multicast() || is_v4(target.to_bits())
 }

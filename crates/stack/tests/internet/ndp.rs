@@ -8,7 +8,7 @@ use millrace_wire::mac::Mac;
 use millrace_wire::ndp::{AdvertisementFlags, Message, group_mac, solicited_node};
 use millrace_wire::protocol;
 
-use crate::common::craft::{PEER_MAC, STACK_MAC};
+use crate::common::craft::{PEER_IP, PEER_MAC, Packet, STACK_IP, STACK_MAC};
 use crate::common::craft6::{
     ALL_NODES, PEER_V6, STACK_V6, V6, advertisement, echo, extended, fragments, icmp, segment,
     solicitation,
@@ -238,6 +238,26 @@ fn a_claim_to_our_address_is_counted() {
     // We keep it.
     peer.inject(&echo(PEER_V6, STACK_V6, b""));
     peer.expect_v6();
+}
+
+#[test]
+fn nothing_is_said_of_neighbours_of_ipv4() {
+    // ::ffff:192.0.2.2 is on no link, but looks like 192.0.2.2 inside.
+    let mut peer = stranger(|config| {
+        config.addresses.push(InterfaceAddress { address: STACK_IP.into(), prefix: 24 });
+    });
+    peer.introduce();
+    let flags = AdvertisementFlags { override_: true, ..AdvertisementFlags::default() };
+    let (own, far) = (STACK_IP.to_ipv6_mapped(), PEER_IP.to_ipv6_mapped());
+    peer.inject(&advertisement((PEER_V6, ALL_NODES), far, flags, Some(OTHER_MAC)));
+    let mut question = [0; 32];
+    millrace_wire::ndp::emit_neighbour_solicitation(&mut question, own, Some(PEER_MAC), None);
+    peer.inject(&icmp(PEER_V6, STACK_V6, 255, &question));
+    peer.expect_silence();
+    assert_eq!(peer.stack.counters().drop_ndp_malformed, 2);
+    let socket = peer.bind_datagram(SocketAddr::new(STACK_IP.into(), 9));
+    peer.stack.send_datagram(socket, b"?", Some(SocketAddr::new(PEER_IP.into(), 7))).unwrap();
+    assert!(matches!(peer.next_packet(), Some(Packet::Udp { to: PEER_MAC, .. })));
 }
 
 #[test]
