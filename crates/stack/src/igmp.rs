@@ -43,10 +43,11 @@ impl Stack {
                 let general = query.group.is_unspecified();
                 let destination = if general { ALL_HOSTS_V4 } else { group };
                 let alert = query.version == 1 || header[ipv4::HEADER_LEN..] == ROUTER_ALERT;
-                let honest = header[8] == 1
-                    && alert
-                    && (ip.destination == destination || !ip.many)
-                    && (general || query.group.is_multicast());
+                // Only version 3 has queries to one host (RFC 3376 §4.1.12). Who is off the link can
+                // choose a time to live that is 1 here, but no router forwards it to a group.
+                let meant = ip.destination == destination || (!ip.many && query.version == 3);
+                let honest =
+                    header[8] == 1 && alert && meant && (general || query.group.is_multicast());
                 let query = Query {
                     older: 3 - query.version,
                     // RFC 3376 §7.2.1: of version 2 only a general one; version 1 has no other.
@@ -64,7 +65,8 @@ impl Stack {
                 }
             }
             Kind::ReportV1(group) | Kind::ReportV2(group) => {
-                self.igmp.heard_report(word_v4(group), self.now)
+                let honest = header[8] == 1 && ip.destination == word_v4(group);
+                honest && self.igmp.heard_report(word_v4(group), self.now)
             }
             _ => false,
         };

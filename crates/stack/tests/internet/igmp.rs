@@ -5,7 +5,7 @@ use core::time::Duration;
 
 use millrace_stack::{FilterMode, SocketId};
 
-use crate::common::craft::{PEER_IP, Packet, STACK_IP, igmp_message};
+use crate::common::craft::{PEER_IP, Packet, STACK_IP, STACK_MAC, igmp_message};
 use crate::common::peer::Peer;
 
 const GROUP: Ipv4Addr = Ipv4Addr::new(239, 1, 2, 3);
@@ -356,6 +356,48 @@ fn forged_queries_are_dropped() {
         }),
         (0, 1, 0)
     );
+}
+
+/// The message, to `to` and with this time to live when it arrives.
+fn by_a_router(mut bytes: Vec<u8>, to: Ipv4Addr, ttl: u8) -> Vec<u8> {
+    if !to.is_multicast() {
+        bytes[..6].copy_from_slice(&STACK_MAC.0);
+    }
+    bytes[22] = ttl;
+    bytes[30..34].copy_from_slice(&to.octets());
+    bytes[24..26].fill(0);
+    let sum = millrace_wire::checksum::finish(millrace_wire::checksum::sum(&bytes[14..38]));
+    bytes[24..26].copy_from_slice(&sum.to_be_bytes());
+    bytes
+}
+
+/// Whoever is beyond a router can send to our address, with a time to live that is 1 here.
+#[test]
+fn nobody_beyond_a_router_speaks_older_versions() {
+    let mut peer = Peer::new();
+    let socket = socket(&mut peer, 53);
+    join(&mut peer, socket, Some(1));
+    settle(&mut peer);
+    // Of version 1 and of version 2: the sources are not forgotten for them.
+    for tenths in [0, 100] {
+        let query = old_query(Ipv4Addr::UNSPECIFIED, tenths);
+        peer.inject(&by_a_router(query, STACK_IP, 1));
+        peer.advance_ms(20_000);
+        peer.expect_silence();
+    }
+    assert_eq!(peer.stack.counters().drop_igmp_ignored, 2);
+    join(&mut peer, socket, Some(2));
+    assert_eq!(report(&mut peer), [(ALLOW, GROUP, vec![2])]);
+    settle(&mut peer);
+    // Nor does a report from there say that somebody else listens here.
+    peer.inject(&old_query(Ipv4Addr::UNSPECIFIED, 100));
+    let [a, b, c, d] = GROUP.octets();
+    let heard = igmp_message(PEER_IP, GROUP, &[0x16, 0, 0, 0, a, b, c, d]);
+    peer.inject(&by_a_router(heard.clone(), STACK_IP, 1));
+    peer.inject(&by_a_router(heard, GROUP, 2));
+    assert_eq!(peer.stack.counters().drop_igmp_ignored, 4);
+    assert!(peer.wait() <= Duration::from_secs(10));
+    assert_eq!(old_message(&mut peer), (0x16, GROUP, GROUP));
 }
 
 #[test]
