@@ -197,9 +197,13 @@ impl Routes {
     /// A router did not answer: it goes behind its equals, so that if all are dead each gets its
     /// turn (RFC 4861 §6.3.6). Only learned routes: what was configured is meant.
     pub(crate) fn gateway_lost(&mut self, gateway: Word) -> bool {
-        let learned = |entry: &Entry| {
-            entry.gateway == gateway
-                && matches!(entry.origin, RouteOrigin::Router | RouteOrigin::Redirect)
+        let learned = |entry: &Entry| match entry.origin {
+            RouteOrigin::Router => entry.gateway == gateway,
+            // It may say that the host itself is on the link.
+            RouteOrigin::Redirect => {
+                entry.gateway == gateway || (entry.gateway == 0 && entry.network == gateway)
+            }
+            RouteOrigin::Address | RouteOrigin::Configured => false,
         };
         let lost: Vec<Entry> = self.entries.iter().copied().filter(learned).collect();
         self.entries.retain(|entry| !learned(entry));

@@ -607,3 +607,15 @@ fn groups_of_solicitations_are_joined_and_left() {
         assert!(matches!(packet, Packet::V6(_)));
     }
 }
+
+/// RFC 4861 §7.3.3: whoever does not answer is looked for by the router again.
+#[test]
+fn a_host_that_is_not_on_the_link_after_all_is_reached_by_the_router() {
+    let mut peer = redirectable(|_| {});
+    peer.inject(&redirect(PEER_LINK, FAR, FAR, None));
+    assert_eq!(next_hop(&mut peer, FAR), Err(FAR));
+    peer.advance(Duration::from_secs(5));
+    while peer.next_packet().is_some() {}
+    assert_eq!(next_hop(&mut peer, FAR), Ok(PEER_MAC));
+    end(&mut peer);
+}
