@@ -297,6 +297,10 @@ impl Addresses {
         self.slot(local).is_some_and(|slot| slot.state == Some(AddressState::Tentative))
     }
 
+    pub(crate) fn is_duplicate(&self, local: u8) -> bool {
+        self.slot(local).is_some_and(|slot| slot.state == Some(AddressState::Duplicate))
+    }
+
     pub(crate) fn has_v6(&self) -> bool {
         self.slots().any(|(_, slot)| !is_v4(slot.address))
     }

@@ -167,7 +167,14 @@ impl Stack {
                         format!("{} and {remote} are of different families", local.ip()),
                     ));
                 }
-                self.addresses.find_any(own).unwrap_or(route.local)
+                let found = self.addresses.find_any(own).unwrap_or(route.local);
+                if self.addresses.is_duplicate(found) {
+                    return Err(io::Error::new(
+                        io::ErrorKind::AddrNotAvailable,
+                        format!("{} is not used: another host has it", local.ip()),
+                    ));
+                }
+                found
             }
             _ => route.local,
         };

@@ -532,3 +532,23 @@ fn a_broadcast_leaves_from_the_first_ipv4_address() {
     let error = peer.stack.send_datagram(socket, b"?", Some(all)).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::AddrNotAvailable);
 }
+
+/// RFC 4862 §5.4.5.
+#[test]
+fn no_connection_comes_from_an_address_that_another_host_has() {
+    let mut peer = six(|config| config.ipv6.dad_transmits = 1);
+    let second = "2001:db8::77".parse().unwrap();
+    peer.stack.add_address(InterfaceAddress { address: second, prefix: 64 }).unwrap();
+    peer.inject(&crate::common::craft6::solicitation(Ipv6Addr::UNSPECIFIED, STACK_V6, None));
+    peer.advance(Duration::from_secs(2));
+    while peer.next_packet().is_some() {}
+    let to = SocketAddr::new(PEER_V6.into(), 80);
+    let error = peer.stack.connect(to, Some(SocketAddr::new(STACK_V6.into(), 0))).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::AddrNotAvailable, "{error}");
+    assert_eq!(peer.stack.connections(), 0);
+    let id = peer.stack.connect(to, Some(SocketAddr::new(second, 0))).unwrap();
+    peer.stack.abort(id);
+    peer.stack.release(id);
+    peer.advance(Duration::from_secs(5));
+    while peer.next_packet().is_some() {}
+}
