@@ -7,6 +7,7 @@ use millrace_wire::ipv6::extension::{
 };
 
 use super::config::Ipv6Config;
+use crate::fragmentation::FRAGMENT_HEADER;
 
 /// What is behind the extension headers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,8 +52,8 @@ pub(crate) fn walk(
     limits: &Ipv6Config,
 ) -> Result<Upper, Fault> {
     let (mut number, mut rest) = (first, bytes);
-    // The fixed header names the first one.
-    let mut named_at = if base == ipv6::HEADER_LEN { 6 } else { base };
+    // The fixed header names the first one, or the fragment header of what was put together.
+    let mut named_at = if base == ipv6::HEADER_LEN { 6 } else { base - FRAGMENT_HEADER };
     let (mut headers, mut options, mut fragment) = (0, 0, false);
     loop {
         let at = bytes.len() - rest.len();

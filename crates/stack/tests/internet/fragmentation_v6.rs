@@ -122,6 +122,12 @@ fn mistakes_are_told_to_who_made_them() {
     peer.inject(&fragment(&segment, 7, 0, true, &[0; 16]));
     assert_eq!(problem(&mut peer), (parameter::INCOMPLETE_CHAIN, 0));
     assert_eq!(peer.stack.counters().drop_fragment_malformed, 4);
+    // What nobody knows of the whole is named by the fragment header.
+    let unknown = craft6::packet(PEER_V6, STACK_V6, 64, 99, &[0; 2000]);
+    for part in fragments(&unknown, 1500, 8) {
+        peer.inject(&part);
+    }
+    assert_eq!(problem(&mut peer), (parameter::NEXT_HEADER, 40));
 }
 
 #[test]
