@@ -74,7 +74,8 @@ impl Stack {
             self.counters.drop_ethernet_not_ours += 1;
             return self.drop_chain(frame);
         }
-        if ethernet.vlan().is_some_and(|tag| tag.vid != 0) {
+        let mut tags = ethernet.vlan().into_iter().chain(ethernet.inner_vlan());
+        if tags.any(|tag| tag.vid != 0) {
             self.counters.drop_vlan += 1;
             return self.drop_chain(frame);
         }

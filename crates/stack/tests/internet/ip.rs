@@ -48,6 +48,11 @@ fn link_layer_drops_have_names() {
         bytes.splice(12..12, [0x81, 0x00, 0x00, 0x05]);
     });
     assert_eq!(tagged, "drop_vlan");
+    // Behind a priority, too.
+    let tagged = dropped(|bytes| {
+        bytes.splice(12..12, [0x81, 0x00, 0xe0, 0x00, 0x81, 0x00, 0x00, 0x05]);
+    });
+    assert_eq!(tagged, "drop_vlan");
 }
 
 #[test]
