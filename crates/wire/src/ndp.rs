@@ -21,7 +21,8 @@ const MTU: u8 = 5;
 const NONCE: u8 = 14;
 const ROUTE_INFORMATION: u8 = 24;
 
-/// A preference of RFC 4191 §2.1; the reserved value reads as medium.
+/// A preference of RFC 4191 §2.1; the reserved value reads as medium where a router says it of
+/// itself, and a route of it is passed over.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Preference {
     /// Only if there is no other.
@@ -306,7 +307,8 @@ fn read(option: &[u8]) -> Option<Opt<'_>> {
         (NONCE, _) => Some(Opt::Nonce(&option[2..])),
         (ROUTE_INFORMATION, len @ (8 | 16 | 24)) => {
             let prefix = option[2];
-            if prefix > 128 || usize::from(prefix) > (len - 8) * 8 {
+            let reserved = option[3] >> 3 & 3 == 2;
+            if prefix > 128 || usize::from(prefix) > (len - 8) * 8 || reserved {
                 return None;
             }
             let mut octets = [0; 16];

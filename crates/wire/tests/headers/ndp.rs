@@ -150,6 +150,18 @@ fn options_whose_length_is_not_theirs_are_passed_over() {
     assert_eq!(options.into_iter().count(), 2);
 }
 
+/// RFC 4191 §2.3.
+#[test]
+fn a_route_of_the_reserved_preference_is_passed_over() {
+    let mut bytes = advertisement();
+    let preference = bytes.len() - 13;
+    bytes[preference] = 0x10;
+    let Ok(Some(Message::RouterAdvertisement { options, .. })) = Message::parse(&bytes) else {
+        panic!("no router advertisement");
+    };
+    assert_eq!(options.into_iter().count(), 3);
+}
+
 #[test]
 fn a_redirect_is_read() {
     let mut bytes = vec![137, 0, 0, 0, 0, 0, 0, 0];
