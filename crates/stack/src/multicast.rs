@@ -68,7 +68,13 @@ pub(crate) fn is_reported(group: Word) -> bool {
     if is_v4(group) {
         return group != ALL_HOSTS_V4;
     }
-    group != ALL_NODES_V6 && (group >> 112) & 0x0f >= 2
+    group != ALL_NODES_V6 && leaves_the_host(group)
+}
+
+/// Whether a group can have members on the link, and packets to it come from there: those of an
+/// interface or of no scope are for the host alone (RFC 4291 §2.7).
+pub(crate) fn leaves_the_host(group: Word) -> bool {
+    is_v4(group) || (group >> 112) & 0x0f >= 2
 }
 
 /// The hardware address of a group (RFC 1112 §6.4, RFC 2464 §7).

@@ -11,6 +11,7 @@ use crate::bound::Bound;
 use crate::control::{Hop, L4_V6};
 use crate::fragmentation::{Body, IpHeader};
 use crate::ip::{IpInfo, pseudo};
+use crate::multicast::leaves_the_host;
 use crate::stack::Stack;
 use crate::udp::too_long;
 
@@ -54,7 +55,7 @@ impl Stack {
         if group && looped {
             self.loop_back(&IpHeader::V6(header), (port, to_port), data);
         }
-        if header.hop_limit == 0 {
+        if header.hop_limit == 0 || (group && !leaves_the_host(destination.to_bits())) {
             return Ok(());
         }
         self.sent_large(&IpHeader::V6(header), (port, to_port), ipv6::HEADER_LEN + len);

@@ -7,9 +7,8 @@ use millrace_wire::ndp::solicited_node;
 use crate::address::{AddressState, is_v4};
 use crate::stack::Stack;
 
-/// All nodes of the link, and of the host itself.
+/// All nodes of the link.
 pub(crate) const ALL_NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
-const ALL_NODES_OF_THE_HOST: Ipv6Addr = Ipv6Addr::new(0xff01, 0, 0, 0, 0, 0, 0, 1);
 /// All routers of the link.
 pub(crate) const ALL_ROUTERS: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 2);
 
@@ -29,9 +28,7 @@ impl Stack {
 
     /// Whether packets to a group are ours.
     pub(crate) fn in_group_v6(&self, group: Ipv6Addr) -> bool {
-        self.listens_to(group.to_bits())
-            || group == ALL_NODES_OF_THE_HOST
-            || self.solicited_groups().any(|own| own == group)
+        self.listens_to(group.to_bits()) || self.solicited_groups().any(|own| own == group)
     }
 
     /// The groups that solicitations for our addresses come to, those of tentative addresses among

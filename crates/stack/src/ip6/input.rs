@@ -7,6 +7,7 @@ use millrace_wire::{icmpv6, ipv6, protocol};
 
 use super::extension::{Fault, walk};
 use crate::ip::IpInfo;
+use crate::multicast::leaves_the_host;
 use crate::stack::Stack;
 
 impl Stack {
@@ -38,7 +39,9 @@ impl Stack {
             nowhere if nowhere >> 64 == 0 => None,
             destination => self.addresses.find(destination),
         };
-        let group = destination.is_multicast() && self.in_group_v6(destination);
+        let group = destination.is_multicast()
+            && leaves_the_host(destination.to_bits())
+            && self.in_group_v6(destination);
         if local.is_none() && !group {
             match destination.is_multicast() {
                 true => self.counters.drop_multicast_not_joined += 1,

@@ -260,3 +260,20 @@ fn members_get_datagrams_of_every_length() {
         while peer.next_packet().is_some() {}
     }
 }
+
+/// RFC 4291 §2.7.
+#[test]
+fn groups_of_the_host_itself_are_not_on_the_link() {
+    let mut peer = host();
+    let socket = socket(&mut peer);
+    let group = Ipv6Addr::new(0xff01, 0, 0, 0, 0, 0, 0, 0x1234);
+    peer.stack.join_group(socket, group.into(), None).unwrap();
+    peer.inject(&craft6::udp((PEER_V6, 4000), (group, 53), b"from outside"));
+    peer.inject(&craft6::echo(PEER_V6, "ff01::1".parse().unwrap(), b"anybody?"));
+    assert_eq!(peer.stack.counters().drop_multicast_not_joined, 2);
+    assert!(peer.stack.receive_datagram(socket).unwrap().is_none());
+    peer.stack.send_datagram(socket, b"here", Some(SocketAddr::new(group.into(), 53))).unwrap();
+    peer.expect_silence();
+    let datagram = peer.stack.receive_datagram(socket).unwrap().expect("our own");
+    peer.stack.arena_mut().release_chain(datagram.frame, Owners::RECEIVED);
+}
