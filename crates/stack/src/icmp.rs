@@ -146,7 +146,7 @@ impl Stack {
         ip: &IpInfo,
         emit: impl FnOnce(&mut [u8], &[u8]) -> usize,
     ) {
-        if ip.many {
+        if ip.many || is_error(&self.arena.bytes(offending)[ip.start..]) {
             return;
         }
         if !self.icmp_rate.take(self.now) {
@@ -177,6 +177,13 @@ impl Stack {
             dont_fragment: true,
         }
     }
+}
+
+/// Whether a packet is an ICMP error; one that cannot be told counts as one.
+fn is_error(packet: &[u8]) -> bool {
+    let Ok(packet) = ipv4::Packet::parse_cut(packet) else { return true };
+    packet.protocol() == protocol::ICMP
+        && icmpv4::Packet::parse(packet.payload()).map_or(true, |message| message.is_error())
 }
 
 /// Source and destination of a quoted IPv4 header, and the ports of its UDP header.

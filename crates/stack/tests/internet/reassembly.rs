@@ -304,6 +304,21 @@ fn without_the_first_fragment_nobody_is_told() {
     assert_eq!(peer.stack.counters().drop_fragment_timeout, 1);
 }
 
+/// RFC 1122 §3.2.2: never about an error.
+#[test]
+fn nobody_is_told_that_an_error_came_in_part() {
+    let mut peer = Peer::new();
+    let error = craft::unreachable(PEER_IP, icmpv4::unreachable::HOST, &pattern(0, 500));
+    peer.inject(&fragments(&error, 300, 9)[0]);
+    peer.advance_ms(60_000);
+    peer.expect_silence();
+    assert_eq!(peer.stack.counters().drop_fragment_timeout, 1);
+    // Of a question one is.
+    peer.inject(&fragments(&echo_request(PEER_IP, STACK_IP, &pattern(0, 500)), 300, 9)[0]);
+    peer.advance_ms(60_000);
+    assert!(matches!(peer.next_packet(), Some(Packet::Icmp { .. })));
+}
+
 #[test]
 fn the_oldest_makes_way() {
     let mut peer = Peer::with(|config| {
