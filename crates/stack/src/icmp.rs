@@ -93,11 +93,7 @@ impl Stack {
         self.control_header(frame, header, len);
         self.arena.meta_mut(frame).len = ipv4::HEADER_LEN as u16;
         chain::append(&mut self.arena, frame, request, ip.payload, len);
-        let message = &mut self.control_room(frame)[L4..L4 + len];
-        let old = u16::from_be_bytes([message[0], message[1]]);
-        let field = u16::from_be_bytes([message[2], message[3]]);
-        message[0] = 0;
-        message[2..4].copy_from_slice(&checksum::update(field, old, old & 0xff).to_be_bytes());
+        make_reply(&mut self.control_room(frame)[L4..L4 + len]);
         self.counters.echo_replies += 1;
         self.control_packet(frame, L4 + len, Hop::Mac(ip.mac));
     }
@@ -108,10 +104,7 @@ impl Stack {
         let Some(mut header) = bytes.first_chunk::<{ icmpv4::HEADER_LEN }>().copied() else {
             return;
         };
-        let old = u16::from_be_bytes([header[0], header[1]]);
-        let field = u16::from_be_bytes([header[2], header[3]]);
-        header[0] = 0;
-        header[2..4].copy_from_slice(&checksum::update(field, old, old & 0xff).to_be_bytes());
+        make_reply(&mut header);
         let rest = Body::Chain { frame: request, start: ip.payload + icmpv4::HEADER_LEN };
         let len = ip.len - icmpv4::HEADER_LEN;
         if self.send_fragments(
@@ -177,6 +170,20 @@ impl Stack {
             dont_fragment: true,
         }
     }
+}
+
+/// Makes a request the reply to it.
+fn make_reply(message: &mut [u8]) {
+    let old = u16::from_be_bytes([message[0], message[1]]);
+    let field = u16::from_be_bytes([message[2], message[3]]);
+    message[0] = 0;
+    let field = match checksum::update(field, old, old & 0xff) {
+        // Of a message without a bit an update finds the wrong zero (RFC 1624 §3). This one is right
+        // for it, and for any other of the same sum.
+        0 => 0xffff,
+        field => field,
+    };
+    message[2..4].copy_from_slice(&field.to_be_bytes());
 }
 
 /// Whether a packet is an ICMP error; one that cannot be told counts as one.

@@ -65,6 +65,27 @@ fn large_echo_replies_may_be_cut_on_the_way() {
     assert_ne!(first.0, second.0);
 }
 
+/// One's complement has two zeros, and what is all zeros sums up to the other one.
+#[test]
+fn an_echo_of_zeros_has_the_right_checksum() {
+    let mut peer = Peer::new();
+    for len in [0, 1, 56, 3000] {
+        let mut request = craft::ip_packet(PEER_IP, STACK_IP, 1, icmpv4::HEADER_LEN + len);
+        icmpv4::emit_echo_request(&mut request[34..], 0, 0, &vec![0; len]);
+        peer.inject(&request);
+        let mut message = Vec::new();
+        while let Some(packet) = peer.next_packet() {
+            match packet {
+                Packet::Icmp { message: whole, .. } => message = whole,
+                Packet::Fragment(part) => message.extend(part.payload),
+                other => panic!("{other:?}"),
+            }
+        }
+        assert_eq!(message.len(), icmpv4::HEADER_LEN + len);
+        assert!(icmpv4::Packet::parse(&message).unwrap().verify_checksum());
+    }
+}
+
 #[test]
 fn broadcast_echoes_are_not_answered() {
     let mut peer = Peer::new();
