@@ -334,7 +334,10 @@ impl Stack {
     fn after_acknowledgement(&mut self, index: usize, told: &Told) {
         let connection = &mut self.connections[index];
         if connection.snd_una == connection.snd_nxt {
-            connection.flags.clear(Flags::REXMIT_ARMED);
+            // With nothing in flight before either, what runs is the persist timer.
+            if told.acked > 0 {
+                connection.flags.clear(Flags::REXMIT_ARMED);
+            }
             if connection.unsent() == 0 {
                 if let Some(transfer) = self.transfers.get_mut(connection.transfer) {
                     transfer.sent.settle();

@@ -152,3 +152,28 @@ fn a_window_that_stays_closed_ends_it_where_timeouts_are_short() {
     }
     peer.take();
 }
+
+/// What a peer tells of copies while nothing is in flight is no progress: the window is probed all the
+/// same, and who may wait no longer is given up.
+#[test]
+fn reports_of_copies_put_no_probe_off() {
+    let mut peer = Peer::new();
+    let id = peer.accepted_sack();
+    peer.write(id, 0, 1000);
+    peer.expect_data(1, 1000);
+    peer.window = 0;
+    peer.send(ACK, 1, 1001, &[]);
+    peer.write(id, 1000, 1000);
+    peer.close(id);
+    for _ in 0..10_000 {
+        peer.advance_ms(100);
+        peer.take();
+        peer.send_sack(1, 1001, &[(1, 501)]);
+        if peer.stack.connections() == 0 {
+            break;
+        }
+    }
+    assert!(peer.stack.counters().window_probes > 8);
+    assert_eq!(peer.stack.connections(), 0);
+    peer.take();
+}
