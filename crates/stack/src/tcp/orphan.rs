@@ -56,6 +56,7 @@ impl Stack {
         let Some(time) = self.settings(index).fin_wait_2 else {
             return self.end_connection(index);
         };
+        let time = if time.is_zero() { self.config.fin_wait_2 } else { time };
         let tail = core::mem::replace(&mut self.fin_wait_2.tail, index as u32);
         self.connections[index].link = NO_LINK;
         self.connections[index].link_back = tail;

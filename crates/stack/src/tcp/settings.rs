@@ -168,8 +168,8 @@ socket_options! {
     MaxSegment(u16) = "TCP_MAXSEG",
     /// Most window to announce, bytes; 0: what the buffer allows.
     WindowClamp(u32) = "TCP_WINDOW_CLAMP",
-    /// Time in FIN-WAIT-2 after a close; `None`: the connection ends there at once. Whole seconds; 26
-    /// days at most.
+    /// Time in FIN-WAIT-2 after a close; `None`: the connection ends there at once; zero: as
+    /// configured. Whole seconds; 26 days at most.
     Linger2(Option<Duration>) = "TCP_LINGER2",
     /// Retransmissions of our SYN before `connect` fails, 1 to 127.
     SynCount(u8) = "TCP_SYNCNT",
@@ -203,8 +203,8 @@ impl core::str::FromStr for OptionName {
 
 impl SocketOption {
     /// The option of a name with the value that setsockopt(2) takes: 0 or 1, seconds for
-    /// `TCP_KEEPIDLE`, `TCP_KEEPINTVL` and `TCP_LINGER2` (-1: none), milliseconds for
-    /// `TCP_USER_TIMEOUT` (0: none), seconds for `SO_LINGER` (-1: off), bytes a second for
+    /// `TCP_KEEPIDLE`, `TCP_KEEPINTVL` and `TCP_LINGER2` (-1: none, 0: as configured), milliseconds
+    /// for `TCP_USER_TIMEOUT` (0: none), seconds for `SO_LINGER` (-1: off), bytes a second for
     /// `SO_MAX_PACING_RATE` (-1: no limit), bytes.
     ///
     /// # Errors

@@ -1,7 +1,7 @@
 //! Closing, in every order (RFC 9293 §3.6), and what RFC 1122 §4.2.2.13 and RFC 2525 §2.17 add.
 
 use core::time::Duration;
-use millrace_stack::{Failure, Ready, State};
+use millrace_stack::{Failure, Ready, SocketOption, State};
 
 use crate::common::peer::{ACK, FIN, PSH, Peer, RST, pattern};
 
@@ -297,6 +297,23 @@ fn an_abandoned_fin_wait_2_ends_by_its_timer() {
     peer.advance_ms(2_000);
     assert_eq!(peer.stack.connections(), 0);
     peer.expect_silence();
+}
+
+#[test]
+fn no_time_in_fin_wait_2_is_the_usual_one() {
+    // What setsockopt(2) gives for 0, and for -1.
+    for (time, left) in [(Some(Duration::ZERO), 1), (None, 0)] {
+        let mut peer = Peer::with(|config| config.fin_wait_2 = Duration::from_secs(10));
+        let id = peer.accepted();
+        peer.stack.set_option(id, SocketOption::Linger2(time)).unwrap();
+        peer.close(id);
+        peer.expect(FIN | ACK);
+        peer.send(ACK, 1, 2, &[]);
+        peer.advance_ms(9_000);
+        assert_eq!(peer.stack.connections(), left, "{time:?}");
+        peer.advance_ms(2_000);
+        assert_eq!(peer.stack.connections(), 0);
+    }
 }
 
 #[test]
