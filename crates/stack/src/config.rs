@@ -334,9 +334,10 @@ pub struct Config {
     /// (`TCP_NOTSENT_LOWAT`).
     pub notsent_lowat: u32,
 
-    /// Resets sent in one second for segments that no connection takes.
+    /// Resets sent in one second for segments that no connection takes, in the mean: how many it is
+    /// in each nobody can foresee.
     pub resets_per_second: u32,
-    /// ICMP messages (echo replies apart) sent in one second (RFC 1812 §4.3.2.8).
+    /// ICMP messages (echo replies apart) sent in one second (RFC 1812 §4.3.2.8), in the mean as well.
     pub icmp_per_second: u32,
     /// Challenge acknowledgements sent in one second (RFC 5961 §7) in the mean: the bound of each
     /// second is another one between half and one and a half of it, so that nobody learns from

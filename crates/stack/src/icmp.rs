@@ -142,7 +142,7 @@ impl Stack {
         if ip.many || is_error(&self.arena.bytes(offending)[ip.start..]) {
             return;
         }
-        if !self.icmp_rate.take(self.now) {
+        if !self.icmp_rate.take(&self.keys, self.now) {
             self.counters.drop_icmp_rate += 1;
             return;
         }

@@ -17,7 +17,7 @@ use crate::large_datagrams::LargeDatagrams;
 use crate::memory::Memory;
 use crate::neighbour::{Action, NeighbourRef, Neighbours};
 use crate::path_mtu::PathMtus;
-use crate::rate::RateLimit;
+use crate::rate::{Purpose, RateLimit};
 use crate::reassembly::Reassembly;
 use crate::table::FlowTable;
 use crate::tcp::api::{ConnectionId, ListenerId};
@@ -259,8 +259,8 @@ impl Stack {
             reassembly: Reassembly::new(&config.reassembly, arena.frame_size()),
             identifications: vec![0; crate::fragmentation::COUNTERS].into_boxed_slice(),
             control: VecDeque::with_capacity(usize::from(config.control_queue)),
-            reset_rate: RateLimit::new(config.resets_per_second, now),
-            icmp_rate: RateLimit::new(config.icmp_per_second, now),
+            reset_rate: RateLimit::new(config.resets_per_second, Purpose::Resets, now),
+            icmp_rate: RateLimit::new(config.icmp_per_second, Purpose::Icmp, now),
             answers: Answers::new(config.connections),
             proven_peers: ProvenPeers::new(),
             backlog: Backlog::new(config.syn_patience),

@@ -105,7 +105,7 @@ impl Stack {
     fn echo_reply_v6(&mut self, request: Frame, ip: &IpInfo) {
         let len = ip.len;
         // A reply to each member's address is what a flood with a forged source wants.
-        if ip.many && !self.icmp_rate.take(self.now) {
+        if ip.many && !self.icmp_rate.take(&self.keys, self.now) {
             self.counters.drop_icmp_rate += 1;
             return;
         }
@@ -193,7 +193,7 @@ impl Stack {
                 .filter(|&local| self.addresses.find(self.addresses.word(local)).is_some()),
         };
         let Some(local) = local else { return };
-        if !self.icmp_rate.take(self.now) {
+        if !self.icmp_rate.take(&self.keys, self.now) {
             self.counters.drop_icmp_rate += 1;
             return;
         }

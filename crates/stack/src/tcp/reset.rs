@@ -30,7 +30,7 @@ impl Stack {
     /// Answers a segment that nothing here takes with a reset (RFC 9293 §3.10.7.1). It goes to
     /// the hardware address that the segment came from, if that is known.
     pub(crate) fn send_reset(&mut self, segment: &Segment, mac: Option<Mac>) {
-        if !self.reset_rate.take(self.now) {
+        if !self.reset_rate.take(&self.keys, self.now) {
             self.counters.drop_reset_rate += 1;
             return;
         }

@@ -1,6 +1,7 @@
 //! ICMP (RFC 792, RFC 1122 §3.2.2, RFC 5927).
 
 use core::net::{Ipv4Addr, SocketAddr};
+use std::collections::HashSet;
 
 use millrace_frames::{RxBatch, TxBatch};
 use millrace_stack::{Failure, State};
@@ -148,18 +149,42 @@ fn nothing_is_said_about_broadcasts() {
 
 #[test]
 fn errors_are_limited_a_second() {
-    let mut peer = Peer::with(|config| config.icmp_per_second = 4);
-    for _ in 0..10 {
-        peer.inject(&udp_datagram((PEER_IP, 999), (STACK_IP, 7), b"x"));
-    }
-    for _ in 0..4 {
-        icmp(&mut peer);
-    }
-    peer.expect_silence();
-    assert_eq!(peer.stack.counters().drop_icmp_rate, 6);
+    let mut peer = Peer::with(|config| config.icmp_per_second = 50);
+    let errors = |peer: &mut Peer| {
+        let before = peer.stack.counters().icmp_errors_sent;
+        for _ in 0..100 {
+            peer.inject(&udp_datagram((PEER_IP, 999), (STACK_IP, 7), b"x"));
+        }
+        while peer.next_packet().is_some() {}
+        peer.stack.counters().icmp_errors_sent - before
+    };
+    let first = errors(&mut peer);
+    assert!((35..65).contains(&first), "{first}");
+    assert_eq!(peer.stack.counters().drop_icmp_rate, 100 - first);
     peer.advance_ms(500);
-    peer.inject(&udp_datagram((PEER_IP, 999), (STACK_IP, 7), b"x"));
-    icmp(&mut peer);
+    let second = errors(&mut peer);
+    assert!((15..35).contains(&second), "{second}");
+}
+
+/// Whoever uses up what may be said in a second must not see from what is left whether others heard
+/// of a closed port (CVE-2020-25705).
+#[test]
+fn how_many_errors_a_second_takes_is_not_to_be_foreseen() {
+    let mut peer = Peer::with(|config| config.icmp_per_second = 50);
+    let mut seen = HashSet::new();
+    let mut before = 0;
+    for _ in 0..20 {
+        for _ in 0..200 {
+            peer.inject(&udp_datagram((PEER_IP, 999), (STACK_IP, 7), b"x"));
+        }
+        while peer.next_packet().is_some() {}
+        let sent = peer.stack.counters().icmp_errors_sent;
+        seen.insert(sent - before);
+        before = sent;
+        peer.advance_ms(1000);
+    }
+    assert!(seen.len() > 5, "{seen:?}");
+    assert!((900..1100).contains(&before), "fifty a second in the mean: {before}");
 }
 
 /// The beginning of a segment that the stack is said to have sent.

@@ -27,12 +27,13 @@ fn an_echo_request_is_answered() {
 
 #[test]
 fn replies_to_groups_are_limited() {
-    let mut peer = met(|config| config.icmp_per_second = 2);
-    for _ in 0..5 {
+    let mut peer = met(|config| config.icmp_per_second = 50);
+    for _ in 0..100 {
         peer.inject(&echo(PEER_V6, ALL_NODES, b""));
     }
-    assert_eq!(peer.stack.counters().echo_replies, 2);
-    assert_eq!(peer.stack.counters().drop_icmp_rate, 3);
+    let replies = peer.stack.counters().echo_replies;
+    assert!((35..65).contains(&replies), "{replies}");
+    assert_eq!(peer.stack.counters().drop_icmp_rate, 100 - replies);
     while peer.next_packet().is_some() {}
 }
 
@@ -111,12 +112,13 @@ fn errors_are_never_answered_nor_groups_nor_nobody() {
 
 #[test]
 fn so_many_errors_a_second_and_no_more() {
-    let mut peer = met(|config| config.icmp_per_second = 3);
-    for _ in 0..10 {
+    let mut peer = met(|config| config.icmp_per_second = 50);
+    for _ in 0..100 {
         peer.inject(&packet(PEER_V6, STACK_V6, 64, 99, b""));
     }
-    assert_eq!(peer.stack.counters().icmp_errors_sent, 3);
-    assert_eq!(peer.stack.counters().drop_icmp_rate, 7);
+    let sent = peer.stack.counters().icmp_errors_sent;
+    assert!((35..65).contains(&sent), "{sent}");
+    assert_eq!(peer.stack.counters().drop_icmp_rate, 100 - sent);
     while peer.next_packet().is_some() {}
 }
 

@@ -295,12 +295,13 @@ fn a_segment_without_ack_is_dropped() {
 
 #[test]
 fn resets_for_strangers_are_limited() {
-    let mut peer = Peer::with(|config| config.resets_per_second = 3);
-    for _ in 0..10 {
+    let mut peer = Peer::with(|config| config.resets_per_second = 50);
+    for _ in 0..100 {
         peer.send(ACK, 1, 1, &[]);
     }
-    assert_eq!(peer.take().len(), 3);
-    assert_eq!(peer.stack.counters().drop_reset_rate, 7);
+    let resets = peer.take().len();
+    assert!((35..65).contains(&resets), "{resets}");
+    assert_eq!(peer.stack.counters().drop_reset_rate, 100 - resets as u64);
 }
 
 #[test]
