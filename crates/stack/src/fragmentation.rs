@@ -115,18 +115,18 @@ impl Stack {
         (base as u32).wrapping_add(*counter)
     }
 
-    /// Sends a transport header and `len` bytes behind it in as many fragments as it takes: all,
-    /// or none where there is no room for all. Returns whether it did.
+    /// Sends a transport header and `len` bytes behind it in fragments of `packet` bytes at most, as
+    /// many as it takes: all, or none where there is no room for all. Returns whether it did.
     pub(crate) fn send_fragments(
         &mut self,
         ip: IpHeader,
-        hop: Hop,
+        (hop, packet): (Hop, usize),
         header: &[u8],
         body: Body<'_>,
         len: usize,
     ) -> bool {
         let (source, destination, protocol) = ip.addresses();
-        let most = (self.one_packet_to(destination) - ip.len()) & !7;
+        let most = (packet - ip.len()) & !7;
         let total = header.len() + len;
         let fragments = total.div_ceil(most);
         if self.control.len() + fragments > usize::from(self.config.control_queue) {

@@ -109,7 +109,7 @@ impl Stack {
         let len = ip.len - icmpv4::HEADER_LEN;
         if self.send_fragments(
             IpHeader::V4(self.icmp_header(ip)),
-            Hop::Mac(ip.mac),
+            (Hop::Mac(ip.mac), self.one_packet_to(ip.source)),
             &header,
             rest,
             len,

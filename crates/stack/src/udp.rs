@@ -453,7 +453,8 @@ impl Stack {
             udp::emit(&mut header, port, remote.port(), data.len());
             let pseudo = checksum::pseudo_v4(source, destination, protocol::UDP, len);
             udp::fill_checksum(&mut header, pseudo, checksum::sum(data));
-            if !self.send_fragments(IpHeader::V4(ip), hop, &header, Body::Bytes(data), data.len()) {
+            let (ip, to) = (IpHeader::V4(ip), (hop, one_packet));
+            if !self.send_fragments(ip, to, &header, Body::Bytes(data), data.len()) {
                 return Err(io::ErrorKind::WouldBlock.into());
             }
             self.counters.datagrams_out += 1;

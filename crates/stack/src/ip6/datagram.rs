@@ -65,7 +65,8 @@ impl Stack {
             let pseudo = pseudo(source, destination.to_bits(), protocol::UDP, len);
             udp::fill_checksum(&mut head, pseudo, checksum::sum(data));
             let header = IpHeader::V6(header);
-            if !self.send_fragments(header, hop, &head, Body::Bytes(data), data.len()) {
+            let to = (hop, one_packet);
+            if !self.send_fragments(header, to, &head, Body::Bytes(data), data.len()) {
                 return Err(io::ErrorKind::WouldBlock.into());
             }
             self.counters.datagrams_out += 1;

@@ -13,6 +13,7 @@ use crate::chain;
 use crate::control::{Hop, IpFields, L4_V6};
 use crate::fragmentation::{Body, IpHeader};
 use crate::ip::{IpInfo, pseudo};
+use crate::path_mtu::least;
 use crate::stack::Stack;
 
 impl Stack {
@@ -50,7 +51,7 @@ impl Stack {
             return;
         }
         let (quoted, hard) = match packet.kind() {
-            Kind::EchoRequest { .. } => return self.echo_reply_v6(frame, ip),
+            Kind::EchoRequest { .. } => return self.echo_reply_v6(frame, ip, fragments),
             Kind::PacketTooBig { mtu, quote } => {
                 return match (quoted_tcp(quote), quoted_udp(quote)) {
                     (Some(segment), _) => self.packet_too_big(segment, mtu),
@@ -101,8 +102,9 @@ impl Stack {
     }
 
     /// The reply is the request with another type (RFC 4443 §4.2), from our own address if the
-    /// request went to a group; its checksum is the request's, updated.
-    fn echo_reply_v6(&mut self, request: Frame, ip: &IpInfo) {
+    /// request went to a group; its checksum is the request's, updated. `fragments`: the request
+    /// came in them.
+    fn echo_reply_v6(&mut self, request: Frame, ip: &IpInfo, fragments: bool) {
         let len = ip.len;
         // A reply to each member's address is what a flood with a forged source wants.
         if ip.many && !self.icmp_rate.take(&self.keys, self.now) {
@@ -120,8 +122,12 @@ impl Stack {
             self.counters.drop_icmp_ignored += 1;
             return;
         };
-        if ipv6::HEADER_LEN + len > self.one_packet_to(ip.source) {
-            return self.long_echo_reply_v6(request, ip, local);
+        // The way back may be as narrow, and no router is believed who says so of a reply
+        // ([`crate::large_datagrams`]).
+        let most = if fragments { least(ip.source).into() } else { usize::MAX };
+        let most = self.one_packet_to(ip.source).min(most);
+        if ipv6::HEADER_LEN + len > most {
+            return self.long_echo_reply_v6(request, ip, local, most);
         }
         let Some(frame) = self.control_frame() else { return };
         let ends = (local, ip.source);
@@ -135,8 +141,8 @@ impl Stack {
         self.control_packet(frame, L4_V6 + len, Hop::Mac(ip.mac));
     }
 
-    /// A reply that leaves in fragments, as the request came in them.
-    fn long_echo_reply_v6(&mut self, request: Frame, ip: &IpInfo, local: u8) {
+    /// A reply that leaves in fragments of `most` bytes, as the request came in them.
+    fn long_echo_reply_v6(&mut self, request: Frame, ip: &IpInfo, local: u8, most: usize) {
         let bytes = &self.arena.bytes(request)[ip.payload..];
         let Some(mut header) = bytes.first_chunk::<{ icmpv6::HEADER_LEN }>().copied() else {
             return;
@@ -153,7 +159,7 @@ impl Stack {
             traffic_class: 0,
             flow_label: 0,
         });
-        if self.send_fragments(to, Hop::Mac(ip.mac), &header, rest, len) {
+        if self.send_fragments(to, (Hop::Mac(ip.mac), most), &header, rest, len) {
             self.counters.echo_replies += 1;
         }
     }

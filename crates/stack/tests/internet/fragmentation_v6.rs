@@ -258,6 +258,20 @@ fn fragments_of_datagrams_fit_the_path_that_a_router_told() {
     assert!(sizes(&mut peer).into_iter().all(|size| size <= 1400));
 }
 
+/// No router is believed who says that a reply is too big, so where the request did not get through
+/// in one piece the reply does not try to.
+#[test]
+fn a_reply_to_a_request_in_fragments_fits_every_path() {
+    let mut peer = met(|_| {});
+    let echo = craft6::echo(PEER_V6, STACK_V6, &pattern(0, 1440));
+    peer.inject(&echo);
+    assert_eq!(sizes(&mut peer), [1488]);
+    for packet in fragments(&echo, 1400, 7) {
+        peer.inject(&packet);
+    }
+    assert_eq!(sizes(&mut peer), [1280, 40 + 8 + 1448 - 1232]);
+}
+
 #[test]
 fn datagrams_fit_the_path_that_tcp_has_learned() {
     let mut peer = met(|_| {});
