@@ -104,6 +104,6 @@ impl Stack {
             return;
         }
         self.counters.icmp_errors_taken += 1;
-        self.path_mtu_reported(datagram.1, mtu);
+        self.path_mtu_reported(datagram.1, mtu, None);
     }
 }

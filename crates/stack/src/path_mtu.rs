@@ -19,6 +19,7 @@ use millrace_wire::{ipv4, ipv6};
 
 use crate::Stack;
 use crate::address::{Word, is_v4, word, word_v4};
+use crate::rate::{Purpose, RateLimit};
 
 /// How long a report is believed (RFC 1191 §6.3, RFC 8201 §5.3).
 pub(crate) const LIFETIME: Duration = Duration::from_secs(600);
@@ -34,6 +35,14 @@ const LEAST_SET: u16 = 60 + crate::tcp::settings::LEAST_MSS;
 
 /// Sizes to try where a router tells none (RFC 1191 §7.1).
 const PLATEAUS: [u16; 9] = [32_000, 17_914, 8166, 4352, 2002, 1492, 1006, 576, 552];
+
+/// Connections that are looked at in a second because a report may be about them, too. A peer can send
+/// as many as it likes, each of a byte less, and there may be millions of connections.
+const LOOKED_AT: u32 = 1 << 22;
+
+pub(crate) fn rate(connections: u32, now: Instant) -> RateLimit {
+    RateLimit::new((LOOKED_AT / connections).max(1), Purpose::Paths, now)
+}
 
 /// The least MTU that is believed of the path to a destination.
 pub(crate) fn least(destination: Word) -> u16 {
@@ -202,19 +211,32 @@ impl Stack {
     }
 
     /// A router has told the largest packet that gets through to a destination, about what did
-    /// leave.
-    pub(crate) fn path_mtu_reported(&mut self, destination: Word, mtu: u32) {
+    /// leave: a segment of a connection, or a datagram. Other connections to there follow, unless
+    /// many such reports have come; then each waits for what is said of its own segments.
+    pub(crate) fn path_mtu_reported(
+        &mut self,
+        destination: Word,
+        mtu: u32,
+        connection: Option<usize>,
+    ) {
         let mtu = u16::try_from(mtu).unwrap_or(u16::MAX);
         let least = least(destination);
         // No link of IPv6 takes less, so nobody who says so is a router (RFC 8201 §4).
         let possible = is_v4(destination) || mtu >= least;
         let mtu = mtu.max(least);
-        if !possible || mtu >= self.path_mtu(destination) {
+        let known = self.path_mtu(destination);
+        if let Some(index) = connection.filter(|_| possible) {
+            self.path_mtu_lowered(index, mtu.min(known));
+        }
+        if !possible || mtu >= known {
             self.counters.path_mtu_ignored += 1;
             return;
         }
         self.counters.path_mtu_reductions += 1;
         self.path_mtus.learn(destination, mtu, self.now);
+        if !self.path_rate.take(&self.keys, self.now) {
+            return;
+        }
         for index in 0..self.connections.len() {
             if self.connections[index].remote == destination {
                 self.path_mtu_lowered(index, mtu);
@@ -232,7 +254,8 @@ impl Stack {
         next_hop_mtu: u16,
     ) {
         let (source, destination) = (word_v4(source), word_v4(destination));
-        if self.quoted_connection(source, destination, quoted).is_none() {
+        let connection = self.quoted_connection(source, destination, quoted);
+        if connection.is_none() {
             self.counters.drop_icmp_unrelated += 1;
             return;
         }
@@ -241,7 +264,7 @@ impl Stack {
             0 => plateau(total_len),
             mtu => mtu,
         };
-        self.path_mtu_reported(destination, mtu.into());
+        self.path_mtu_reported(destination, mtu.into(), connection);
     }
 }
 

@@ -15,6 +15,7 @@ use crate::hash::Keys;
 pub(crate) enum Purpose {
     Icmp = 0x6963_6d70_7261_7465,
     Resets = 0x7265_7365_7472_6174,
+    Paths = 0x7061_7468_7261_7465,
 }
 
 #[derive(Clone, Debug)]

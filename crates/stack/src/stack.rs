@@ -16,7 +16,7 @@ use crate::ip6;
 use crate::large_datagrams::LargeDatagrams;
 use crate::memory::Memory;
 use crate::neighbour::{Action, NeighbourRef, Neighbours};
-use crate::path_mtu::PathMtus;
+use crate::path_mtu::{self, PathMtus};
 use crate::rate::{Purpose, RateLimit};
 use crate::reassembly::Reassembly;
 use crate::table::FlowTable;
@@ -158,6 +158,8 @@ pub struct Stack {
     pub(crate) control: VecDeque<Waiting>,
     pub(crate) reset_rate: RateLimit,
     pub(crate) icmp_rate: RateLimit,
+    /// Reports of a path's MTU for which all connections are looked at.
+    pub(crate) path_rate: RateLimit,
     /// To segments that cannot be right.
     pub(crate) answers: Answers,
     /// Who has ended a handshake.
@@ -261,6 +263,7 @@ impl Stack {
             control: VecDeque::with_capacity(usize::from(config.control_queue)),
             reset_rate: RateLimit::new(config.resets_per_second, Purpose::Resets, now),
             icmp_rate: RateLimit::new(config.icmp_per_second, Purpose::Icmp, now),
+            path_rate: path_mtu::rate(config.connections, now),
             answers: Answers::new(config.connections),
             proven_peers: ProvenPeers::new(),
             backlog: Backlog::new(config.syn_patience),

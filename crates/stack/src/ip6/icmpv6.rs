@@ -93,12 +93,13 @@ impl Stack {
 
     /// A router tells the largest packet that gets through (RFC 8201), quoting a segment.
     fn packet_too_big(&mut self, (source, destination, quoted): (Word, Word, Quoted), mtu: u32) {
-        if self.quoted_connection(source, destination, quoted).is_none() {
+        let connection = self.quoted_connection(source, destination, quoted);
+        if connection.is_none() {
             self.counters.drop_icmp_unrelated += 1;
             return;
         }
         self.counters.icmp_errors_taken += 1;
-        self.path_mtu_reported(destination, mtu);
+        self.path_mtu_reported(destination, mtu, connection);
     }
 
     /// The reply is the request with another type (RFC 4443 §4.2), from our own address if the

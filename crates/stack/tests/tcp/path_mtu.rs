@@ -9,8 +9,8 @@ use millrace_wire::checksum;
 use crate::common::craft::{self, PEER_IP, STACK_IP, TcpSegment};
 use crate::common::peer::{ACK, Peer, SYN, pattern};
 
-/// A router tells that a segment of the flow with this sequence number needs fragmenting.
-fn too_large(peer: &mut Peer, seq: u32, mtu: u16) {
+/// What a router says of a segment of the flow with this sequence number that needs fragmenting.
+fn report(peer: &Peer, seq: u32, mtu: u16) -> Vec<u8> {
     let payload = [0; 1460];
     let ours = TcpSegment {
         source: (STACK_IP, peer.flow.stack_port),
@@ -19,8 +19,12 @@ fn too_large(peer: &mut Peer, seq: u32, mtu: u16) {
         payload: &payload,
         ..TcpSegment::default()
     };
-    let quote = ours.bytes()[14..14 + 28].to_vec();
-    peer.inject(&craft::fragmentation_needed(PEER_IP, mtu, &quote));
+    craft::fragmentation_needed(PEER_IP, mtu, &ours.bytes()[14..14 + 28])
+}
+
+fn too_large(peer: &mut Peer, seq: u32, mtu: u16) {
+    let report = report(peer, seq, mtu);
+    peer.inject(&report);
 }
 
 fn full(peer: &mut Peer) -> ConnectionId {
@@ -255,6 +259,33 @@ fn a_connection_that_probes_follows_no_report() {
         assert_eq!(peer.stack.info(id).unwrap().mss, mss, "{how:?}");
     }
     assert!(SocketOption::from_number("IP_MTU_DISCOVER".parse().unwrap(), 4).is_err());
+}
+
+/// A peer can tell of a path as often as it likes, each time of a byte less, and each time all
+/// connections would be looked at.
+#[test]
+fn others_are_looked_for_so_often_a_second() {
+    let mut peer = Peer::with(|config| config.connections = 1 << 14);
+    let other = full(&mut peer);
+    let first = peer.flow.iss;
+    peer.flow.peer_port += 1;
+    let teller = full(&mut peer);
+    let mss = |peer: &Peer, id| peer.stack.info(id).unwrap().mss;
+    too_large(&mut peer, 1, 1000);
+    assert_eq!((mss(&peer, teller), mss(&peer, other)), (960, 960));
+    let reports: Vec<_> = (680..1000).rev().map(|mtu| report(&peer, 1, mtu)).collect();
+    reports.chunks(64).for_each(|reports| peer.inject_batch(reports));
+    assert_eq!(mss(&peer, teller), 640);
+    assert!(mss(&peer, other) > 660, "{}", mss(&peer, other));
+    // What is said of its own segments is always heard.
+    peer.flow.peer_port -= 1;
+    peer.flow.iss = first;
+    too_large(&mut peer, 1, 800);
+    assert_eq!(mss(&peer, other), 640);
+    peer.advance_ms(1000);
+    too_large(&mut peer, 1, 600);
+    assert_eq!((mss(&peer, teller), mss(&peer, other)), (560, 560));
+    peer.take();
 }
 
 #[test]
