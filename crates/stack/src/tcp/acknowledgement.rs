@@ -22,7 +22,7 @@ pub(super) struct Told {
     pub(super) delivered: u32,
     pub(super) lost: u32,
     /// In how many segments the delivered bytes were.
-    segments: u32,
+    pub(super) segments: u32,
     /// Round-trip time by the first segment that was acknowledged, or by the first of a SACK block;
     /// 0: none.
     pub(super) rtt_us: u32,
@@ -95,9 +95,7 @@ impl Stack {
         self.measure(index, segment, &told);
         let mut ce_bytes = 0;
         if self.connections[index].has_ecn() {
-            let progress = told.acked > 0 || told.sacked;
-            let delivered = (told.delivered, told.segments);
-            ce_bytes = self.ecn_feedback(index, segment, delivered, progress);
+            ce_bytes = self.ecn_feedback(index, segment, &told);
         }
         if self.needs_thought(index, &told) {
             self.detect_losses(index, &mut told);

@@ -60,12 +60,6 @@ impl Connection {
         }
         timestamps.is_some_and(|(value, _)| newer(value, self.ts_recent) >= 0)
     }
-
-    /// The segment's timestamp says that it left after all that came before it.
-    pub(crate) fn is_newer(&self, segment: &Segment) -> bool {
-        self.features.has(Features::TIMESTAMPS)
-            && segment.timestamps.is_some_and(|(value, _)| newer(value, self.ts_recent) > 0)
-    }
 }
 
 /// How much later one value is than another.

@@ -3,8 +3,10 @@
 use core::net::SocketAddr;
 
 use crate::common::craft::{STACK_IP, Segment, TcpSegment};
+use crate::common::net::Net;
 use crate::common::peer::{ACK, MSS, Peer, SYN, pattern};
-use millrace_frames::RxBatch;
+use millrace_frames::{Duration, RxBatch};
+use millrace_port::memory::{Impairment, WireConfig};
 use millrace_stack::{
     Algorithm, ConnectionId, Ecn, Failure, ListenOptions, Ready, State, SynCookies,
 };
@@ -710,4 +712,87 @@ fn a_mark_leaves_half_of_a_window_that_was_not_used() {
     peer.say(says(0b001), ACK, 1, 101, &[]);
     peer.say(says(0), ACK, 1, 401, &[]);
     assert_eq!((peer.window(id), peer.stack.counters().congestion_reductions), (5000, 1));
+}
+
+/// Data that overtakes other data leaves the timestamp to compare with where it was; what it tells of
+/// marks is heard all the same, and what it overtook tells less.
+#[test]
+fn data_that_was_overtaken_tells_of_no_marks() {
+    let mut peer = with(Ecn::Passive);
+    peer.timestamp = Some(100);
+    let listener = peer.listen(80, 16);
+    let mut syn = peer.segment(SYN, 0, 0, &[]);
+    syn.options.sack_permitted().mss(MSS);
+    let bytes = marked(syn, says(0b111)).bytes();
+    peer.inject(&bytes);
+    peer.answer();
+    peer.say(says(0b010), ACK, 1, 1, &[]);
+    let id = peer.accept(listener).expect("a connection");
+    peer.write(id, 0, 8 * 988);
+    peer.take();
+    let end = |segments: u32| 1 + segments * 988;
+    let told = |peer: &mut Peer, timestamp, ace, seq, ack, block: (u32, u32)| {
+        let (payload, iss) = (pattern(seq as usize - 1, 100), Seq(peer.flow.iss));
+        peer.timestamp = Some(timestamp);
+        let mut segment = peer.segment(ACK, seq, ack, &payload);
+        if block.0 < block.1 {
+            segment.options.sack(&[(iss + block.0, iss + block.1)]);
+        }
+        let bytes = marked(segment, says(ace)).bytes();
+        peer.inject(&bytes);
+        peer.take();
+        peer.stack.tcp_info(id).unwrap().delivered_ce
+    };
+    assert_eq!(told(&mut peer, 120, 6, 101, end(2), (0, 0)), 1);
+    assert_eq!(told(&mut peer, 110, 5, 1, end(0), (end(1), end(2))), 1, "a gap that is filled");
+    assert_eq!(told(&mut peer, 140, 7, 301, end(2), (end(3), end(4))), 2);
+    assert_eq!(told(&mut peer, 130, 6, 201, end(2), (0, 0)), 2, "before there was a gap");
+    assert_eq!(told(&mut peer, 150, 0, 401, end(4), (0, 0)), 3);
+    assert_eq!(peer.stack.counters().congestion_reductions, 1);
+}
+
+/// Over a path that marks, loses and reorders, with data both ways, what the peers tell each other is
+/// what they got.
+#[test]
+fn marks_are_told_of_exactly() {
+    for (gso, seed) in [(0, 7), (65_160, 8)] {
+        let path = Impairment {
+            loss: 0.01,
+            reorder: 0.05,
+            reorder_delay: Duration::from_millis(3),
+            delay: Duration::from_millis(10),
+            rate_bits_per_s: Some(20_000_000),
+            mark_bytes: Some(10_000),
+            ..Impairment::default()
+        };
+        let wire = WireConfig { gso, impairment: [path; 2], seed, ..WireConfig::default() };
+        let mut net = Net::new(wire, 8192, |_, config| {
+            config.congestion = Algorithm::Bbr;
+            config.ecn = Ecn::Accurate;
+        });
+        let (client, server) = net.pair(80);
+        let ends = [client, server];
+        let mut left = [1_500_000; 2];
+        net.run(
+            Duration::from_secs(60),
+            |net| {
+                let mut busy = false;
+                for (host, id) in ends.into_iter().enumerate() {
+                    let len = left[host].min(50_000);
+                    let written = net.hosts[host].stack.write(id, &pattern(0, len)).unwrap();
+                    left[host] -= written;
+                    busy |= written > 0 || !net.hosts[host].read(id).is_empty();
+                }
+                busy
+            },
+            |_| false,
+        );
+        let info = |host: usize| net.hosts[host].stack.tcp_info(ends[host]).unwrap();
+        for (sender, receiver) in [(info(0), info(1)), (info(1), info(0))] {
+            assert_eq!(receiver.bytes_received, 1_500_000);
+            assert!(receiver.received_ce > 10, "{}", receiver.received_ce);
+            assert_eq!(sender.delivered_ce, receiver.received_ce);
+            assert_eq!(sender.delivered_ce_bytes, receiver.received_ce_bytes);
+        }
+    }
 }

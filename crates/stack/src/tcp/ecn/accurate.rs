@@ -8,6 +8,7 @@ use millrace_wire::tcp::AccurateEcn;
 
 use super::codepoint;
 use super::negotiation::decode_handshake;
+use crate::tcp::timestamps::newer;
 
 /// Counters begin here (RFC 9768 §3.2.1), so that a zeroed field shows.
 const INITIAL_PACKETS: u32 = 5;
@@ -181,6 +182,8 @@ pub(crate) struct Sent {
     options: Options,
     /// Packets and bytes that were reported as marked since the last option.
     since_option: (u32, u32),
+    /// The peer's timestamp on the last that was heard.
+    heard: Option<u32>,
     /// Some feedback has come after the handshake.
     begun: bool,
     /// Feedback is not to be acted on.
@@ -201,6 +204,7 @@ impl Default for Sent {
             ect_1_bytes: INITIAL_ECT_BYTES,
             options: Options::Unseen,
             since_option: (0, 0),
+            heard: None,
             begun: false,
             deaf: false,
             unmarked: false,
@@ -270,6 +274,18 @@ impl Sent {
             let zeroed = option.e0b == Some(0) || option.e1b == Some(0);
             self.options = if zeroed { Options::Ignored } else { Options::Believed };
         }
+    }
+
+    /// Whether nothing that left later has been heard: another may have superseded what acknowledges
+    /// nothing for the first time, or only selectively (RFC 9768 §3.2.2.2). Data that overtook other
+    /// data has a timestamp that the connection does not remember.
+    pub(crate) fn hears(&mut self, timestamp: Option<u32>, acked: bool, sacked: bool) -> bool {
+        let Some(value) = timestamp else { return acked || sacked };
+        let later = self.heard.map_or(1, |heard| newer(value, heard));
+        if later > 0 {
+            self.heard = Some(value);
+        }
+        acked || later > 0 || (later == 0 && sacked)
     }
 
     /// An acknowledgement that no other has superseded (RFC 9768 §3.2.2.2, §3.2.3.1, appendix A).

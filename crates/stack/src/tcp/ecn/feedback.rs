@@ -9,6 +9,7 @@ use super::accurate::{Covered, Received, Sent};
 use super::negotiation::{self, Mode};
 use super::{codepoint, negotiation::ASKS_CLASSIC};
 use crate::stack::Stack;
+use crate::tcp::acknowledgement::Told;
 use crate::tcp::congestion::{Algorithm, Signal};
 use crate::tcp::connection::{Connection, Features, Flags, State};
 use crate::tcp::input::Segment;
@@ -205,6 +206,7 @@ impl Stack {
         if let Some(option) = &segment.options.accurate_ecn {
             accurate.sent.first_option(option);
         }
+        accurate.sent.hears(segment.timestamps.map(|(value, _)| value), true, false);
         let connection = &mut self.connections[index];
         connection.flags.set(Flags::COUNTS_MARKS);
         if feedback.mangled {
@@ -365,16 +367,15 @@ impl Stack {
         }
     }
 
-    /// An acknowledgement that tells of `delivered` new bytes, in so many segments. Returns how many of
-    /// them were marked, for algorithms that count, and lets the window come down. `progress`: it acknowledges
-    /// something new, selectively or not.
-    pub(crate) fn ecn_feedback(
+    /// What an acknowledgement tells of marks lets the window come down. Returns how many of the bytes
+    /// that it delivers were marked, for algorithms that count.
+    pub(in crate::tcp) fn ecn_feedback(
         &mut self,
         index: usize,
         segment: &Segment,
-        (delivered, segments): (u32, u32),
-        progress: bool,
+        told: &Told,
     ) -> u32 {
+        let &Told { delivered, segments, .. } = told;
         let connection = &mut self.connections[index];
         let (packets, bytes) = match connection.ecn_mode() {
             Mode::Not => return 0,
@@ -382,10 +383,11 @@ impl Stack {
             Mode::Classic => return 0,
             // What ends the handshake of an early connection has no count (RFC 9768 §3.2.2.1).
             Mode::Accurate if !connection.flags.has(Flags::COUNTS_MARKS) => return 0,
-            // One that another may have superseded: its counter would be taken for one that has
-            // gone round (RFC 9768 §3.2.2.2).
-            Mode::Accurate if !progress && !connection.is_newer(segment) => return 0,
+            // The counter of one that was overtaken would be taken for one that has gone round.
+            Mode::Accurate if segment.ack.lt(connection.snd_una) => return 0,
             Mode::Accurate => {
+                let timestamps = connection.features.has(Features::TIMESTAMPS);
+                let value = segment.timestamps.filter(|_| timestamps).map(|(value, _)| value);
                 let covered = Covered {
                     bytes: delivered,
                     packets: segments,
@@ -394,9 +396,12 @@ impl Stack {
                     snd_nxt: connection.snd_nxt,
                 };
                 let Some(transfer) = self.transfers.get_mut(connection.transfer) else { return 0 };
+                let sent = &mut transfer.accurate.sent;
+                if !sent.hears(value, told.acked > 0, told.sacked) {
+                    return 0;
+                }
                 let option = segment.options.accurate_ecn.as_ref();
-                let feedback =
-                    transfer.accurate.sent.acknowledgement(segment.ace(), option, &covered);
+                let feedback = sent.acknowledgement(segment.ace(), option, &covered);
                 if feedback.mangled && !connection.features.has(Features::NOT_ECN_CAPABLE) {
                     self.counters.ecn_mangled += 1;
                     connection.features.set(Features::NOT_ECN_CAPABLE);
