@@ -122,14 +122,15 @@ impl Stack {
             let most = unsent.min(mss);
             if most > room {
                 // The window was taken back since the probe fell due.
-                transfer.probe.due = false;
+                transfer.probe.cancel();
                 return Stop::Done;
             }
             self.send_segment(index, most, Shape::default(), out)
         } else {
             let Transfer { sent, .. } = transfer;
             let Some(&last) = sent.last() else {
-                transfer.probe.due = false;
+                // Everything was acknowledged since, and there is no probe that it could tell of.
+                transfer.probe.cancel();
                 return Stop::Done;
             };
             let mut at = sent.len() - 1;

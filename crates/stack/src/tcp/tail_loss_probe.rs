@@ -37,7 +37,7 @@ impl TailLossProbe {
         self.due = false;
     }
 
-    /// A timeout has taken over.
+    /// A timeout has taken over, or it did not leave.
     pub(crate) fn cancel(&mut self) {
         *self = TailLossProbe::default();
     }

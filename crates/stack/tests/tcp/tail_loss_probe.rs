@@ -61,6 +61,19 @@ fn a_loss_that_it_repaired_reduces_the_window() {
     assert_eq!(peer.stack.counters().congestion_reductions, 1);
 }
 
+/// The port had no room for it until everything was acknowledged.
+#[test]
+fn a_probe_that_never_left_has_repaired_nothing() {
+    let (mut peer, id) = three();
+    while peer.stack.counters().tail_loss_probes == 0 {
+        peer.now = peer.stack.next_deadline().unwrap();
+        peer.stack.advance(peer.now);
+    }
+    peer.send(ACK, 1, 4001, &[]);
+    peer.expect_silence();
+    nothing_was_lost(&mut peer, id);
+}
+
 #[test]
 fn a_probe_that_was_not_needed_reduces_nothing() {
     let (mut peer, id) = three();
