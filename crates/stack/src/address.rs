@@ -7,7 +7,7 @@ use millrace_frames::Instant;
 
 use crate::config::InterfaceAddress;
 use crate::ip6::Detection;
-use crate::route::{Route, Routes};
+use crate::route::{Entry, Route, Routes};
 
 /// Both families as one number: IPv4 as an IPv4-mapped IPv6 address (RFC 4291 §2.5.5.2).
 pub(crate) type Word = u128;
@@ -49,9 +49,10 @@ pub(crate) fn is_link_local(word: Word) -> bool {
     word >> 118 == 0xfe80 >> 6
 }
 
-/// The same for both families: no router gets packets to it, whatever a route says (RFC 3927 §2.6.2).
+/// The same for both families: no router gets packets to it (RFC 3927 §2.6.2), but for hosts of IPv4
+/// that a route names more closely.
 #[inline]
-fn never_routed(word: Word) -> bool {
+fn is_on_every_link(word: Word) -> bool {
     is_link_local(word) || word >> 16 == (ANY_V4 | 0xa9fe_0000) >> 16
 }
 
@@ -346,9 +347,20 @@ impl Addresses {
 
     /// Whether the target is reached without a router.
     pub(crate) fn is_on_link(&self, target: Word) -> bool {
-        never_routed(target)
-            || self.on_link(target).is_some()
-            || self.routes.find(target).is_some_and(|route| route.gateway == 0)
+        self.on_link(target).is_some()
+            || match self.route_of(target) {
+                Some(route) => route.gateway == 0,
+                None => is_on_every_link(target),
+            }
+    }
+
+    /// The route that a destination has. One to all link-local hosts does not count, for they are on the
+    /// link; one to some of IPv4's is meant as it is: a router has the hosts by which clouds tell a
+    /// machine about itself.
+    fn route_of(&self, target: Word) -> Option<&Entry> {
+        let route = self.routes.find(target)?;
+        let counts = !is_on_every_link(target) || (is_v4(target) && route.bits > 96 + 16);
+        counts.then_some(route)
     }
 
     /// Where packets to the destination go next: the longest prefix wins, on the link before a
@@ -357,16 +369,17 @@ impl Addresses {
         let target = word(destination);
         let on_link = self.on_link(target);
         let v6_group = destination.is_ipv6() && destination.is_multicast();
-        let next_hop = if never_routed(target) || v6_group {
+        let next_hop = if v6_group {
             target
         } else {
-            match (on_link, self.routes.find(target)) {
+            match (on_link, self.route_of(target)) {
                 (Some((bits, _)), Some(route)) if route.bits > bits && route.gateway != 0 => {
                     route.gateway
                 }
                 (Some(_), _) => target,
                 (None, Some(route)) if route.gateway == 0 => target,
                 (None, Some(route)) if self.is_on_link(route.gateway) => route.gateway,
+                (None, None) if is_on_every_link(target) => target,
                 (None, _) => return None,
             }
         };

@@ -204,18 +204,28 @@ fn no_packet_leaves_for_what_is_no_other_host() {
 }
 
 #[test]
-fn link_local_hosts_are_on_the_link_whatever_a_route_says() {
+fn link_local_hosts_are_on_the_link_unless_a_route_names_them() {
     let mut peer = Peer::with(|config| config.gateway = Some(PEER_IP.into()));
-    let host = Ipv4Addr::new(169, 254, 1, 1);
+    let (host, other) = (Ipv4Addr::new(169, 254, 1, 1), Ipv4Addr::new(169, 254, 169, 254));
     peer.stack.add_route(route([169, 254, 0, 0], 16, PEER_IP)).unwrap();
+    peer.stack.add_route(route(other.octets(), 32, PEER_IP)).unwrap();
     let socket = peer.bind_datagram(SocketAddr::new(STACK_IP.into(), 9));
-    let to = SocketAddr::new(host.into(), 7);
-    peer.stack.send_datagram(socket, b"?", Some(to)).unwrap();
-    peer.collect();
-    peer.advance_ms(0);
-    match peer.next_packet() {
+    let mut send = |to: Ipv4Addr| {
+        let to = SocketAddr::new(to.into(), 7);
+        peer.stack.send_datagram(socket, b"?", Some(to)).unwrap();
+        peer.collect();
+        peer.advance_ms(0);
+        peer.next_packet()
+    };
+    match send(host) {
         Some(Packet::Arp { target, .. }) => assert_eq!(target.1, host),
         other => panic!("{other:?}"),
+    }
+    match send(other) {
+        Some(Packet::Udp { to, destination, .. }) => {
+            assert_eq!((to, destination.0), (PEER_MAC, other));
+        }
+        packet => panic!("{packet:?}"),
     }
     peer.advance_ms(10_000);
     while peer.next_packet().is_some() {}
