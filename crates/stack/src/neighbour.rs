@@ -49,7 +49,7 @@ pub enum State {
     Reachable,
     /// Known, used, and being asked again.
     Probing,
-    /// Known, not confirmed, not used since (RFC 4861 §7.3.2). IPv6 only.
+    /// Known, not confirmed or not for long, not used since (RFC 4861 §7.3.2).
     Stale,
     /// The same, used, and to be asked again if nothing confirms it soon. IPv6 only.
     Delay,
@@ -235,12 +235,16 @@ impl Neighbours {
     }
 
     /// All that are known or asked for.
-    pub(crate) fn look(&self) -> impl Iterator<Item = NeighbourInfo> + '_ {
+    pub(crate) fn look(&self, now: Instant) -> impl Iterator<Item = NeighbourInfo> + '_ {
         let used = self.entries.iter().filter(|entry| entry.state != State::Free);
-        used.map(|entry| NeighbourInfo {
+        used.map(move |entry| NeighbourInfo {
             address: address(entry.address),
             mac: (entry.state != State::Incomplete).then_some(entry.mac),
-            state: entry.state,
+            state: match entry.state {
+                // Nothing is done when belief ends; whoever sends next finds that it has.
+                State::Reachable if now >= entry.deadline => State::Stale,
+                state => state,
+            },
         })
     }
 

@@ -91,6 +91,6 @@ impl Stack {
 
     /// The neighbours that are known or asked for.
     pub fn neighbours(&self) -> impl Iterator<Item = NeighbourInfo> + '_ {
-        self.neighbours.look()
+        self.neighbours.look(self.now)
     }
 }

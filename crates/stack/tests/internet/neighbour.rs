@@ -4,7 +4,7 @@
 use core::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use core::time::Duration;
 
-use millrace_stack::{Config, SocketId};
+use millrace_stack::{Config, NeighbourState, SocketId};
 use millrace_wire::arp::Operation;
 use millrace_wire::mac::Mac;
 use millrace_wire::{checksum, protocol};
@@ -217,4 +217,18 @@ fn every_syn_of_a_burst_is_answered_where_it_came_from() {
     assert_eq!(answers.len(), burst.len());
     assert!(answers.iter().all(|one| matches!(one, Packet::Tcp(one) if one.to == PEER_MAC)));
     peer.finish();
+}
+
+#[test]
+fn what_is_told_of_neighbours_is_what_is_believed() {
+    let mut peer = Peer::with(|config| config.neighbour_reachable = Duration::from_secs(60));
+    let state = |peer: &Peer| peer.stack.neighbours().next().unwrap().state;
+    assert_eq!(state(&peer), NeighbourState::Reachable);
+    peer.advance(Duration::from_secs(60));
+    assert_eq!(state(&peer), NeighbourState::Stale);
+    let socket = peer.bind_datagram(SocketAddr::new(STACK_IP.into(), 9));
+    assert!(sends(&mut peer, socket, PEER_IP));
+    assert_eq!(state(&peer), NeighbourState::Probing);
+    peer.advance(Duration::from_secs(10));
+    everything(&mut peer);
 }
