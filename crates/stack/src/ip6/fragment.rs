@@ -2,9 +2,8 @@
 //! [`crate::fragmentation`] cuts what we send.
 
 use millrace_frames::Frame;
-use millrace_wire::{icmpv6, ipv6, protocol, tcp, udp};
+use millrace_wire::{Malformed, icmpv6, ipv6, protocol, tcp, udp};
 
-use super::extension::walk;
 use crate::fragmentation::FRAGMENT_HEADER;
 use crate::ip::IpInfo;
 use crate::reassembly::{Fragment, Key, Whole, source_mac};
@@ -21,18 +20,17 @@ impl Stack {
             self.counters.drop_fragment_malformed += 1;
             return self.drop_chain(frame);
         };
-        let [first, _, high, low, a, b, c, d] = header;
+        let [_, _, high, low, a, b, c, d] = header;
         let field = u16::from_be_bytes([high, low]);
         let (offset, more) = (usize::from(field & !7), field & 1 != 0);
         let part = at + FRAGMENT_HEADER;
         // The part must begin in the first frame: nothing cuts a packet within its headers.
-        let Some(rest) = bytes.get(part..).filter(|rest| !rest.is_empty()) else {
+        if bytes.len() <= part {
             self.counters.drop_fragment_malformed += 1;
             return self.drop_chain(frame);
-        };
+        }
         let len = info.len - FRAGMENT_HEADER;
-        let rest = &rest[..rest.len().min(len)];
-        if offset == 0 && !self.has_whole_chain(first, rest, part) {
+        if offset == 0 && !has_whole_chain(bytes) {
             self.counters.drop_fragment_malformed += 1;
             if !info.many {
                 self.parameter_problem(frame, info, icmpv6::parameter::INCOMPLETE_CHAIN, 0);
@@ -81,17 +79,21 @@ impl Stack {
         let info = whole.info(info, source_mac(bytes));
         self.ipv6_payload(whole.frame, &info, first, true);
     }
+}
 
-    /// Whether a first fragment has all headers up to the upper layer's (RFC 7112), so that
-    /// filters on the way saw what they let pass.
-    fn has_whole_chain(&self, first: u8, rest: &[u8], base: usize) -> bool {
-        let Ok(upper) = walk(first, rest, base, &self.config.ipv6) else { return false };
-        let header = match upper.protocol {
-            protocol::TCP => tcp::HEADER_LEN,
-            protocol::UDP => udp::HEADER_LEN,
-            protocol::ICMPV6 => icmpv6::HEADER_LEN,
-            _ => 0,
-        };
-        rest.len() >= upper.at + header
-    }
+/// Whether a first fragment has all headers up to the upper layer's (RFC 7112), so that filters on
+/// the way saw what they let pass. What else may be wrong with them is the whole packet's.
+fn has_whole_chain(packet: &[u8]) -> bool {
+    let upper = match ipv6::Packet::parse_cut(packet).and_then(|packet| packet.upper_layer()) {
+        Ok(upper) => upper,
+        Err(malformed) => return malformed != Malformed::Truncated,
+    };
+    let header = match upper.protocol {
+        _ if upper.fragment.is_some_and(|inner| inner.offset > 0) => 0,
+        protocol::TCP => tcp::HEADER_LEN,
+        protocol::UDP => udp::HEADER_LEN,
+        protocol::ICMPV6 => icmpv6::HEADER_LEN,
+        _ => 0,
+    };
+    upper.payload.len() >= header
 }

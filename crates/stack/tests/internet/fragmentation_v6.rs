@@ -130,6 +130,26 @@ fn mistakes_are_told_to_who_made_them() {
     assert_eq!(problem(&mut peer), (parameter::NEXT_HEADER, 40));
 }
 
+/// RFC 8200 §4.5: what is behind the fragment header belongs to the whole.
+#[test]
+fn options_of_a_first_fragment_are_looked_at_when_it_is_whole() {
+    let mut peer = met(|_| {});
+    // One that is not known is to be dropped without a word, or with one.
+    for (kind, said) in [(0x42, None), (0xc2, Some((parameter::OPTION, 40 + 8 + 2)))] {
+        let payload = [&[59, 0, kind, 4, 0, 0, 0, 0][..], &[7; 2000]].concat();
+        let packet = craft6::packet(PEER_V6, STACK_V6, 64, 60, &payload);
+        let parts = fragments(&packet, 1500, kind.into());
+        peer.inject(&parts[0]);
+        peer.expect_silence();
+        peer.inject(&parts[1]);
+        match said {
+            None => peer.expect_silence(),
+            Some(said) => assert_eq!(problem(&mut peer), said),
+        }
+    }
+    assert_eq!(peer.stack.counters().datagrams_reassembled, 2);
+}
+
 #[test]
 fn time_is_bounded_and_the_source_is_told() {
     let mut peer = met(|_| {});
