@@ -314,6 +314,15 @@ fn datagrams_go_both_ways() {
     peer.inject(&bare);
     assert_eq!(peer.stack.counters().drop_udp_checksum, 1);
     assert_eq!(received(&mut peer, socket), None);
+    // Not even where none would be right by chance.
+    let field = |bytes: &[u8]| [bytes[60], bytes[61]];
+    let complement = field(&udp((PEER_V6, 999), (STACK_V6, 53), &[0; 2]));
+    let mut bare = udp((PEER_V6, 999), (STACK_V6, 53), &complement);
+    assert_eq!(field(&bare), [0xff; 2]);
+    bare[60..62].fill(0);
+    peer.inject(&bare);
+    assert_eq!(peer.stack.counters().drop_udp_checksum, 2);
+    assert_eq!(received(&mut peer, socket), None);
     let longest = vec![7; 1452];
     peer.stack.send_datagram(socket, &longest, Some(from)).unwrap();
     assert_eq!(peer.expect_v6().payload.len(), 1460);
