@@ -214,6 +214,26 @@ fn a_stack_begins_with_cubic_and_a_connection_may_choose() {
     }
 }
 
+/// BBR has no threshold: none is what stood before its recovery.
+#[test]
+fn a_recovery_that_bbr_began_brings_no_slow_start_back_to_another() {
+    let mut peer = Peer::with(|config| {
+        config.congestion = Algorithm::Bbr;
+        config.tcp.limited_transmit = false;
+    });
+    let id = peer.accepted_sack_over(50);
+    peer.write(id, 0, 10_000);
+    peer.advance_ms(50);
+    assert_eq!(peer.take().len(), 10);
+    peer.send_sack(1, 1, &[(1001, 4001)]);
+    assert_eq!(peer.stack.tcp_info(id).unwrap().ca_state, 3);
+    peer.stack.set_congestion(id, Algorithm::Cubic).unwrap();
+    peer.send(ACK, 1, 4001, &[]);
+    peer.send_sack(1, 4001, &[(1, 1001)]);
+    let info = peer.stack.info(id).unwrap();
+    assert!(info.slow_start_threshold <= 20_000, "{info:?}");
+}
+
 #[test]
 fn cubic_keeps_seven_tenths_after_a_timeout() {
     let mut peer = Peer::with(|config| config.congestion = Algorithm::Cubic);

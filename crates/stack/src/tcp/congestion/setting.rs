@@ -18,6 +18,12 @@ impl Stack {
         let before = core::mem::replace(&mut connection.algorithm, algorithm);
         match self.transfers.get_mut(connection.transfer) {
             Some(transfer) => {
+                let bbr = transfer.congestion.owns_window();
+                if bbr && algorithm != before {
+                    // What stood before a reduction of it had no threshold, and its window comes back
+                    // without.
+                    transfer.undo.end();
+                }
                 connection.congestion.switch(&mut transfer.congestion, algorithm);
             }
             None => connection.congestion.switch(&mut Private::new(before), algorithm),
