@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 use std::io;
 
 use millrace_frames::{Arena, BURST, Frame, Held, Instant, Owners, RxBatch, TxBatch};
-use millrace_port::{Capabilities, Port, Statistics, Wait, clock};
+use millrace_port::{Capabilities, Owner, Port, Statistics, Wait, clock};
 use millrace_stack::{ConnectionId, Event, ListenerId, Ready, Route, SocketId, Stack};
 
 use crate::completion::{Completion, Completions, Kind};
@@ -106,6 +106,7 @@ pub struct Channel {
     /// The port had no room for what is in `tx`.
     pub(crate) stalled: bool,
     pub(crate) closed: bool,
+    pub(crate) owner: Owner,
     /// What [`Channel::open`] decided, to be shown.
     pub(crate) facts: Vec<(&'static str, String)>,
     pub(crate) watched: Watched,
@@ -151,6 +152,7 @@ impl Channel {
             link_down: false,
             stalled: false,
             closed: false,
+            owner: Owner::new(),
             facts: Vec::new(),
             watched: Watched::off(),
         };

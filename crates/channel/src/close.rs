@@ -16,12 +16,17 @@ const LAST_TRIES: usize = 64;
 impl Channel {
     /// Closes listeners, sockets and connections, then the port. For as long as `flush`, what was
     /// written is still delivered; what is left then is reset. Returns how many frames are still
-    /// out: those that readers hold. A second call does nothing.
+    /// out: those that readers hold. A second call does nothing, and neither does one in a child that
+    /// fork(2) made: the connections are its parent's.
     ///
     /// # Errors
     /// What the port said while flushing; it is closed all the same.
     pub fn close(&mut self, flush: Duration) -> io::Result<usize> {
         if self.closed {
+            return Ok(0);
+        }
+        if !self.owner.is_here() {
+            self.closed = true;
             return Ok(0);
         }
         let flushed = self.flush(flush);

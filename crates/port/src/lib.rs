@@ -21,6 +21,7 @@ pub mod impair;
 pub mod interface;
 pub mod memory;
 pub mod name;
+mod owner;
 pub mod pcap;
 pub mod tap;
 mod vnet;
@@ -28,6 +29,7 @@ pub mod wait;
 pub mod xdp_live;
 
 pub use copy::finish_checksum;
+pub use owner::Owner;
 pub use wait::{Wait, Wake};
 
 /// One receive and one transmit queue.

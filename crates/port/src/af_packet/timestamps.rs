@@ -6,6 +6,7 @@ use std::io;
 
 use super::Timestamping;
 use super::socket::Socket;
+use crate::Owner;
 use crate::interface::{Control, Interface};
 
 const SIOCSHWTSTAMP: libc::c_ulong = 0x89b0;
@@ -29,12 +30,15 @@ pub(super) struct Stamping {
     control: Control,
     interface: String,
     before: Config,
+    owner: Owner,
 }
 
 impl Drop for Stamping {
     fn drop(&mut self) {
-        // The interface may be gone, and then there is nothing to be put back.
-        let _ = self.control.device(SIOCSHWTSTAMP, &self.interface, &mut self.before.clone());
+        if self.owner.is_here() {
+            // The interface may be gone, and then there is nothing to be put back.
+            let _ = self.control.device(SIOCSHWTSTAMP, &self.interface, &mut self.before.clone());
+        }
     }
 }
 
@@ -78,7 +82,7 @@ pub(super) fn enable(
                 format!("{name} does not stamp what it receives; see ethtool -T {name}"),
             ));
         }
-        stamping = Some(Stamping { control, interface: name.clone(), before });
+        stamping = Some(Stamping { control, interface: name.clone(), before, owner: Owner::new() });
     }
     let what = "take hardware timestamps";
     socket.set(libc::PACKET_TIMESTAMP, SOF_TIMESTAMPING_RAW_HARDWARE, what)?;

@@ -32,7 +32,7 @@ pub use open::probe;
 pub use steering::Steering;
 
 use crate::interface::{self, Control};
-use crate::{Capabilities, Port, Statistics};
+use crate::{Capabilities, Owner, Port, Statistics};
 use socket::Socket;
 use sys::KernelStatistics;
 use umem::Umem;
@@ -81,12 +81,15 @@ struct Open {
     queue: u32,
     /// Asks about the interface in its own network namespace, whatever the thread's is.
     control: Control,
+    owner: Owner,
 }
 
 impl Drop for Open {
     fn drop(&mut self) {
         // Detach first, close after: a program must not redirect to a socket that is going.
-        self.steering.leave(self.queue);
+        if self.owner.is_here() {
+            self.steering.leave(self.queue);
+        }
     }
 }
 

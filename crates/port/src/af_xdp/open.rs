@@ -15,7 +15,7 @@ use super::sys::TX_BATCH_SIZE;
 use super::umem::Umem;
 use super::{AfXdp, Counts, ETHERNET_LEN, Open, VLAN_LEN};
 use crate::interface::{Control, Interface};
-use crate::{Capabilities, Port, Timestamps};
+use crate::{Capabilities, Owner, Port, Timestamps};
 
 /// Tells whether this process can open AF_XDP ports, by making a socket and loading a program.
 ///
@@ -271,7 +271,8 @@ fn open_queue(
     let socket = Socket::open(interface, queue, config, attempt.zero_copy, arena)?;
     steering.join(queue, socket.as_fd())?;
     let control = Control::new()?;
-    let open = Open { socket, steering: Arc::clone(steering), queue, control };
+    let owner = Owner::new();
+    let open = Open { socket, steering: Arc::clone(steering), queue, control, owner };
     Ok(AfXdp::new(interface, config, attempt, umem, open, arena, sharers))
 }
 
