@@ -377,8 +377,19 @@ impl Channel {
         if self.stack.write_room(id).is_ok_and(|room| room > 0) {
             self.counters.writes_starved += 1;
             if !core::mem::replace(&mut self.extra(id).starved, true) {
+                self.forget_starved_that_ended();
                 self.starved.push_back(id);
             }
+        }
+    }
+
+    /// Those that wait stay in the list when they end. While there are no frames nobody looks at it,
+    /// and it must not grow by all that come and go meanwhile.
+    fn forget_starved_that_ended(&mut self) {
+        if self.starved.len() >= self.slots.len() {
+            let mut starved = core::mem::take(&mut self.starved);
+            starved.retain(|&id| self.extra_of(id).is_some_and(|extra| extra.starved));
+            self.starved = starved;
         }
     }
 
@@ -404,4 +415,35 @@ impl Channel {
 
 fn ended() -> io::Error {
     io::Error::new(io::ErrorKind::BrokenPipe, "the connection takes no more data")
+}
+
+#[cfg(test)]
+mod tests {
+    use millrace_port::Port;
+    use millrace_port::memory::{WireConfig, wire};
+
+    use super::*;
+    use crate::Config;
+
+    #[test]
+    fn connections_that_end_while_there_are_no_frames_are_forgotten() {
+        let mut config = Config::new("192.0.2.1/24".parse().unwrap());
+        config.frames = 64;
+        config.stack.frame_reserve = 16;
+        config.stack.connections = 8;
+        let (port, _peer) = wire(WireConfig::default());
+        let arena = config.arena(port.capabilities().mtu).unwrap();
+        let mut channel = Channel::new(Box::new(port), arena, &config).unwrap();
+        let peer = "192.0.2.2:80".parse().unwrap();
+        let data = || Box::new(vec![0; 1 << 20]);
+        let first = channel.connect(peer, None).unwrap();
+        channel.write_owned(first, data(), 0).unwrap();
+        for _ in 0..100 {
+            let next = channel.connect(peer, None).unwrap();
+            channel.write_owned(next, data(), 0).unwrap();
+            channel.abort(next);
+            assert!(channel.starved.len() <= 9, "{}", channel.starved.len());
+        }
+        assert!(channel.counters().writes_starved > 100);
+    }
 }
