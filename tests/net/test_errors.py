@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -263,3 +264,26 @@ def test_a_missing_capability_is_named(lab: Lab, port: str, words: str) -> None:
     without = ["setpriv", "--bounding-set=-all", "--inh-caps=-all"]
     result = lab.host("host").run([*without, sys.executable, "-c", UNPRIVILEGED, port])
     assert words in result.stdout, result.stderr
+
+
+class Rang(Exception):
+    """The alarm."""
+
+
+def test_times_beyond_all_clocks_are_waited_for_all_the_same(wire_name: str) -> None:
+    def ring(*_: object) -> None:
+        raise Rang
+
+    before = signal.signal(signal.SIGALRM, ring)
+    try:
+        with Channel(wire_name, "192.0.2.1/24", frames=1024) as channel:
+            signal.setitimer(signal.ITIMER_REAL, 0.1)
+            with pytest.raises(Rang):
+                channel.turn(1e20)
+        for how in ("dhcp", "slaac"):
+            signal.setitimer(signal.ITIMER_REAL, 0.1)
+            with pytest.raises(Rang):
+                Channel(wire_name, how, frames=1024, dhcp_timeout=1e19, slaac_timeout=1e19)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)

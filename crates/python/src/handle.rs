@@ -293,16 +293,14 @@ impl Handle {
     }
 }
 
-/// `None` or a time that makes sense.
+/// `None` or a time that makes sense; one that no clock will see is none.
 pub(crate) fn timeout(seconds: Option<f64>) -> PyResult<Option<Duration>> {
     match seconds {
         Some(seconds) if seconds.is_nan() => {
             Err(PyValueError::new_err("a timeout is a number of seconds, not NaN"))
         }
-        Some(seconds) if seconds.is_infinite() && seconds > 0.0 => Ok(None),
-        Some(seconds) => {
-            Ok(Some(Duration::try_from_secs_f64(seconds.max(0.0)).unwrap_or_default()))
-        }
+        Some(seconds) if seconds > options::LONGEST_SECONDS => Ok(None),
+        Some(seconds) => Ok(Some(Duration::from_secs_f64(seconds.max(0.0)))),
         None => Ok(None),
     }
 }

@@ -13,9 +13,13 @@ use pyo3::types::{PyDict, PyString, PyTuple};
 
 use crate::errors::to_python;
 
-/// A time in seconds.
+/// A century. What is later than all clocks go would overflow them.
+pub(crate) const LONGEST_SECONDS: f64 = 3.2e9;
+
+/// A time in seconds; a longer one than a century is a century.
 pub(crate) fn duration(name: &str, seconds: f64) -> PyResult<Duration> {
-    Duration::try_from_secs_f64(seconds).map_err(|_| {
+    let bounded = if seconds.is_finite() { seconds.min(LONGEST_SECONDS) } else { seconds };
+    Duration::try_from_secs_f64(bounded).map_err(|_| {
         PyValueError::new_err(format!("{name} is a number of seconds from 0 on, not {seconds}"))
     })
 }
