@@ -14,6 +14,7 @@ from collections.abc import Callable
 import pytest
 
 from millrace.lab import Host, Lab, LabError, Statistics, Wire, leftovers
+from millrace.lab.impaired import ImpairedWire
 
 pytest.importorskip("millrace._native")
 pytestmark = pytest.mark.networks
@@ -312,3 +313,21 @@ def test_nothing_stays_behind_a_killed_process(
 def namespaces() -> set[str]:
     folder = leftovers.NETNS_FOLDER
     return set(os.listdir(folder)) if folder.is_dir() else set()
+
+
+def test_an_answer_that_comes_too_late_is_not_the_next_question_s(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wire = lab.wire(*pair(lab), loss=0.5)
+    assert isinstance(wire, ImpairedWire)
+    assert wire._process is not None
+    os.kill(wire._process.pid, signal.SIGSTOP)
+    with monkeypatch.context() as hurry:
+        hurry.setattr("millrace.lab.impaired._ANSWER_SECONDS", 0.2)
+        for _ in range(2):
+            with pytest.raises(LabError, match="does not answer"):
+                wire.statistics()
+    os.kill(wire._process.pid, signal.SIGCONT)
+    wire.impair(loss=0.0)
+    assert len(blast(wire, 100)) == 100
+    assert wire.statistics()[0].lost == 0

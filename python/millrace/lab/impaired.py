@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import select
 import subprocess
 import sys
@@ -97,7 +98,10 @@ class ImpairedWire(Wire):
         self.preferred = False
         self._halves = halves
         self._middle = middle
-        self._process: subprocess.Popen[str] | None = None
+        self._process: subprocess.Popen[bytes] | None = None
+        # What it said beyond the last line that was read, and answers that came to no question yet.
+        self._said = b""
+        self._unheard = 0
         self._errors: IO[bytes] | None = None
 
     def start(self, *, seed: int, frames: int, core: int | None) -> None:
@@ -116,7 +120,6 @@ class ImpairedWire(Wire):
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._errors,
-            text=True,
         )
         self.preferred = self._hear(_START_SECONDS)["preferred"]
 
@@ -160,7 +163,7 @@ class ImpairedWire(Wire):
         if self._process is None or self._process.stdin is None:
             raise LabError(f"{self} was removed")
         try:
-            self._process.stdin.write(json.dumps(words) + "\n")
+            self._process.stdin.write(json.dumps(words).encode() + b"\n")
             self._process.stdin.flush()
         except BrokenPipeError:
             raise self._ended() from None
@@ -169,13 +172,25 @@ class ImpairedWire(Wire):
     def _hear(self, seconds: float) -> Any:
         assert self._process is not None
         assert self._process.stdout is not None
-        ready, _, _ = select.select([self._process.stdout], [], [], seconds)
-        if not ready:
-            raise LabError(f"the forwarder of {self} does not answer within {seconds:g} s")
-        line = self._process.stdout.readline()
-        if not line:
-            raise self._ended()
+        # An answer that came too late is still to be read, and none to the next question.
+        self._unheard += 1
+        line = b""
+        while self._unheard:
+            line = self._line(self._process.stdout.fileno(), seconds)
+            self._unheard -= 1
         return json.loads(line)
+
+    def _line(self, out: int, seconds: float) -> bytes:
+        while b"\n" not in self._said:
+            ready, _, _ = select.select([out], [], [], seconds)
+            if not ready:
+                raise LabError(f"the forwarder of {self} does not answer within {seconds:g} s")
+            said = os.read(out, 1 << 16)
+            if not said:
+                raise self._ended()
+            self._said += said
+        line, _, self._said = self._said.partition(b"\n")
+        return line
 
     def _ended(self) -> LabError:
         assert self._process is not None
