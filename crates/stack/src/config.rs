@@ -1,5 +1,7 @@
 //! Every bound of a stack, in one place.
 
+pub(crate) mod check;
+
 use core::net::IpAddr;
 use core::ops::RangeInclusive;
 use core::time::Duration;

@@ -10,6 +10,7 @@
 //! [`held_timestamps`]. [`congestion`], [`rtt`], [`delivery_rate`] and [`pacing`] are the documents
 //! of their names.
 
+mod ack_field;
 mod acknowledgement;
 pub(crate) mod api;
 pub(crate) mod autotuning;
