@@ -3,8 +3,9 @@
 use millrace_frames::{Frame, Owners};
 use millrace_wire::seq::Seq;
 
-use crate::stack::{List, Stack};
+use crate::stack::Stack;
 use crate::tcp::connection::{Connection, Features, Flags, NO_LINK, State};
+use crate::tcp::list::List;
 use crate::tcp::receive_window::ROUNDING;
 use crate::tcp::timers::EXPIRY_SHIFT;
 

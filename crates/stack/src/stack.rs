@@ -24,6 +24,7 @@ use crate::tcp::api::{ConnectionId, ListenerId};
 use crate::tcp::challenge_ack::Answers;
 use crate::tcp::connection::{Connection, Flags, NO_LINK, Ready};
 use crate::tcp::fast_open::cache::Cache;
+use crate::tcp::list::List;
 use crate::tcp::listen::Listener;
 use crate::tcp::ordinary;
 use crate::tcp::proven_peers::ProvenPeers;
@@ -37,17 +38,6 @@ use crate::{Config, Counters};
 
 /// No listener or socket has the port.
 pub(crate) const NO_SOCKET: u16 = u16::MAX;
-
-/// A list through one of the connections' link fields.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct List {
-    pub(crate) head: u32,
-    pub(crate) tail: u32,
-}
-
-impl List {
-    pub(crate) const EMPTY: List = List { head: NO_LINK, tail: NO_LINK };
-}
 
 /// The last destination of a connection that a next hop was found for, and how it is reached:
 /// connections come in runs. Forgotten when routes or addresses change.

@@ -13,13 +13,14 @@ use super::api::{ConnectionId, ListenerId, Secrets};
 use super::connection::{Failure, Features, Flags, NO_LINK, State};
 use super::fast_open::server::Pending;
 use super::input::Segment;
+use super::list::List;
 use super::settings::Settings;
 use super::syn_queue::Admission;
 use super::table::FourTuple;
 use crate::address::address;
 use crate::bound::Bound;
 use crate::config::AcceptOverflow;
-use crate::stack::{List, NO_SOCKET, Stack};
+use crate::stack::{NO_SOCKET, Stack};
 
 #[derive(Clone, Debug)]
 pub(crate) struct Listener {

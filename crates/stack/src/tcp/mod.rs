@@ -36,6 +36,7 @@ pub(crate) mod info;
 pub(crate) mod input;
 pub(crate) mod keepalive;
 pub(crate) mod limited_transmit;
+pub(crate) mod list;
 pub(crate) mod listen;
 mod loss_detection;
 pub(crate) mod nagle;

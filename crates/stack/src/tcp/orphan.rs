@@ -57,31 +57,15 @@ impl Stack {
             return self.end_connection(index);
         };
         let time = if time.is_zero() { self.config.fin_wait_2 } else { time };
-        let tail = core::mem::replace(&mut self.fin_wait_2.tail, index as u32);
-        self.connections[index].link = NO_LINK;
-        self.connections[index].link_back = tail;
-        match tail {
-            NO_LINK => self.fin_wait_2.head = index as u32,
-            tail => self.connections[tail as usize].link = index as u32,
-        }
+        self.fin_wait_2.push_back(&mut self.connections, index);
         self.arm_expiry(index, time);
     }
 
     fn leave_fin_wait_2(&mut self, index: usize) {
-        let connection = &mut self.connections[index];
-        let (back, next) = (connection.link_back, connection.link);
-        let listed = back != NO_LINK || self.fin_wait_2.head == index as u32;
-        if connection.state != State::FinWait2 || !listed {
-            return;
-        }
-        (connection.link, connection.link_back) = (NO_LINK, NO_LINK);
-        match back {
-            NO_LINK => self.fin_wait_2.head = next,
-            back => self.connections[back as usize].link = next,
-        }
-        match next {
-            NO_LINK => self.fin_wait_2.tail = back,
-            next => self.connections[next as usize].link_back = back,
+        let connection = &self.connections[index];
+        let listed = connection.link_back != NO_LINK || self.fin_wait_2.head == index as u32;
+        if connection.state == State::FinWait2 && listed {
+            self.fin_wait_2.remove(&mut self.connections, index);
         }
     }
 

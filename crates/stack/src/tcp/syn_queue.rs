@@ -69,16 +69,9 @@ impl Stack {
     /// Puts a new connection behind the listener's other half-open ones.
     pub(crate) fn enter_half_open(&mut self, index: usize) {
         let connection = &mut self.connections[index];
-        let list = &mut self.listeners[usize::from(connection.listener)].half_open_list;
         connection.flags.set(Flags::HALF_OPEN);
-        connection.link = NO_LINK;
-        connection.link_back = list.tail;
-        let before = core::mem::replace(&mut list.tail, index as u32);
-        match before {
-            NO_LINK => list.head = index as u32,
-            before => self.connections[before as usize].link = index as u32,
-        }
-        let listener = &mut self.listeners[usize::from(self.connections[index].listener)];
+        let listener = &mut self.listeners[usize::from(connection.listener)];
+        listener.half_open_list.push_back(&mut self.connections, index);
         listener.half_open += 1;
         listener.young += 1;
         self.half_open_total += 1;
@@ -95,20 +88,9 @@ impl Stack {
     fn leave_syn_queue(&mut self, index: usize) {
         let connection = &mut self.connections[index];
         connection.flags.clear(Flags::HALF_OPEN);
-        let (back, next) = (connection.link_back, connection.link);
-        connection.link = NO_LINK;
-        connection.link_back = NO_LINK;
         let young = connection.retries == 0;
-        let number = usize::from(connection.listener);
-        match back {
-            NO_LINK => self.listeners[number].half_open_list.head = next,
-            back => self.connections[back as usize].link = next,
-        }
-        match next {
-            NO_LINK => self.listeners[number].half_open_list.tail = back,
-            next => self.connections[next as usize].link_back = back,
-        }
-        let listener = &mut self.listeners[number];
+        let listener = &mut self.listeners[usize::from(connection.listener)];
+        listener.half_open_list.remove(&mut self.connections, index);
         listener.half_open -= 1;
         listener.young -= u32::from(young);
         self.half_open_total -= 1;

@@ -289,25 +289,18 @@ impl Stack {
             let oldest = self.time_wait.head as usize;
             self.forget_time_wait(oldest);
         }
-        let tail = self.time_wait.tail;
         self.leave_orphans(index);
         self.discard_out_of_order(index);
         let connection = &mut self.connections[index];
         connection.state = State::TimeWait;
         connection.flags.clear(Flags::REXMIT_ARMED.with(Flags::DELACK_ARMED));
         connection.forget_data(&mut self.arena);
-        connection.link = NO_LINK;
-        connection.link_back = tail;
         if connection.flags.has(Flags::ATTACHED) {
             self.give_back_if_plain(index);
         } else {
             self.release_transfer(index);
         }
-        match tail {
-            NO_LINK => self.time_wait.head = index as u32,
-            tail => self.connections[tail as usize].link = index as u32,
-        }
-        self.time_wait.tail = index as u32;
+        self.time_wait.push_back(&mut self.connections, index);
         self.time_wait_count += 1;
         self.arm_expiry(index, self.config.time_wait);
         self.tell(index, Ready::CLOSED);
@@ -319,19 +312,9 @@ impl Stack {
     }
 
     pub(crate) fn leave_time_wait(&mut self, index: usize) {
-        let (back, next) = (self.connections[index].link_back, self.connections[index].link);
-        match back {
-            NO_LINK => self.time_wait.head = next,
-            back => self.connections[back as usize].link = next,
-        }
-        match next {
-            NO_LINK => self.time_wait.tail = back,
-            next => self.connections[next as usize].link_back = back,
-        }
+        self.time_wait.remove(&mut self.connections, index);
         self.time_wait_count -= 1;
         // No longer TIME-WAIT, so that it is not taken off the list again.
         self.connections[index].state = State::Closed;
-        self.connections[index].link = NO_LINK;
-        self.connections[index].link_back = NO_LINK;
     }
 }
