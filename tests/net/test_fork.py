@@ -26,21 +26,29 @@ def until(channel: Channel, kind: Kind, seconds: float = 10.0) -> None:
     raise AssertionError(f"no {kind} within {seconds} s")
 
 
-def close_in_a_child(channel: Channel) -> None:
+def use_and_close_in_a_child(channel: Channel) -> None:
     """What a child does that ends in order: its finalizers close what it has copies of."""
     child = os.fork()
     if child == 0:
+        status = 1
         try:
+            try:
+                channel.turn(0)
+            except PermissionError as error:
+                status = 0 if "parent" in str(error) else 2
             channel.close(1.0)
         finally:
-            os._exit(0)
+            os._exit(status)
     end = time.monotonic() + 10
-    while os.waitpid(child, os.WNOHANG) == (0, 0):
+    ended, status = 0, 0
+    while not ended:
+        ended, status = os.waitpid(child, os.WNOHANG)
         if time.monotonic() > end:
             os.kill(child, signal.SIGKILL)
             os.waitpid(child, 0)
             raise AssertionError("the child did not end")
         time.sleep(0.01)
+    assert status == 0
 
 
 @pytest.mark.parametrize("port", ["af_packet", "af_xdp"])
@@ -59,7 +67,7 @@ def test_a_child_that_ends_takes_nothing_from_its_parent(lab: Lab, port: str) ->
         peer, _ = listener.accept()
         with peer:
             peer.settimeout(10)
-            close_in_a_child(channel)
+            use_and_close_in_a_child(channel)
             handle.write(b"still here")
             channel.turn(0)
             assert peer.recv(100) == b"still here"

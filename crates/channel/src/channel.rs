@@ -258,6 +258,12 @@ impl Channel {
         if self.closed {
             return Err(io::Error::new(io::ErrorKind::NotConnected, "the channel is closed"));
         }
+        if !self.owner.is_here() {
+            return Err(io::Error::new(
+                io::ErrorKind::PermissionDenied,
+                "the channel is this process's parent's, from which fork(2) copied it; open one here",
+            ));
+        }
         Ok(())
     }
 

@@ -41,6 +41,8 @@ const SIGNAL_CHECK: Duration = Duration::from_millis(50);
 /// has MILLRACE_WATCH=0. Further keywords set bounds of the stack (times in
 /// seconds): connections, send_buffer, receive_buffer, retries, syn_retries, time_wait and others.
 ///
+/// A child that os.fork() makes cannot use it (PermissionError) and undoes nothing by closing it.
+///
 /// Raises ValueError for what makes no sense, OSError when the port cannot be opened.
 #[pyclass(frozen, weakref, module = "millrace._native")]
 pub(crate) struct Channel {

@@ -352,7 +352,8 @@ class Channel:
                     if done.kind is millrace.READ:
                         done.handle.write(answer(done.data))
 
-    It belongs to the thread that makes it; all but wake() raises RuntimeError in another.
+    It belongs to the thread that makes it; all but wake() raises RuntimeError in another. A child
+    that os.fork() makes cannot use it (PermissionError) and undoes nothing by closing it.
     """
 
     def __new__(
