@@ -15,7 +15,8 @@
 //! Who is as hard as the other keeps what it has: a probe of a quarter more gains little where the
 //! queue is full. So a rival is met with a trial that tells this flow's share of the path
 //! ([`Share`](super::share::Share)). With little of it, it grows on at once; with more than its part it
-//! has no need to be hard, and the rival is forgotten.
+//! has no need to be hard, and the rival is forgotten. Where a round trip is a millisecond it would be
+//! met again before it has taken what it was left, so it is spared for a while ([`SPARED_US`]).
 //!
 //! A Startup that a rival ended, by what was lost or because it would not make room, begins again
 //! once and takes no loss for a sign, as the rival's own did: an eighth of a round trip of probing
@@ -55,6 +56,8 @@ pub(super) const TRIAL_PACING_GAIN: u64 = 150;
 const LITTLE: u32 = 35;
 /// And who has more than this has no need to be hard.
 const ENOUGH: u32 = 60;
+/// Microseconds for which a rival of whom this flow had enough is not met again.
+const SPARED_US: u32 = 10_000;
 /// The rate is the best of so many round trips.
 const RATE_ROUNDS: u32 = 10;
 /// Startup begins again if there is found to be a rival not more than so many round trips after it.
@@ -92,6 +95,8 @@ pub(super) struct Rival {
     quiet_rounds: u8,
     /// The round trip in which it was met.
     met: u32,
+    /// When this flow was found to have enough, while that still counts.
+    spared_at: Option<u32>,
     overflows: Overflows,
     beat: Beat,
     /// In units of [`UNIT`].
@@ -107,6 +112,7 @@ impl Rival {
         lost: 0,
         quiet_rounds: 0,
         met: 0,
+        spared_at: None,
         overflows: Overflows::NONE,
         beat: Beat::NONE,
         rate: WindowedMax::NONE,
@@ -140,6 +146,12 @@ impl Rival {
 
     /// A round trip is over. Returns whether there is a rival now.
     pub(super) fn round(&mut self, round: &Round) -> bool {
+        if let Some(at) = self.spared_at {
+            if !elapsed(round.now_us, at, SPARED_US) {
+                return false;
+            }
+            self.spared_at = None;
+        }
         self.beat.round(round);
         if self.overflows.round(round) {
             return true;
@@ -194,7 +206,7 @@ impl Bbr {
             self.share.begin_trial();
             self.state = State::ProbeBwCruise;
         } else if told.least > ENOUGH {
-            self.forget_rival();
+            self.spare_rival(sample);
             self.start_probe_bw_down(sample);
         } else {
             self.state = State::ProbeBwDown;
@@ -219,13 +231,24 @@ impl Bbr {
         }
     }
 
+    /// This flow has enough, or nearly all that a trial sent on top was lost.
+    fn spare_rival(&mut self, sample: &AckSample) {
+        self.forget_rival();
+        self.rival.spared_at = Some(sample.now_us);
+    }
+
     /// A round trip with a rival has ended, of which this share was lost.
     pub(super) fn rival_round(&mut self, sample: &AckSample, lost: u32, quiet: bool) {
         let quiet_rounds = self.rival.quiet_rounds.saturating_add(1);
         self.rival.quiet_rounds = if quiet { quiet_rounds } else { 0 };
         let most = if self.state == State::Startup { MOST_LOST_STARTUP } else { MOST_LOST };
-        if lost > most || self.rival.quiet_rounds >= QUIET_ROUNDS {
-            self.forget_rival();
+        let too_much = lost > most;
+        if too_much || self.rival.quiet_rounds >= QUIET_ROUNDS {
+            if too_much && self.share.on_trial() {
+                self.spare_rival(sample);
+            } else {
+                self.forget_rival();
+            }
             if self.in_probe_bw() {
                 self.start_probe_bw_down(sample);
             }

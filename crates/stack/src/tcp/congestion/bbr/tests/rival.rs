@@ -404,3 +404,38 @@ fn a_beat_is_not_lost_by_what_this_flow_s_own_probe_made_overflow() {
     let gaps = [160, 160, 160, 80, 80, 160];
     assert_eq!(overflows_by_the_clock(&gaps, |_| ()), Some(7));
 }
+
+/// A rival as hard as this, met in round trips of 2 ms at a time of so many milliseconds: when is it met
+/// again, if `ends` ends the first meeting then?
+fn met_again_ms(at_ms: u32, ends: impl Fn(&mut Bbr, &AckSample)) -> u32 {
+    let (_, mut bbr) = on_trial(3, 100 * MSS);
+    let sample = AckSample { now_us: at_ms * 1_000, mss: MSS, ..AckSample::default() };
+    ends(&mut bbr, &sample);
+    assert!(!bbr.rival.present());
+    (2..100)
+        .step_by(2)
+        .find(|ms| {
+            let now_us = sample.now_us.wrapping_add(ms * 1_000);
+            bbr.rival.round(&Round { now_us, ..round(20_000, 300) })
+        })
+        .unwrap()
+}
+
+#[test]
+fn a_rival_of_whom_it_had_enough_is_spared_for_a_while() {
+    let enough = |bbr: &mut Bbr, sample: &AckSample| {
+        bbr.share_told(sample, &Told { least: 80, most: 90, rate: 1_000_000 });
+    };
+    let lost_too_much = |bbr: &mut Bbr, sample: &AckSample| bbr.rival_round(sample, 500, false);
+    let lost_without_a_trial = |bbr: &mut Bbr, sample: &AckSample| {
+        bbr.share.end_trial();
+        bbr.rival_round(sample, 500, false);
+    };
+    // Also where the clock goes round meanwhile.
+    for at_ms in [0, 1_000, 4_294_960] {
+        let again = met_again_ms(at_ms, lost_without_a_trial);
+        assert!(again <= 8, "{again}");
+        assert_eq!(met_again_ms(at_ms, enough), 10 + again);
+        assert_eq!(met_again_ms(at_ms, lost_too_much), 10 + again);
+    }
+}
