@@ -237,6 +237,21 @@ def test_half_close_and_close(pair: Any) -> None:
     assert raised.value.errno == errno.ENOTCONN
 
 
+def test_what_is_written_before_there_is_an_answer_is_sent_though_closed(pair: Any) -> None:
+    client = pair.client.connect((SERVER, 80))
+    client.write(b"last words")
+    client.close()
+    told: list[Completion] = []
+
+    def finished(first: list[Completion], second: list[Completion]) -> bool:
+        assert not first
+        told.extend(second)
+        return told and told[-1].kind is FINISHED
+
+    pair.until(finished)
+    assert [one.tobytes() for one in told] == [b"", b"last words", b""]
+
+
 def test_an_abort_is_a_reset_for_the_peer(pair: Any) -> None:
     client, server = pair.connect()
     client.abort()

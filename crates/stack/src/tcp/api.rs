@@ -437,8 +437,9 @@ impl Stack {
     }
 
     /// Closes the connection and lets go of the id. What was written is still delivered, for as
-    /// long as the linger time allows where one is set; what was received and not read makes this
-    /// an abort (RFC 2525 §2.17).
+    /// long as the linger time allows where one is set, and though the peer has not answered the SYN
+    /// yet: RFC 9293 §3.10.4 would have it given up with an error, of which nobody is left to hear.
+    /// What was received and not read makes this an abort (RFC 2525 §2.17).
     pub fn close(&mut self, id: ConnectionId) {
         let Ok(index) = self.entry(id) else { return };
         let connection = &mut self.connections[index];
@@ -449,10 +450,13 @@ impl Stack {
         }
         let state = connection.state;
         let unread = connection.receive_bytes > 0 && !connection.flags.has(Flags::READ_SHUT);
+        let nothing_written = connection.snd_end == connection.iss + 1;
         let linger = self.settings(index).linger;
         match state {
             State::Closed => self.free_connection(index),
-            State::SynSent => self.free_connection(index),
+            State::SynSent if nothing_written || linger.is_some_and(|time| time.is_zero()) => {
+                self.free_connection(index);
+            }
             State::TimeWait => {
                 self.discard_received(index);
                 self.release_transfer(index);

@@ -413,6 +413,42 @@ fn closing_before_the_answer_forgets_the_attempt() {
 }
 
 #[test]
+fn closing_before_the_answer_still_delivers_what_was_written() {
+    use crate::common::peer::SYN;
+    let mut peer = Peer::new();
+    let id = peer.connect();
+    peer.expect(SYN);
+    peer.write(id, 0, 100);
+    peer.close(id);
+    peer.send(SYN | ACK, 0, 1, &[]);
+    let last = peer.expect(FIN | ACK);
+    assert_eq!((last.seq, last.payload), (1, pattern(0, 100)));
+    peer.send(FIN | ACK, 1, 102, &[]);
+    peer.expect_ack(2);
+    peer.expect_silence();
+}
+
+#[test]
+fn what_was_written_before_an_answer_that_never_comes_keeps_nothing() {
+    // The SYN is sent again until half a minute is over.
+    for (linger, least, most) in [(None, 20, 200), (Some(0), 0, 0), (Some(2), 2, 3)] {
+        let mut peer = Peer::with(|config| config.syn_retries = 4);
+        let id = peer.connect();
+        peer.write(id, 0, 100);
+        peer.stack.set_linger(id, linger.map(Duration::from_secs)).unwrap();
+        peer.close(id);
+        let mut seconds = 0;
+        while peer.stack.connections() > 0 {
+            peer.advance_ms(1000);
+            seconds += 1;
+        }
+        assert!((least..=most).contains(&seconds), "{linger:?}: {seconds} s");
+        peer.take();
+        peer.finish();
+    }
+}
+
+#[test]
 fn a_fin_is_sent_even_into_a_closed_window() {
     let mut peer = Peer::new();
     peer.window = 0;
