@@ -130,6 +130,22 @@ def test_a_refused_connection_and_a_host_that_is_not_there(pair: Any) -> None:
     assert error.errno == errno.EHOSTUNREACH
     assert "does not answer" in str(error)
 
+NO_MEMORY = """
+import resource, millrace
+resource.setrlimit(resource.RLIMIT_AS, (1 << 30, 1 << 30))
+try:
+    millrace.Channel("memory:e", "192.0.2.1/24", frames=1024, hugepages=False, connections=1 << 24)
+except OSError as error:
+    print(error)
+"""
+
+
+def test_tables_for_which_there_is_no_memory(program: Callable[..., Any]) -> None:
+    process = program(NO_MEMORY)
+    out, errors = process.communicate()
+    assert "[Errno 12] no memory for 16777216 connections" in out, errors
+
+
 
 def test_a_peer_that_vanishes_is_a_timeout(make_pair: Callable[..., Any]) -> None:
     pair = make_pair(client={"retries": 2, "initial_rto": 0.02, "min_rto": 0.02, "max_rto": 0.05})

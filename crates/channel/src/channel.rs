@@ -116,13 +116,15 @@ impl Channel {
     /// Makes a channel over a port and the arena that it was opened with.
     ///
     /// # Errors
-    /// `InvalidInput` names what makes no sense in the configuration; what eventfd(2) says.
+    /// `InvalidInput` names what makes no sense in the configuration; `OutOfMemory` when there is
+    /// none for its connections; what eventfd(2) says.
     pub fn new(port: Box<dyn Port>, arena: Arena, config: &Config) -> io::Result<Channel> {
         let now = clock::now();
         let stack = config.for_stack(port.capabilities())?;
         let bell = Bell::new()?;
-        let slots = vec![Slot { id: None, extra: NO_EXTRA }; stack.connections as usize];
         let mut stack = Stack::new(stack, arena, now)?;
+        let connections = stack.config().connections as usize;
+        let slots = vec![Slot { id: None, extra: NO_EXTRA }; connections];
         for &gateway in &config.gateways {
             stack.add_route(Route::default_by(gateway))?;
         }

@@ -417,7 +417,8 @@ class Channel:
 
         Raises ValueError or TypeError for what makes no sense, OSError when the port cannot be
         opened: EADDRINUSE when Linux has the address, PermissionError without the capabilities,
-        FileNotFoundError for an interface that is not there, ENETDOWN for one that is down.
+        FileNotFoundError for an interface that is not there, ENETDOWN for one that is down, ENOMEM
+        when there is no memory for so many connections.
         """
 
     @property

@@ -1,5 +1,6 @@
 //! What of a configuration makes no sense, told by name before a stack is made.
 
+use core::hint::black_box;
 use std::io;
 
 use millrace_frames::Arena;
@@ -8,8 +9,12 @@ use millrace_wire::ipv6;
 use super::Config;
 use crate::tcp::input::MOST_OUT_OF_ORDER_FRAMES;
 
+/// The most that a connection costs in all tables, whether it is in use or not.
+const CONNECTION_BYTES: usize = 320;
+
 /// # Errors
-/// `InvalidInput`, with the setting, its value and what it may be.
+/// `InvalidInput`, with the setting, its value and what it may be; `OutOfMemory` when there is none
+/// for the tables of so many connections.
 pub(crate) fn check(config: &Config, arena: &Arena) -> io::Result<()> {
     let refuse = |what: String| Err(io::Error::new(io::ErrorKind::InvalidInput, what));
     if config.mtu < 576 {
@@ -24,6 +29,22 @@ pub(crate) fn check(config: &Config, arena: &Arena) -> io::Result<()> {
     }
     if config.connections >= 1 << 31 || config.connections == 0 {
         return refuse(format!("connections must be 1 to 2^31 - 1, not {}", config.connections));
+    }
+    // The tables are made at once, and the process ends where there is no memory for one.
+    let bytes = config.connections as usize * CONNECTION_BYTES;
+    let mut tables = Vec::<u8>::new();
+    let room = tables.try_reserve_exact(bytes);
+    // Nothing is ever in it, and yet it is to be asked for.
+    black_box(&tables);
+    if room.is_err() {
+        return Err(io::Error::new(
+            io::ErrorKind::OutOfMemory,
+            format!(
+                "no memory for {} connections, which take {} MB; allow fewer of them",
+                config.connections,
+                bytes >> 20
+            ),
+        ));
     }
     if config.neighbours == 0 || config.neighbours == u16::MAX {
         return refuse(format!("neighbours must be 1 to 65534, not {}", config.neighbours));
