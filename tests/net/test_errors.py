@@ -68,6 +68,23 @@ def test_an_option_that_is_not_there_is_a_type_error() -> None:
         Channel("memory:e")  # type: ignore[call-arg]
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        "keepalive",
+        "abort_on_overflow",
+        "user_timeout_option",
+        "temporary_addresses",
+        "ecn",
+        "syn_cookies",
+        "congestion",
+    ],
+)
+def test_a_setting_of_another_type_is_named(name: str) -> None:
+    with pytest.raises(TypeError, match=f"^{name} is"):
+        Channel("memory:e", "192.0.2.1/24", **{name: 5})
+
+
 def test_ports_and_addresses_of_operations(pair: Any) -> None:
     channel = pair.client
     for port in (-1, 65536):

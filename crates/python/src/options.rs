@@ -107,7 +107,7 @@ pub(crate) fn limits(config: &mut Config, limits: Option<&Bound<'_, PyDict>>) ->
             "initial_window" => stack.initial_window = number(&name, &value)?,
             "syn_queue" => stack.syn_queue = number(&name, &value)?,
             "syn_cookies" => {
-                stack.syn_cookies = match value.extract::<String>()?.as_str() {
+                stack.syn_cookies = match text(&name, &value)?.as_str() {
                     "off" => SynCookies::Off,
                     "when-full" => SynCookies::WhenFull,
                     "always" => SynCookies::Always,
@@ -120,7 +120,7 @@ pub(crate) fn limits(config: &mut Config, limits: Option<&Bound<'_, PyDict>>) ->
             }
             "syn_patience" => stack.syn_patience = seconds(&name, &value)?,
             "abort_on_overflow" => {
-                stack.accept_overflow = match value.extract()? {
+                stack.accept_overflow = match flag(&name, &value)? {
                     true => AcceptOverflow::Reset,
                     false => AcceptOverflow::Drop,
                 }
@@ -135,21 +135,21 @@ pub(crate) fn limits(config: &mut Config, limits: Option<&Bound<'_, PyDict>>) ->
             "initial_rto" => stack.initial_rto = seconds(&name, &value)?,
             "min_rto" => stack.min_rto = seconds(&name, &value)?,
             "max_rto" => stack.max_rto = seconds(&name, &value)?,
-            "keepalive" => stack.keepalive = value.extract()?,
+            "keepalive" => stack.keepalive = flag(&name, &value)?,
             "keepalive_idle" => stack.keepalive_idle = seconds(&name, &value)?,
             "keepalive_interval" => stack.keepalive_interval = seconds(&name, &value)?,
             "keepalive_count" => stack.keepalive_count = number(&name, &value)?,
             "user_timeout" => stack.user_timeout = Some(seconds(&name, &value)?),
-            "congestion" => stack.congestion = algorithm(&value)?,
+            "congestion" => stack.congestion = algorithm(&name, &value)?,
             "ecn" => {
-                let name: String = value.extract()?;
-                stack.ecn = Ecn::named(&name).ok_or_else(|| {
+                let ecn = text(&name, &value)?;
+                stack.ecn = Ecn::named(&ecn).ok_or_else(|| {
                     let names = Ecn::ALL.map(Ecn::name).join("', '");
-                    PyValueError::new_err(format!("ecn is one of '{names}', not '{name}'"))
+                    PyValueError::new_err(format!("ecn is one of '{names}', not '{ecn}'"))
                 })?;
             }
             "user_timeout_option" => {
-                let on: bool = value.extract()?;
+                let on = flag(&name, &value)?;
                 stack.user_timeout_option = on.then(UserTimeoutOption::default);
             }
             "notsent_lowat" => stack.notsent_lowat = number(&name, &value)?,
@@ -157,7 +157,7 @@ pub(crate) fn limits(config: &mut Config, limits: Option<&Bound<'_, PyDict>>) ->
             "time_wait" => stack.time_wait = seconds(&name, &value)?,
             "fin_wait_2" => stack.fin_wait_2 = seconds(&name, &value)?,
             "dad_transmits" => stack.ipv6.dad_transmits = number(&name, &value)?,
-            "temporary_addresses" => stack.ipv6.temporary_addresses = value.extract()?,
+            "temporary_addresses" => stack.ipv6.temporary_addresses = flag(&name, &value)?,
             "neighbour_retry" => stack.neighbour_retry = seconds(&name, &value)?,
             "ephemeral_ports" => {
                 let (first, last): (u16, u16) = value.extract().map_err(|_| {
@@ -179,7 +179,7 @@ pub(crate) fn limits(config: &mut Config, limits: Option<&Bound<'_, PyDict>>) ->
 pub(crate) fn socket_option(name: &str, value: &Bound<'_, PyAny>) -> PyResult<SocketOption> {
     let name: OptionName = name.parse().map_err(to_python)?;
     if name == OptionName::Congestion {
-        return algorithm(value).map(SocketOption::Congestion);
+        return algorithm(name.text(), value).map(SocketOption::Congestion);
     }
     let number: i64 = value.extract().map_err(|_| {
         PyTypeError::new_err(format!("{} is a whole number, not {value}", name.text()))
@@ -201,11 +201,11 @@ pub(crate) fn socket_option_to_python(
 }
 
 /// Congestion control by its name in Linux.
-fn algorithm(value: &Bound<'_, PyAny>) -> PyResult<Algorithm> {
-    let name: String = value.extract().map_err(|_| {
-        PyTypeError::new_err(format!("TCP_CONGESTION is a name such as 'reno', not {value}"))
+fn algorithm(name: &str, value: &Bound<'_, PyAny>) -> PyResult<Algorithm> {
+    let algorithm: String = value.extract().map_err(|_| {
+        PyTypeError::new_err(format!("{name} is a name such as 'reno', not {value}"))
     })?;
-    name.parse().map_err(|error| PyValueError::new_err(format!("{error}")))
+    algorithm.parse().map_err(|error| PyValueError::new_err(format!("{error}")))
 }
 
 fn number<T: TryFrom<u64>>(name: &str, value: &Bound<'_, PyAny>) -> PyResult<T> {
@@ -221,4 +221,14 @@ fn seconds(name: &str, value: &Bound<'_, PyAny>) -> PyResult<Duration> {
         .extract()
         .map_err(|_| PyTypeError::new_err(format!("{name} is a number of seconds, not {value}")))?;
     duration(name, seconds)
+fn flag(name: &str, value: &Bound<'_, PyAny>) -> PyResult<bool> {
+    value
+        .extract()
+        .map_err(|_| PyTypeError::new_err(format!("{name} is True or False, not {value}")))
+}
+
+fn text(name: &str, value: &Bound<'_, PyAny>) -> PyResult<String> {
+    value.extract().map_err(|_| PyTypeError::new_err(format!("{name} is a text, not {value}")))
+}
+
 }
