@@ -85,11 +85,27 @@ def test_a_setting_of_another_type_is_named(name: str) -> None:
         Channel("memory:e", "192.0.2.1/24", **{name: 5})
 
 
+@pytest.mark.parametrize("name", ["frames", "frame_size", "mtu", "write_queue", "read_budget"])
+def test_a_number_that_no_channel_can_have_is_named(name: str) -> None:
+    numbers = [-1] if name == "write_queue" else [-1, 1 << 40]
+    for number in numbers:
+        with pytest.raises(ValueError, match=f"{name} cannot be {number}"):
+            Channel("memory:e", "192.0.2.1/24", **{name: number})
+
+
 def test_ports_and_addresses_of_operations(pair: Any) -> None:
     channel = pair.client
     for port in (-1, 65536):
-        with pytest.raises((ValueError, OverflowError)):
-            channel.listen(port)
+        for use in (
+            lambda port: channel.listen(port),
+            lambda port: channel.datagram(port),
+            lambda port: channel.connect((SERVER, port)),
+        ):
+            with pytest.raises(ValueError, match=f"a port is 0 to 65535, not {port}"):
+                use(port)
+    for name in ("backlog", "syn_queue", "fast_open"):
+        with pytest.raises(ValueError, match=f"{name} cannot be -1"):
+            channel.listen(80, **{name: -1})
     with pytest.raises(ValueError, match="port"):
         channel.listen(0)
     with pytest.raises(OSError, match="not an address of this stack") as raised:
@@ -112,6 +128,22 @@ def test_ports_and_addresses_of_operations(pair: Any) -> None:
     with pytest.raises(OSError, match="UDP") as raised:
         channel.datagram(53)
     assert raised.value.errno == errno.EADDRINUSE
+
+
+NO_MEMORY = """
+import resource, millrace
+resource.setrlimit(resource.RLIMIT_AS, (1 << 30, 1 << 30))
+try:
+    millrace.Channel("memory:e", "192.0.2.1/24", frames=1024, hugepages=False, connections=1 << 24)
+except OSError as error:
+    print(error)
+"""
+
+
+def test_tables_for_which_there_is_no_memory(program: Callable[..., Any]) -> None:
+    process = program(NO_MEMORY)
+    out, errors = process.communicate()
+    assert "[Errno 12] no memory for 16777216 connections" in out, errors
 
 
 def test_full_tables_are_errors(make_pair: Callable[..., Any]) -> None:
@@ -146,22 +178,6 @@ def test_a_refused_connection_and_a_host_that_is_not_there(pair: Any) -> None:
     assert error is not None
     assert error.errno == errno.EHOSTUNREACH
     assert "does not answer" in str(error)
-
-NO_MEMORY = """
-import resource, millrace
-resource.setrlimit(resource.RLIMIT_AS, (1 << 30, 1 << 30))
-try:
-    millrace.Channel("memory:e", "192.0.2.1/24", frames=1024, hugepages=False, connections=1 << 24)
-except OSError as error:
-    print(error)
-"""
-
-
-def test_tables_for_which_there_is_no_memory(program: Callable[..., Any]) -> None:
-    process = program(NO_MEMORY)
-    out, errors = process.communicate()
-    assert "[Errno 12] no memory for 16777216 connections" in out, errors
-
 
 
 def test_a_peer_that_vanishes_is_a_timeout(make_pair: Callable[..., Any]) -> None:

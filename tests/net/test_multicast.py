@@ -77,6 +77,9 @@ def test_what_makes_no_sense_is_an_error(pair: Any) -> None:
     with pytest.raises(OSError, match="no such member") as failure:
         socket.leave_group("239.9.9.9")
     assert failure.value.errno == errno.EADDRNOTAVAIL
+    for ttl in (-1, 256):
+        with pytest.raises(ValueError, match=f"ttl cannot be {ttl}"):
+            socket.multicast_ttl(ttl)
     with pytest.raises(OSError, match="not an address"):
         socket.multicast_source("192.0.2.77")
     socket.multicast_source("192.0.2.2")

@@ -64,13 +64,13 @@ impl Channel {
         address: &Bound<'_, PyAny>,
         gateway: Option<&Bound<'_, PyAny>>,
         mac: Option<&str>,
-        mtu: Option<u16>,
+        mtu: Option<i64>,
         wait: Option<&Bound<'_, PyAny>>,
-        frames: u32,
-        frame_size: Option<u32>,
+        frames: i64,
+        frame_size: Option<i64>,
         hugepages: Option<bool>,
-        write_queue: usize,
-        read_budget: u32,
+        write_queue: i64,
+        read_budget: i64,
         no_delay: bool,
         host_name: Option<&str>,
         dhcp_timeout: f64,
@@ -102,17 +102,18 @@ impl Channel {
                 })
             })
             .transpose()?;
-        config.mtu = mtu;
+        config.mtu = mtu.map(|mtu| options::whole("mtu", mtu)).transpose()?;
         config.wait = wait.map_or(Ok(config.wait), options::wait)?;
-        config.frames = frames;
-        config.frame_size = frame_size;
+        config.frames = options::whole("frames", frames)?;
+        config.frame_size =
+            frame_size.map(|size| options::whole("frame_size", size)).transpose()?;
         config.hugepages = match hugepages {
             None => Hugepages::Prefer,
             Some(true) => Hugepages::Require,
             Some(false) => Hugepages::Never,
         };
-        config.write_queue = write_queue;
-        config.read_budget = read_budget;
+        config.write_queue = options::whole("write_queue", write_queue)?;
+        config.read_budget = options::whole("read_budget", read_budget)?;
         config.no_delay = no_delay;
         config.watch = watch.unwrap_or(config.watch);
         options::limits(&mut config, limits)?;
@@ -144,18 +145,24 @@ impl Channel {
     fn listen(
         &self,
         py: Python<'_>,
-        port: u32,
+        port: i64,
         address: &str,
-        backlog: u32,
-        syn_queue: Option<u32>,
-        fast_open: u32,
+        backlog: i64,
+        syn_queue: Option<i64>,
+        fast_open: i64,
         defer_accept: Option<f64>,
         v6_only: bool,
     ) -> PyResult<Py<Handle>> {
         let local = SocketAddr::new(options::ip(address)?, options::port(port)?);
         let defer_accept =
             defer_accept.map(|time| options::duration("defer_accept", time)).transpose()?;
-        let options = ListenOptions { backlog, syn_queue, fast_open, defer_accept, v6_only };
+        let options = ListenOptions {
+            backlog: options::whole("backlog", backlog)?,
+            syn_queue: syn_queue.map(|most| options::whole("syn_queue", most)).transpose()?,
+            fast_open: options::whole("fast_open", fast_open)?,
+            defer_accept,
+            v6_only,
+        };
         self.open(py, |channel| channel.listen_with(local, options))
     }
 
@@ -196,7 +203,7 @@ impl Channel {
     fn datagram(
         &self,
         py: Python<'_>,
-        port: u32,
+        port: i64,
         address: &str,
         peer: Option<&Bound<'_, PyTuple>>,
     ) -> PyResult<Py<Handle>> {

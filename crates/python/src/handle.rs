@@ -194,7 +194,8 @@ impl Handle {
 
     /// How many routers may forward what is sent to groups: 1 at first, which is none; 0 keeps it
     /// on this host (IP_MULTICAST_TTL, IPV6_MULTICAST_HOPS).
-    fn multicast_ttl(&self, ttl: u8) -> PyResult<()> {
+    fn multicast_ttl(&self, ttl: i64) -> PyResult<()> {
+        let ttl = options::whole("ttl", ttl)?;
         self.shared.core()?.channel.set_multicast_ttl(self.inner, ttl).map_err(to_python)
     }
 

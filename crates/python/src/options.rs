@@ -26,7 +26,7 @@ pub(crate) fn duration(name: &str, seconds: f64) -> PyResult<Duration> {
 
 /// A (host, port). The host is an address: names are not looked up here.
 pub(crate) fn socket_address(pair: &Bound<'_, PyTuple>) -> PyResult<SocketAddr> {
-    let (host, port): (String, u32) = pair.extract().map_err(|_| {
+    let (host, port): (String, i64) = pair.extract().map_err(|_| {
         PyTypeError::new_err(format!(
             "an address is (host, port) as in ('192.0.2.1', 80), not {pair}"
         ))
@@ -46,9 +46,14 @@ pub(crate) fn ip(host: &str) -> PyResult<IpAddr> {
     })
 }
 
-pub(crate) fn port(port: u32) -> PyResult<u16> {
+pub(crate) fn port(port: i64) -> PyResult<u16> {
     u16::try_from(port)
         .map_err(|_| PyValueError::new_err(format!("a port is 0 to 65535, not {port}")))
+}
+
+/// An argument that Python may give any whole number for.
+pub(crate) fn whole<T: TryFrom<i64>>(name: &str, number: i64) -> PyResult<T> {
+    T::try_from(number).map_err(|_| PyValueError::new_err(format!("{name} cannot be {number}")))
 }
 
 /// `"spin"`, `"sleep"`, or the microseconds to spin before sleeping.
@@ -216,11 +221,6 @@ fn number<T: TryFrom<u64>>(name: &str, value: &Bound<'_, PyAny>) -> PyResult<T> 
         .ok_or_else(|| PyValueError::new_err(format!("{name} cannot be {value}")))
 }
 
-fn seconds(name: &str, value: &Bound<'_, PyAny>) -> PyResult<Duration> {
-    let seconds: f64 = value
-        .extract()
-        .map_err(|_| PyTypeError::new_err(format!("{name} is a number of seconds, not {value}")))?;
-    duration(name, seconds)
 fn flag(name: &str, value: &Bound<'_, PyAny>) -> PyResult<bool> {
     value
         .extract()
@@ -231,4 +231,9 @@ fn text(name: &str, value: &Bound<'_, PyAny>) -> PyResult<String> {
     value.extract().map_err(|_| PyTypeError::new_err(format!("{name} is a text, not {value}")))
 }
 
+fn seconds(name: &str, value: &Bound<'_, PyAny>) -> PyResult<Duration> {
+    let seconds: f64 = value
+        .extract()
+        .map_err(|_| PyTypeError::new_err(format!("{name} is a number of seconds, not {value}")))?;
+    duration(name, seconds)
 }
