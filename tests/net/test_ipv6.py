@@ -74,8 +74,10 @@ def test_addresses_and_routes_come_and_go(wire_name: str) -> None:
         assert ("2001:db8:9::/48", "fe80::1") in channel.routes
         assert ("0.0.0.0/0", "192.0.2.254") in channel.routes
         channel.remove_route("2001:db8:9::/48", gateways[1])
-        with pytest.raises(FileNotFoundError):
+        with pytest.raises(FileNotFoundError, match=r"9::/48 by fe80::1 was"):
             channel.remove_route("2001:db8:9::/48", gateways[1])
+        with pytest.raises(FileNotFoundError, match=r"0\.0\.0\.0/0 on the link was"):
+            channel.remove_route("0.0.0.0/0")
         with pytest.raises(FileExistsError):
             channel.add_address("2001:db8::5/64")
         channel.remove_address("2001:db8::5")

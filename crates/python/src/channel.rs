@@ -411,7 +411,7 @@ impl Channel {
         self.shared.core()?.channel.add_route(route).map_err(to_python)
     }
 
-    /// Remove a route that was added, or a gateway's (0.0.0.0/0, ::/0).
+    /// Remove a route that was added, or a gateway's (0.0.0.0/0, ::/0), as it was given.
     ///
     /// Raises FileNotFoundError if there is no such route.
     #[pyo3(signature = (network, gateway=None))]

@@ -134,10 +134,11 @@ impl Stack {
                     == (wanted.network, wanted.bits, wanted.gateway)
         });
         if !removed {
-            let Route { destination, prefix, .. } = route;
+            let Route { destination, prefix, gateway } = route;
+            let how = gateway.map_or("on the link".to_owned(), |gateway| format!("by {gateway}"));
             return Err(io::Error::new(
                 io::ErrorKind::NotFound,
-                format!("no such route to {destination}/{prefix} was given to this stack"),
+                format!("no route to {destination}/{prefix} {how} was given to this stack"),
             ));
         }
         self.routes_changed();

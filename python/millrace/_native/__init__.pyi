@@ -474,7 +474,7 @@ class Channel:
         """
 
     def remove_route(self, network: str, gateway: str | None = None) -> None:
-        """Remove a route that was added, or a gateway's (0.0.0.0/0, ::/0).
+        """Remove a route that was added, or a gateway's (0.0.0.0/0, ::/0), as it was given.
 
         Raises FileNotFoundError if there is no such route.
         """
