@@ -252,6 +252,24 @@ def test_what_is_written_before_there_is_an_answer_is_sent_though_closed(pair: A
     assert [one.tobytes() for one in told] == [b"", b"last words", b""]
 
 
+def test_closing_with_something_untold_is_a_reset(pair: Any) -> None:
+    client, server = pair.connect()
+    server.pause()
+    client.write(b"question")
+    while server.info().receive_queue == 0:
+        assert not any(pair.turn())
+    server.write(b"answer")
+    server.close()
+    told: list[Completion] = []
+
+    def closed(first: list[Completion], _: list[Completion]) -> bool:
+        told.extend(first)
+        return told and told[-1].kind is CLOSED
+
+    pair.until(closed)
+    assert isinstance(told[-1].error, ConnectionResetError)
+
+
 def test_an_abort_is_a_reset_for_the_peer(pair: Any) -> None:
     client, server = pair.connect()
     client.abort()

@@ -80,8 +80,9 @@ impl Handle {
     /// They leave at the end of the turn. What the send buffer has no room for waits and goes on by
     /// itself; WRITTEN tells when nothing waits any more. A bytes object that waits is kept and not
     /// copied. What is written to a connection that has ended is lost; CLOSED tells, in this turn.
-    /// Raises BlockingIOError, and takes nothing, while `write_queue` bytes wait already; OSError
-    /// (ENOTCONN) when the handle was closed before; BrokenPipeError after shutdown().
+    /// Raises BlockingIOError, and takes nothing, while `write_queue` bytes wait already, and for
+    /// more than that of what is no bytes object, because it is copied; OSError (ENOTCONN) when the
+    /// handle was closed before; BrokenPipeError after shutdown().
     #[inline]
     pub(crate) fn write(&self, data: &Bound<'_, PyAny>) -> PyResult<usize> {
         let mut core = self.shared.core()?;
@@ -91,7 +92,8 @@ impl Handle {
     /// Send one datagram to `to`, a (host, port), or to the peer that the socket was opened for.
     ///
     /// One that does not fit the MTU leaves in fragments. Raises ValueError when it is too long
-    /// even so, BlockingIOError when not enough frames are free,
+    /// even so, BlockingIOError when not enough frames are free, ConnectionRefusedError when the
+    /// peer that the socket was opened for has told that nobody has the port of an earlier one,
     /// OSError when there is no way to that host.
     #[pyo3(signature = (data, to=None))]
     fn send(&self, data: &Bound<'_, PyAny>, to: Option<&Bound<'_, PyTuple>>) -> PyResult<()> {
@@ -130,8 +132,11 @@ impl Handle {
         self.shared.core()?.channel.shutdown_write(self.inner).map_err(to_python)
     }
 
-    /// Close it; what was written is still delivered. Nothing more is told of it. Closing twice is
-    /// no error.
+    /// Close it; what was written is still delivered.
+    ///
+    /// What came in and was not told (READ), or comes in later, makes it a reset, with which what
+    /// was written may be lost (RFC 2525 §2.17): shutdown() and FINISHED come before it where the
+    /// peer may still send. Nothing more is told of it. Closing twice is no error.
     pub(crate) fn close(&self) -> PyResult<()> {
         self.end(|channel| channel.close_handle(self.inner))
     }

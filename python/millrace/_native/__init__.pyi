@@ -173,16 +173,18 @@ class Handle:
         They leave at the end of the turn. What the send buffer has no room for waits and goes on by
         itself; WRITTEN tells when nothing waits any more. A bytes object that waits is kept and not
         copied. What is written to a connection that has ended is lost; CLOSED tells, in this turn.
-        Raises BlockingIOError, and takes nothing, while `write_queue` bytes wait already; OSError
-        (ENOTCONN) when the handle was closed before; BrokenPipeError after shutdown().
+        Raises BlockingIOError, and takes nothing, while `write_queue` bytes wait already, and for
+        more than that of what is no bytes object, because it is copied; OSError (ENOTCONN) when the
+        handle was closed before; BrokenPipeError after shutdown().
         """
 
     def send(self, data: Buffer | Completion, to: _Address | None = None) -> None:
         """Send one datagram to `to`, a (host, port), or to the peer that the socket was opened for.
 
         One that does not fit the MTU leaves in fragments. Raises ValueError when it is too long
-        even so, BlockingIOError when not enough frames are free, OSError when there is no way to
-        that host.
+        even so, BlockingIOError when not enough frames are free, ConnectionRefusedError when the
+        peer that the socket was opened for has told that nobody has the port of an earlier one,
+        OSError when there is no way to that host.
         """
 
     def pause(self) -> None:
@@ -197,7 +199,9 @@ class Handle:
     def close(self) -> None:
         """Close it; what was written is still delivered.
 
-        Nothing more is told of it. Closing twice is no error.
+        What came in and was not told (READ), or comes in later, makes it a reset, with which what
+        was written may be lost (RFC 2525 §2.17): shutdown() and FINISHED come before it where the
+        peer may still send. Nothing more is told of it. Closing twice is no error.
         """
 
     def abort(self) -> None:
