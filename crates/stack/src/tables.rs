@@ -60,14 +60,17 @@ impl Stack {
 
     pub(crate) fn look(&self, index: usize) -> ConnectionInfo {
         let connection = &self.connections[index];
+        // A SYN and a FIN take a sequence number each, and are no bytes.
+        let syn = u32::from(matches!(connection.state, State::SynSent | State::SynReceived));
+        let fin = u32::from(connection.flags.has(Flags::FIN_QUEUED) && !connection.fin_unsent());
         ConnectionInfo {
             local: SocketAddr::new(self.addresses.get(connection.local), connection.local_port),
             remote: SocketAddr::new(address(connection.remote), connection.remote_port),
             state: connection.state,
-            send_queue: connection.queued(),
+            send_queue: connection.queued().saturating_sub(syn),
             receive_queue: connection.receive_bytes,
             memory: self.held(index),
-            in_flight: (connection.snd_nxt - connection.snd_una).max(0) as u32,
+            in_flight: connection.flight().saturating_sub(syn + fin),
             mss: connection.mss,
             congestion_window: connection.congestion.window,
             slow_start_threshold: connection.congestion.threshold,

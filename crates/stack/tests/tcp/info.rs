@@ -4,7 +4,7 @@ use core::time::Duration;
 
 use millrace_stack::{OptionName, SocketOption, TcpInfo};
 
-use crate::common::peer::{ACK, FIN, Peer, RST, pattern};
+use crate::common::peer::{ACK, FIN, Peer, RST, SYN, pattern};
 
 fn info(peer: &Peer, id: millrace_stack::ConnectionId) -> TcpInfo {
     peer.stack.tcp_info(id).unwrap()
@@ -323,4 +323,27 @@ fn a_lone_segment_counts_so_too() {
     let limited = info(&peer, id).sndbuf_limited;
     assert!((9_000..=11_000).contains(&limited), "{limited}");
     peer.stack.check_invariants();
+}
+
+#[test]
+fn a_look_counts_bytes_and_neither_the_syn_nor_the_fin() {
+    let mut peer = Peer::new();
+    let id = peer.connect();
+    let queues = |peer: &Peer| {
+        let info = peer.stack.info(id).unwrap();
+        (info.send_queue, info.in_flight)
+    };
+    peer.expect(SYN);
+    assert_eq!(queues(&peer), (0, 0));
+    peer.write(id, 0, 100);
+    assert_eq!(queues(&peer), (100, 0));
+    peer.send(SYN | ACK, 0, 1, &[]);
+    assert_eq!(queues(&peer), (100, 100));
+    // The FIN leaves as well.
+    peer.shutdown_write(id);
+    assert_eq!(queues(&peer), (100, 100));
+    peer.send(ACK, 1, 101, &[]);
+    assert_eq!(queues(&peer), (0, 0));
+    peer.send(ACK, 1, 102, &[]);
+    assert_eq!(queues(&peer), (0, 0));
 }
