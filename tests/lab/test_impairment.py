@@ -81,6 +81,7 @@ def test_bursts_keep_the_average() -> None:
         (Wishes(burst=5), "burst takes a loss"),
         (Wishes(loss="90%", burst=2), "make them longer"),
         (Wishes(loss=(0.1, 0.2, 0.3)), "one value or two"),  # type: ignore[typeddict-item]
+        ({"los": "1%"}, "no impairment is called los; there are: loss, burst, duplicate, corrupt"),
     ],
 )
 def test_nonsense_is_named(wishes: Wishes, message: str | None) -> None:

@@ -107,6 +107,10 @@ class Impairment:
 
 def read(wishes: Wishes, mtu: int) -> tuple[Impairment, Impairment]:
     """The impairments of both directions of a wire."""
+    for name in wishes:
+        if name not in Wishes.__annotations__:
+            known = ", ".join(Wishes.__annotations__)
+            raise LabError(f"no impairment is called {name}; there are: {known}")
     sides = [_side(wishes, index) for index in (0, 1)]
     delays = [time("delay", side.get("delay", 0.0)) for side in sides]
     return (
