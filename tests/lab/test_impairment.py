@@ -80,6 +80,7 @@ def test_bursts_keep_the_average() -> None:
         (Wishes(loss="1%", burst=0.5), "from 1 on"),
         (Wishes(burst=5), "burst takes a loss"),
         (Wishes(loss="90%", burst=2), "make them longer"),
+        (Wishes(jitter=1, jitter_reorders="no"), "True or False, not 'no'"),  # type: ignore[typeddict-item]
         (Wishes(loss=(0.1, 0.2, 0.3)), "one value or two"),  # type: ignore[typeddict-item]
         ({"los": "1%"}, "no impairment is called los; there are: loss, burst, duplicate, corrupt"),
     ],

@@ -152,7 +152,7 @@ def _read_side(side: dict[str, Any], round_trip: float, mtu: int) -> Impairment:
         corrupt=probability("corrupt", side.get("corrupt", 0.0)),
         delay=time("delay", side.get("delay", 0.0)),
         jitter=time("jitter", side.get("jitter", 0.0)),
-        jitter_reorders=bool(side.get("jitter_reorders", False)),
+        jitter_reorders=flag("jitter_reorders", side.get("jitter_reorders", False)),
         reorder=reorder,
         reorder_delay=reorder_delay,
         rate=bits,
@@ -237,6 +237,13 @@ def size(name: str, value: Any, bits_per_s: int | None, round_trip: float, mtu: 
             f'{name} is a size such as 65536 (bytes), "64KiB", "50packets" or "1bdp", not {value!r}'
         )
     return round(number)
+
+
+def flag(name: str, value: Any) -> bool:
+    """Yes or no."""
+    if not isinstance(value, bool):
+        raise LabError(f"{name} is True or False, not {value!r}")
+    return value
 
 
 def _plain(value: Any) -> float | None:
