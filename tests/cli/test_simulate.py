@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 
 import pytest
@@ -50,6 +51,20 @@ def test_a_failing_seed_is_named_with_its_replay(
     assert "seed 5 failed: AssertionError: too slow" in err
     assert f"millrace simulate {scenario} --seed 6 --trace seed-6.pcapng" in err
     assert "2 seeds, 2 failed" in err
+
+
+def test_the_replay_is_of_the_same_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "a scenario.py"
+    path.write_text(SCENARIO.replace("20_000", "20_000, ipv6=True").replace("LIMIT", "0"))
+    monkeypatch.chdir(tmp_path)
+    assert main(["simulate", str(path), "--ipv6", "--until", "30", "--seed", "5"]) == 1
+    first, told = capsys.readouterr().err.splitlines()
+    command = shlex.split(told.removeprefix("to see it again: "))
+    assert command[0] == "millrace"
+    assert main(command[1:]) == 1
+    assert capsys.readouterr().err.splitlines() == [first, told]
 
 
 def test_random_worlds(capsys: pytest.CaptureFixture[str]) -> None:

@@ -101,8 +101,9 @@ def _scenario(
         except Exception as error:
             failed += 1
             said = str(error) or "without a word"
+            again = replay(run, seed, ipv6=ipv6, until=until)
             typer.echo(f"seed {seed} failed: {type(error).__name__}: {said}", err=True)
-            typer.echo(f"to see it again: {replay(run, seed)}", err=True)
+            typer.echo(f"to see it again: {again}", err=True)
             if len(seeds) == 1 and not isinstance(error, AssertionError):
                 raise
             continue

@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -563,14 +564,23 @@ def simulate(
         simulation.run(until)
         return simulation.result()
     except Exception as error:
-        error.add_note(f"this was seed {seed}; to see it again: {replay(scenario, seed)}")
+        again = replay(scenario, seed, ipv6=ipv6, until=until)
+        error.add_note(f"this was seed {seed}; to see it again: {again}")
         raise
 
 
-def replay(scenario: Callable[[Simulation], object], seed: int) -> str:
+def replay(
+    scenario: Callable[[Simulation], object],
+    seed: int,
+    *,
+    ipv6: bool = False,
+    until: float | None = None,
+) -> str:
     """The command that runs a seed of a scenario again, with a trace."""
     code = getattr(scenario, "__code__", None)
-    where = "SCENARIO.py" if code is None else code.co_filename
+    words = ["millrace", "simulate", "SCENARIO.py" if code is None else code.co_filename]
     name = getattr(scenario, "__name__", "scenario")
-    function = "" if name == "scenario" else f" --function {name}"
-    return f"millrace simulate {where}{function} --seed {seed} --trace seed-{seed}.pcapng"
+    words += [] if name == "scenario" else ["--function", name]
+    words += ["--ipv6"] if ipv6 else []
+    words += [] if until is None else ["--until", str(until)]
+    return shlex.join([*words, "--seed", str(seed), "--trace", f"seed-{seed}.pcapng"])
