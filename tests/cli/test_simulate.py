@@ -77,6 +77,22 @@ def test_random_worlds(capsys: pytest.CaptureFixture[str]) -> None:
     assert (row["worlds"], row["broken"]) == (5, 0)
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--random", "--seeds", "3"], "--seeds is for a scenario"),
+        (["--random", "--ipv6", "--until", "1"], "--until, --ipv6 is for a scenario"),
+        (["--integrity", "1", "--function", "other"], "--function is for a scenario"),
+        (["--random", "--jobs", "2"], "--jobs is for --integrity"),
+    ],
+)
+def test_no_option_is_passed_over(
+    words: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["simulate", *words]) == 1
+    assert said in capsys.readouterr().err
+
+
 def test_one_thing_is_asked_for(
     scenario: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

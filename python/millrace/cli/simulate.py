@@ -66,6 +66,18 @@ def command(
     chosen = [scenario is not None, random, integrity is not None]
     if sum(chosen) != 1:
         raise ValueError("name one thing to simulate: a SCENARIO.py, --random or --integrity N")
+    if scenario is None:
+        given = {
+            "--function": function != "scenario",
+            "--seeds": seeds > 1,
+            "--until": until is not None,
+            "--ipv6": ipv6,
+        }
+        if any(given.values()):
+            names = ", ".join(name for name in given if given[name])
+            raise ValueError(f"{names} is for a scenario; a random world has its own")
+    if jobs > 1 and integrity is None:
+        raise ValueError("--jobs is for --integrity")
     if trace is not None and (integrity is not None or seeds > 1):
         raise ValueError("--trace is for one seed")
     if integrity is not None:
