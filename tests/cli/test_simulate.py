@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+import sys
 from pathlib import Path
 
 import pytest
@@ -91,6 +92,15 @@ def test_no_option_is_passed_over(
 ) -> None:
     assert main(["simulate", *words]) == 1
     assert said in capsys.readouterr().err
+
+
+def test_a_scenario_may_import_what_lies_beside_it(
+    scenario: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    (scenario.parent / "limits_of_lossy.py").write_text("LIMIT = 1000")
+    scenario.write_text("from limits_of_lossy import LIMIT\n" + SCENARIO)
+    assert main(["simulate", str(scenario)]) == 0
 
 
 def test_one_thing_is_asked_for(

@@ -136,7 +136,10 @@ def _load(
     path: Path, function: str
 ) -> tuple[Callable[[Simulation], object], Callable[[Result], object] | None]:
     import runpy
+    import sys
 
+    # What lies beside it may be imported, as when Python runs the file.
+    sys.path.insert(0, str(path.resolve().parent))
     names: dict[str, Any] = runpy.run_path(str(path))
     run = names.get(function)
     if not callable(run):
