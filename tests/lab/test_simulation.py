@@ -137,6 +137,30 @@ def test_one_call_after_the_other_goes_on_for_hours() -> None:
     assert seen == [1800.0 * times for times in range(1, 6)]
 
 
+def test_every_time_is_seconds_or_a_text_and_may_be_hours_away() -> None:
+    seen: list[float] = []
+
+    def scenario(sim: Simulation) -> None:
+        client, server = sim.host("client"), sim.host("server")
+        wire = sim.wire(client, server)
+        wire.down("50min", until=4000)
+        wire.impair("70min", rate="1M")
+        sim.at("100min", lambda: seen.append(sim.now))
+        sim.after(7200, lambda: seen.append(sim.now))
+        sim.at(1, lambda: sim.after("2000min", lambda: seen.append(sim.now)))
+        sim.bulk(client, server, seconds="2s", start="150min")
+
+    result = simulate(scenario, until="1999min")
+    assert seen == [6000.0, 7200.0]
+    assert result.seconds == 1999 * 60
+    (flow,) = result.flows
+    assert flow.started == 9000
+    assert flow.sides[1].last_byte is not None
+    assert flow.sides[1].last_byte > 9002
+    with pytest.raises(LabError, match=r"at is a time from the start .*not -1"):
+        Simulation().at(-1, print)
+
+
 def test_a_connection_is_looked_at_while_it_lives_and_after() -> None:
     seen: list[dict[str, int] | None] = []
 

@@ -189,18 +189,18 @@ def probability(name: str, value: Any) -> float:
     return number
 
 
-def time(name: str, value: Any) -> float:
-    """Seconds, or a text such as "10ms"."""
+def time(
+    name: str, value: Any, *, what: str = "a time up to an hour", most: float = 3600.0
+) -> float:
+    """Seconds up to `most`, or a text such as "10ms"."""
     number = _plain(value)
     if number is None and isinstance(value, str):
         match = re.fullmatch(_NUMBER + r"\s*([a-zµ]+)", value.strip())
         if match and match[2] in _SECONDS:
             number = float(match[1]) * _SECONDS[match[2]]
-    if number is None or not 0 <= number <= 3600:
+    if number is None or not 0 <= number <= most:
         units = ", ".join(_SECONDS)
-        raise LabError(
-            f'{name} is a time up to an hour, in seconds or as "10ms" ({units}), not {value!r}'
-        )
+        raise LabError(f'{name} is {what}, in seconds or as "10ms" ({units}), not {value!r}')
     return number
 
 

@@ -34,6 +34,9 @@ from millrace.lab.impairment import Time, Wishes, read, time
 OptionValue: TypeAlias = int | float | bool | str
 Manner: TypeAlias = Literal["patient", "polite", "hasty", "rude", "deaf", "fickle"]
 
+#: When a simulation ends at the latest, in seconds.
+_LONGEST = 1e9
+
 __all__ = [
     "Connection",
     "Flow",
@@ -46,6 +49,12 @@ __all__ = [
     "Wire",
     "simulate",
 ]
+
+
+def moment(name: str, value: Time) -> float:
+    """Seconds from the start, or from now on."""
+    what = "a time from the start or from now on"
+    return time(name, value, what=what, most=_LONGEST)
 
 
 class Side(TypedDict, total=False):
@@ -120,11 +129,11 @@ class Host(Node):
 
     def vanish(self, at: Time) -> None:
         """Be silent from then on, without a word to anybody."""
-        self._simulation._native.change_host(time("at", at), self._number, "vanish")
+        self._simulation._native.change_host(moment("at", at), self._number, "vanish")
 
     def reboot(self, at: Time) -> None:
         """Come back from having vanished, with a stack that remembers nothing."""
-        self._simulation._native.change_host(time("at", at), self._number, "reboot")
+        self._simulation._native.change_host(moment("at", at), self._number, "reboot")
 
 
 class Wire:
@@ -138,19 +147,19 @@ class Wire:
     def down(self, at: Time, until: Time | None = None) -> None:
         """Lose everything from then on, or until it is up again."""
         native = self._simulation._native
-        native.change_wire(time("at", at), self._number, "down")
+        native.change_wire(moment("at", at), self._number, "down")
         if until is not None:
-            native.change_wire(time("until", until), self._number, "up")
+            native.change_wire(moment("until", until), self._number, "up")
 
     def set_mtu(self, at: Time, mtu: int) -> None:
         """Take packets of other sizes from then on. Hosts are not told."""
-        self._simulation._native.change_wire(time("at", at), self._number, "mtu", mtu=mtu)
+        self._simulation._native.change_wire(moment("at", at), self._number, "mtu", mtu=mtu)
 
     def impair(self, at: Time, **impairments: Unpack[Wishes]) -> None:
         """Let other things go wrong from then on; see `Simulation.wire`."""
         forth, back = read(impairments, self._mtu)
         self._simulation._native.change_wire(
-            time("at", at), self._number, "impair", forth=forth.native(), back=back.native()
+            moment("at", at), self._number, "impair", forth=forth.native(), back=back.native()
         )
 
 
@@ -401,16 +410,18 @@ class Simulation:
         With `exchange`, (bytes of a request, bytes of a response, time to think), both sides talk
         in turn for as long as they have bytes to write.
         """
-        think = None if exchange is None else (exchange[0], exchange[1], time("think", exchange[2]))
+        think = (
+            None if exchange is None else (exchange[0], exchange[1], moment("think", exchange[2]))
+        )
         self._native.converse(
             client._number,
             server._number,
             next(self._ports) if port is None else port,
             (dict(client_side or {}), dict(server_side or {})),
-            start=time("start", start),
+            start=moment("start", start),
             ipv6=ipv6,
             count=count,
-            interval=time("interval", interval),
+            interval=moment("interval", interval),
             exchange=think,
         )
 
@@ -420,14 +431,15 @@ class Simulation:
         server: Host,
         *,
         bytes: int | None = None,
-        seconds: float | None = None,
+        seconds: Time | None = None,
         start: Time = 0.0,
         ipv6: bool = False,
     ) -> None:
         """Send `bytes` bytes, or as much as goes in `seconds` seconds, from client to server."""
         if (bytes is None) == (seconds is None):
             raise LabError("bulk takes either bytes or seconds")
-        side: Side = {"bytes": bytes} if bytes is not None else {"seconds": seconds or 0.0}
+        side: Side
+        side = {"seconds": moment("seconds", seconds or 0.0)} if bytes is None else {"bytes": bytes}
         self.converse(client, server, client_side=side, start=start, ipv6=ipv6)
 
     def requests(
@@ -480,11 +492,11 @@ class Simulation:
 
     def at(self, when: Time, function: Callable[[], object]) -> None:
         """Call a function at a time from the start of the simulation."""
-        self._call_at(time("at", when), function)
+        self._call_at(moment("at", when), function)
 
     def after(self, delay: Time, function: Callable[[], object]) -> None:
         """Call a function some time from now."""
-        self._call_at(self.now + time("after", delay), function)
+        self._call_at(self.now + moment("after", delay), function)
 
     def _call_at(self, seconds: float, function: Callable[[], object]) -> None:
         number = next(self._numbers)
@@ -496,9 +508,9 @@ class Simulation:
         """Seconds since the start."""
         return self._native.now()
 
-    def run(self, until: float | None = None) -> bool:
+    def run(self, until: Time | None = None) -> bool:
         """Go on until a time or until nothing will happen any more; returns whether the latter."""
-        end = 1e9 if until is None else until
+        end = _LONGEST if until is None else moment("until", until)
         while True:
             stop, notices = self._native.run(end)
             for what, number, value in notices:
@@ -547,7 +559,7 @@ def simulate(
     scenario: Callable[[Simulation], object],
     *,
     seed: int = 0,
-    until: float | None = None,
+    until: Time | None = None,
     trace: str | os.PathLike[str] | None = None,
     ipv6: bool = False,
     digest: bool = True,
@@ -574,7 +586,7 @@ def replay(
     seed: int,
     *,
     ipv6: bool = False,
-    until: float | None = None,
+    until: Time | None = None,
 ) -> str:
     """The command that runs a seed of a scenario again, with a trace."""
     code = getattr(scenario, "__code__", None)
@@ -582,5 +594,5 @@ def replay(
     name = getattr(scenario, "__name__", "scenario")
     words += [] if name == "scenario" else ["--function", name]
     words += ["--ipv6"] if ipv6 else []
-    words += [] if until is None else ["--until", str(until)]
+    words += [] if until is None else ["--until", str(moment("until", until))]
     return shlex.join([*words, "--seed", str(seed), "--trace", f"seed-{seed}.pcapng"])
