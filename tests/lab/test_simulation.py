@@ -232,9 +232,11 @@ def test_mistakes_are_named() -> None:
         sim.host(send_buffer="much")
     with pytest.raises(LabError, match="loss is a probability"):
         sim.wire(a, b, loss=2)
-    sim.wire(a, b)
+    wire = sim.wire(a, b)
     with pytest.raises(LabError, match="either bytes or seconds"):
         sim.bulk(a, b)
+    with pytest.raises(LabError, match=r"up again at 3 s.* down at 5 s"):
+        wire.down(5, until="3s")
     sim.bulk(a, b, bytes=1)
     with pytest.raises(RuntimeError, match="the network is alive"):
         sim.host("late")

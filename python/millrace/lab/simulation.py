@@ -147,9 +147,15 @@ class Wire:
     def down(self, at: Time, until: Time | None = None) -> None:
         """Lose everything from then on, or until it is up again."""
         native = self._simulation._native
-        native.change_wire(moment("at", at), self._number, "down")
-        if until is not None:
-            native.change_wire(moment("until", until), self._number, "up")
+        begin = moment("at", at)
+        end = None if until is None else moment("until", until)
+        if end is not None and end <= begin:
+            raise LabError(
+                f"a wire cannot be up again at {end:g} s when it goes down at {begin:g} s"
+            )
+        native.change_wire(begin, self._number, "down")
+        if end is not None:
+            native.change_wire(end, self._number, "up")
 
     def set_mtu(self, at: Time, mtu: int) -> None:
         """Take packets of other sizes from then on. Hosts are not told."""
