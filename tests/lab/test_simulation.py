@@ -237,6 +237,15 @@ def test_mistakes_are_named() -> None:
         sim.bulk(a, b)
     with pytest.raises(LabError, match=r"up again at 3 s.* down at 5 s"):
         wire.down(5, until="3s")
+    other = Simulation()
+    stranger = other.host("stranger")
+    for use in (
+        lambda: sim.wire(a, stranger),
+        lambda: sim.bulk(a, stranger, bytes=1),
+        lambda: a.connect(stranger, 7),
+    ):
+        with pytest.raises(LabError, match="host stranger belongs to another simulation"):
+            use()
     sim.bulk(a, b, bytes=1)
     with pytest.raises(RuntimeError, match="the network is alive"):
         sim.host("late")

@@ -124,6 +124,7 @@ class Host(Node):
     def connect(self, server: Host, port: int, *, ipv6: bool = False) -> Connection:
         """Open a connection; set its callbacks before the simulation goes on."""
         native = self._simulation._native
+        self._simulation._own(server)
         address = server.ipv6 if ipv6 else server.address
         return Connection(self, native.connect(self._number, address, port))
 
@@ -385,8 +386,8 @@ class Simulation:
         """
         forth, back = read(impairments, mtu)
         number = self._native.wire(
-            a._number,
-            b._number,
+            self._own(a),
+            self._own(b),
             forth.native(),
             back.native(),
             mtu=mtu,
@@ -394,6 +395,12 @@ class Simulation:
             capture=capture,
         )
         return Wire(self, number, mtu)
+
+    def _own(self, node: Node) -> int:
+        if node._simulation is not self:
+            kind = type(node).__name__.lower()
+            raise LabError(f"{kind} {node.name} belongs to another simulation")
+        return node._number
 
     # What happens.
 
@@ -420,8 +427,8 @@ class Simulation:
             None if exchange is None else (exchange[0], exchange[1], moment("think", exchange[2]))
         )
         self._native.converse(
-            client._number,
-            server._number,
+            self._own(client),
+            self._own(server),
             next(self._ports) if port is None else port,
             (dict(client_side or {}), dict(server_side or {})),
             start=moment("start", start),
