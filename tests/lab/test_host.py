@@ -253,3 +253,9 @@ def test_host_that_is_gone(lab: Lab) -> None:
         pass
     with pytest.raises(LabError, match="cannot run true on host host: No such file"):
         host.popen(["true"])
+
+
+@pytest.mark.parametrize("core", [-1, 1 << 40])
+def test_a_core_that_no_machine_has(host: Host, core: int) -> None:
+    with pytest.raises(LabError, match=rf"core {core} cannot be used; this process may run on \["):
+        host.popen(["true"], core=core)

@@ -47,10 +47,10 @@ def start(namespace: str, core: str, parent: int, program: list[str]) -> None:
     if core:
         try:
             os.sched_setaffinity(0, {int(core)})
-        except OSError as error:
+        except (OSError, ValueError, OverflowError) as error:
             have = sorted(os.sched_getaffinity(0))
             message = f"core {core} cannot be used; this process may run on {have}"
-            raise OSError(error.errno, message) from error
+            raise OSError(errno.EINVAL, message) from error
     # Python ignores these two signals; a program expects them as they are by default.
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
