@@ -145,6 +145,7 @@ class Host:
         command = [os.fspath(arg) for arg in args]
         if not command:
             raise LabError(f"no program given to run on host {self.name}")
+        os.close(self._open())  # it may be gone
         self._processes = [process for process in self._processes if process.poll() is None]
 
         def spawn() -> subprocess.Popen[Any]:
