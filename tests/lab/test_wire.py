@@ -223,3 +223,12 @@ def test_capture_sees_traffic_in_both_directions(pair: tuple[Host, Host, Wire]) 
     out, _ = capture.communicate()
     assert "ICMP echo request" in out
     assert "ICMP echo reply" in out
+
+
+def test_an_ipv6_address_can_be_used_at_once() -> None:
+    with Lab(ipv6=True) as lab:
+        a, b = lab.host("a"), lab.host("b")
+        wire = lab.wire(a, b, addresses=("2001:db8::1/64", "2001:db8::2/64"))
+        for end in (wire.a, wire.b):
+            with end.host.enter(), socket.socket(socket.AF_INET6) as listener:
+                listener.bind((end.ip, 80))

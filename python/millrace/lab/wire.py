@@ -233,10 +233,16 @@ def _configure(
         index: int = link["index"]
         if address is not None:
             own, _, prefix = address.partition("/")
-            netlink.addr("add", index=index, address=own, prefixlen=int(prefix))
+            netlink.addr("add", index=index, address=own, prefixlen=int(prefix), flags=_flags(own))
         mac: str = link.get("address")
         mtu: int = link.get("mtu")
         queues: int = link.get("num_rx_queues")
     with host.enter():
         ethtool.set_offloads(name, offloads)
     return Interface(host, name, mac, index, address, queues, mtu)
+
+
+def _flags(address: str) -> int:
+    # Linux would look for duplicates first, and refuse to use the address until it has.
+    no_duplicates = 0x02  # IFA_F_NODAD of linux/if_addr.h
+    return no_duplicates if ":" in address else 0
