@@ -232,3 +232,10 @@ def test_an_ipv6_address_can_be_used_at_once() -> None:
         for end in (wire.a, wire.b):
             with end.host.enter(), socket.socket(socket.AF_INET6) as listener:
                 listener.bind((end.ip, 80))
+
+
+def test_an_ipv6_address_in_a_lab_without_ipv6(lab: Lab) -> None:
+    a, b = lab.host("a"), lab.host("b")
+    with pytest.raises(LabError, match=r"host a has no IPv6 for 2001:db8::1/64.*Lab\(ipv6=True\)"):
+        lab.wire(a, b, addresses=("2001:db8::1/64", "2001:db8::2/64"))
+    assert lab.wire(a, b).a.name == "eth0"

@@ -228,12 +228,24 @@ def _create(
 def _configure(
     host: Host, name: str, address: str | None, offloads: Mapping[str, bool]
 ) -> Interface:
+    from pyroute2 import NetlinkError
+
     with host.netlink() as netlink:
         (link,) = netlink.get_links(ifname=name)
         index: int = link["index"]
         if address is not None:
             own, _, prefix = address.partition("/")
-            netlink.addr("add", index=index, address=own, prefixlen=int(prefix), flags=_flags(own))
+            try:
+                netlink.addr(
+                    "add", index=index, address=own, prefixlen=int(prefix), flags=_flags(own)
+                )
+            except NetlinkError as error:
+                if error.code == errno.EACCES and ":" in own:
+                    raise LabError(
+                        f"host {host.name} has no IPv6 for {address}; "
+                        "its lab has when it is made as Lab(ipv6=True)"
+                    ) from error
+                raise
         mac: str = link.get("address")
         mtu: int = link.get("mtu")
         queues: int = link.get("num_rx_queues")
