@@ -239,3 +239,21 @@ def test_an_ipv6_address_in_a_lab_without_ipv6(lab: Lab) -> None:
     with pytest.raises(LabError, match=r"host a has no IPv6 for 2001:db8::1/64.*Lab\(ipv6=True\)"):
         lab.wire(a, b, addresses=("2001:db8::1/64", "2001:db8::2/64"))
     assert lab.wire(a, b).a.name == "eth0"
+
+
+def test_what_both_ends_have_is_a_pair(lab: Lab) -> None:
+    a, b = lab.host("a"), lab.host("b")
+    for wrong in (
+        {"addresses": ("192.0.2.1/24",)},
+        {"addresses": "192.0.2.1/24"},
+        {"macs": "02:00:00:00:00:01"},
+        {"names": "up"},
+    ):
+        (name,) = wrong
+        with pytest.raises(LabError, match=f"{name} are a pair, one for each end"):
+            lab.wire(a, b, **wrong)  # type: ignore[arg-type]
+
+
+def test_a_core_is_for_the_middle(lab: Lab) -> None:
+    with pytest.raises(LabError, match=r"core is where the forwarder .* this wire has none"):
+        lab.wire(lab.host("a"), lab.host("b"), core=0)

@@ -132,11 +132,19 @@ class Lab:
         for host in (a, b):
             if self.hosts.get(host.name) is not host:
                 raise LabError(f"host {host.name} does not belong to lab {self.name}")
+        for what, pair in (("addresses", addresses), ("macs", macs), ("names", names)):
+            if pair is not None and (isinstance(pair, str) or len(pair) != 2):
+                raise LabError(f"{what} are a pair, one for each end, not {pair!r}")
+        impaired = bool(impairments) or seed is not None
+        if core is not None and not impaired:
+            raise LabError(
+                "core is where the forwarder of an impaired wire runs, and this wire has none"
+            )
         pool, chosen = wires.pick_addresses(self._pools, a, b, addresses)
         first = names[0] or _free_name(a, set())
         second = names[1] or _free_name(b, {first} if a is b else set())
         both = (macs[0] or self._next_mac(), macs[1] or self._next_mac())
-        if impairments or seed is not None:
+        if impaired:
             wire: Wire = join_impaired(
                 self.name,
                 next(self._middles),
