@@ -103,6 +103,16 @@ def test_a_scenario_may_import_what_lies_beside_it(
     assert main(["simulate", str(scenario)]) == 0
 
 
+def test_a_seed_has_64_bits(scenario: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    last = str((1 << 64) - 1)
+    assert main(["simulate", str(scenario), "--seed", last]) == 0
+    for words in (["--seed", str(1 << 64)], ["--seed", last, "--seeds", "2"]):
+        capsys.readouterr()
+        assert main(["simulate", str(scenario), *words]) != 0
+        (said,) = capsys.readouterr().err.splitlines()
+        assert "18446744073709551615" in said
+
+
 def test_one_thing_is_asked_for(
     scenario: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from millrace.lab.simulation import Flow, Result, Simulation
 
 
+_LAST_SEED = (1 << 64) - 1
+
+
 def command(
     scenario: Annotated[
         Path | None,
@@ -26,7 +29,7 @@ def command(
         ),
     ] = None,
     function: Annotated[str, typer.Option(help="The scenario's name in its file.")] = "scenario",
-    seed: Annotated[int, typer.Option(help="Where all dice start.", min=0)] = 0,
+    seed: Annotated[int, typer.Option(help="Where all dice start.", min=0, max=_LAST_SEED)] = 0,
     seeds: Annotated[
         int, typer.Option(metavar="N", help="So many seeds, from --seed on.", min=1)
     ] = 1,
@@ -78,6 +81,8 @@ def command(
             raise ValueError(f"{names} is for a scenario; a random world has its own")
     if jobs > 1 and integrity is None:
         raise ValueError("--jobs is for --integrity")
+    if seed + max(seeds, integrity or 1) - 1 > _LAST_SEED:
+        raise ValueError(f"the last seed is {_LAST_SEED}")
     if trace is not None and (integrity is not None or seeds > 1):
         raise ValueError("--trace is for one seed")
     if integrity is not None:
