@@ -232,6 +232,20 @@ def test_a_wire_can_change(lab: Lab) -> None:
         wire.impair(loss=7)
 
 
+def test_an_end_that_is_down_is_behind_the_middle(lab: Lab) -> None:
+    a, b = pair(lab)
+    wire = lab.wire(a, b, seed=0)
+    assert ping(a, wire.b.ip, 3)[0] == 3
+    wire.a.set_down()
+    assert b.run(["cat", f"/sys/class/net/{wire.b.name}/carrier"]).stdout == "1\n"
+    assert ping(b, wire.a.ip, 1)[0] == 0
+    forth, back = wire.statistics()
+    assert_conserved(forth)
+    assert back.failures["refused"] + back.failures["tx_refused"] > 0
+    wire.a.set_up()
+    assert ping(a, wire.b.ip, 3)[0] == 3
+
+
 def test_a_plain_wire_has_no_middle(lab: Lab) -> None:
     a, b = pair(lab)
     wire = lab.wire(a, b)

@@ -49,7 +49,9 @@ class Interface:
         self._set_state("up")
 
     def set_down(self) -> None:
-        """Take this end down; the other end loses its carrier."""
+        """Take this end down; the other end of a plain wire loses its carrier. Behind a middle it
+        keeps it, as behind a switch, and what it sends is lost.
+        """
         self._set_state("down")
 
     def set_offloads(self, offloads: Mapping[str, bool]) -> None:
