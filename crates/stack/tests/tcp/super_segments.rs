@@ -39,6 +39,21 @@ fn a_small_one_is_an_ordinary_segment() {
 }
 
 #[test]
+fn a_port_that_cuts_less_than_a_segment_gets_segments() {
+    let mut peer = Peer::with(|config| {
+        config.tx_gso = 700;
+        config.tx_checksum = true;
+    });
+    let id = peer.accepted();
+    peer.write(id, 0, 2500);
+    for (seq, len) in [(1, 1000), (1001, 1000)] {
+        assert_eq!(peer.expect_data(seq, len).gso_size, 0);
+    }
+    peer.send(ACK, 1, 2001, &[]);
+    assert_eq!(peer.expect_data(2001, 500).gso_size, 0);
+}
+
+#[test]
 fn it_never_exceeds_an_ip_packet() {
     // Small writes make frames of every length; together they must stay within 16 bits.
     let mut peer = Peer::with(|config| {
