@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import errno
+import signal
+import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -221,6 +224,31 @@ def test_what_a_scenario_raises_names_the_replay() -> None:
     (note,) = caught.value.__notes__
     assert "--seed 17" in note
     assert "--function broken" in note
+
+
+ENDLESS = """
+import sys
+from millrace.lab import simulate
+
+def scenario(sim):
+    a, b = sim.host("a"), sim.host("b")
+    sim.wire(a, b, rate="1G", delay="1ms")
+    sim.bulk(a, b, seconds=1e6)
+    sim.at("10ms", lambda: print("running", flush=True))
+
+try:
+    simulate(scenario)
+except KeyboardInterrupt:
+    sys.exit(5)
+"""
+
+
+def test_a_simulation_can_be_interrupted(program: Callable[..., subprocess.Popen[str]]) -> None:
+    process = program(ENDLESS)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "running\n"
+    process.send_signal(signal.SIGINT)
+    assert process.wait(60) == 5
 
 
 def test_mistakes_are_named() -> None:

@@ -31,6 +31,9 @@ pub(crate) struct Simulation {
     world: Option<World>,
 }
 
+/// Events between two looks at whether the user wants to end it: some tens of milliseconds.
+const BETWEEN_SIGNALS: u64 = 10_000;
+
 type Pairs = Vec<(&'static str, u64)>;
 
 #[pymethods]
@@ -264,7 +267,14 @@ impl Simulation {
     ) -> PyResult<(&'static str, Bound<'py, PyList>)> {
         let until = duration("until", until)?;
         let world = self.world()?;
-        let stop = py.detach(|| world.run(until)).map_err(to_python)?;
+        let stop = loop {
+            let stop =
+                py.detach(|| world.run_a_while(until, BETWEEN_SIGNALS)).map_err(to_python)?;
+            py.check_signals()?;
+            if let Some(stop) = stop {
+                break stop;
+            }
+        };
         let notices = PyList::empty(py);
         while let Some(notice) = world.notice() {
             notices.append(told(py, notice)?)?;

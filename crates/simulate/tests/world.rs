@@ -52,6 +52,26 @@ fn settings(seed: u64) -> Settings {
 }
 
 #[test]
+fn a_world_in_parts_is_the_same_world() {
+    let run = |events: u64| {
+        let (topology, a, b) = pair(slow(10_000_000, 10, 0.01));
+        let mut world = World::new(topology, settings(1)).unwrap();
+        world.converse(Conversation::bulk(a, b, 80, 1_000_000)).unwrap();
+        let mut parts = 0;
+        loop {
+            parts += 1;
+            if let Some(stop) = world.run_a_while(LONG, events).unwrap() {
+                assert_eq!(stop, Stop::Quiet);
+                return (parts, world.digest());
+            }
+        }
+    };
+    let (parts, digest) = run(100);
+    assert!(parts > 10, "{parts}");
+    assert_eq!(run(u64::MAX), (1, digest));
+}
+
+#[test]
 fn a_bulk_transfer_fills_the_link() {
     let mut spec = HostSpec::default();
     set_option(&mut spec, "receive_buffer", &OptionValue::Integer(100_000)).unwrap();

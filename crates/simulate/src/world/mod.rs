@@ -310,18 +310,33 @@ impl World {
     /// # Errors
     /// What writing the trace said.
     pub fn run(&mut self, until: Duration) -> io::Result<Stop> {
+        loop {
+            if let Some(stop) = self.run_a_while(until, u64::MAX)? {
+                return Ok(stop);
+            }
+        }
+    }
+
+    /// The same, but comes back after about so many events, with `None`, for who has to look at
+    /// something else in between.
+    ///
+    /// # Errors
+    /// As [`World::run`].
+    pub fn run_a_while(&mut self, until: Duration, events: u64) -> io::Result<Option<Stop>> {
         let until = self.settings.epoch + until;
+        let last = self.events_run.saturating_add(events);
         let stop = loop {
             self.settle();
             if !self.notices.is_empty() {
-                break Stop::Notices;
+                break Some(Stop::Notices);
             }
             match self.events.next_time() {
-                None => break Stop::Quiet,
+                None => break Some(Stop::Quiet),
                 Some(next) if next > until => {
                     self.now = self.now.max(until);
-                    break Stop::Time;
+                    break Some(Stop::Time);
                 }
+                Some(_) if self.events_run >= last => break None,
                 Some(next) => {
                     if next > self.now {
                         self.now = next;
