@@ -251,6 +251,19 @@ def test_a_simulation_can_be_interrupted(program: Callable[..., subprocess.Popen
     assert process.wait(60) == 5
 
 
+def test_more_flows_than_a_host_has_listeners_take_an_option() -> None:
+    def scenario(sim: Simulation, **options: int) -> None:
+        client, server = sim.host("client"), sim.host("server", **options)
+        sim.wire(client, server)
+        for _ in range(70):
+            sim.bulk(client, server, bytes=1000)
+
+    with pytest.raises(OSError, match="all 64 listeners are in use; `listeners` allows more"):
+        simulate(scenario)
+    result = simulate(lambda sim: scenario(sim, listeners=70))
+    assert [flow.complete for flow in result.flows] == [True] * 70
+
+
 def test_mistakes_are_named() -> None:
     sim = Simulation()
     a, b = sim.host("a"), sim.host("b")

@@ -108,6 +108,7 @@ pub fn set_option(host: &mut HostSpec, name: &str, value: &OptionValue) -> io::R
             frame_size => host.frame_size,
             super_segments => host.super_segments,
             connections => config.connections,
+            listeners => config.listeners,
             time_wait_connections => config.time_wait_connections,
             neighbours => config.neighbours,
             neighbour_retries => config.neighbour_retries,

@@ -167,7 +167,10 @@ impl Stack {
             None => {
                 return Err(io::Error::new(
                     io::ErrorKind::QuotaExceeded,
-                    format!("all {} listeners are in use", self.config.listeners),
+                    format!(
+                        "all {} listeners are in use; `listeners` allows more",
+                        self.config.listeners
+                    ),
                 ));
             }
         };
