@@ -264,6 +264,25 @@ def test_more_flows_than_a_host_has_listeners_take_an_option() -> None:
     assert [flow.complete for flow in result.flows] == [True] * 70
 
 
+def test_numbers_out_of_bounds_are_named() -> None:
+    sim = Simulation()
+    a, b = sim.host("a"), sim.host("b")
+    wire = sim.wire(a, b)
+    for use, said in (
+        (lambda: Simulation(-1), "seed is a whole number from 0 to 18446744073709551615, not -1"),
+        (lambda: sim.wire(a, b, mtu=70_000), "mtu is .* from 576 to 65535, not 70000"),
+        (lambda: wire.set_mtu(1, -1), "mtu is .* not -1"),
+        (lambda: b.listen(1 << 16, print), "port is .* from 1 to 65535, not 65536"),
+        (lambda: a.connect(b, -7), "port is .* not -7"),
+        (lambda: sim.converse(a, b, port=0), "port is .* not 0"),
+        (lambda: sim.bulk(a, b, bytes=-1), "bytes is .* not -1"),
+        (lambda: sim.short_flows(a, b, count=-1, interval=1), "count is .* not -1"),
+        (lambda: sim.requests(a, b, count="many"), "count is .* not 'many'"),  # type: ignore[arg-type]
+    ):
+        with pytest.raises(LabError, match=said):
+            use()
+
+
 def test_mistakes_are_named() -> None:
     sim = Simulation()
     a, b = sim.host("a"), sim.host("b")

@@ -34,6 +34,8 @@ from millrace.lab.impairment import Time, Wishes, read, time
 OptionValue: TypeAlias = int | float | bool | str
 Manner: TypeAlias = Literal["patient", "polite", "hasty", "rude", "deaf", "fickle"]
 
+_PORTS = (1, 65535)
+_MTUS = (576, 65535)
 #: When a simulation ends at the latest, in seconds.
 _LONGEST = 1e9
 
@@ -55,6 +57,13 @@ def moment(name: str, value: Time) -> float:
     """Seconds from the start, or from now on."""
     what = "a time from the start or from now on"
     return time(name, value, what=what, most=_LONGEST)
+
+
+def whole(name: str, value: int, least: int = 0, most: int = (1 << 64) - 1) -> int:
+    """A whole number within its bounds."""
+    if not hasattr(value, "__index__") or not least <= value <= most:
+        raise LabError(f"{name} is a whole number from {least} to {most}, not {value!r}")
+    return value
 
 
 class Side(TypedDict, total=False):
@@ -118,13 +127,14 @@ class Host(Node):
         """Take connections: `handler` is called with each, and sets its callbacks."""
         simulation = self._simulation
         number = len(simulation._handlers)
-        simulation._native.listen(self._number, port, number)
+        simulation._native.listen(self._number, whole("port", port, *_PORTS), number)
         simulation._handlers.append((self, handler))
 
     def connect(self, server: Host, port: int, *, ipv6: bool = False) -> Connection:
         """Open a connection; set its callbacks before the simulation goes on."""
         native = self._simulation._native
         self._simulation._own(server)
+        whole("port", port, *_PORTS)
         address = server.ipv6 if ipv6 else server.address
         return Connection(self, native.connect(self._number, address, port))
 
@@ -160,7 +170,9 @@ class Wire:
 
     def set_mtu(self, at: Time, mtu: int) -> None:
         """Take packets of other sizes from then on. Hosts are not told."""
-        self._simulation._native.change_wire(moment("at", at), self._number, "mtu", mtu=mtu)
+        self._simulation._native.change_wire(
+            moment("at", at), self._number, "mtu", mtu=whole("mtu", mtu, *_MTUS)
+        )
 
     def impair(self, at: Time, **impairments: Unpack[Wishes]) -> None:
         """Let other things go wrong from then on; see `Simulation.wire`."""
@@ -342,6 +354,7 @@ class Simulation:
 
         self.seed = seed
         self.trace = None if trace is None else Path(trace)
+        whole("seed", seed)
         self._native = Native(seed, ipv6=ipv6, trace=self.trace, digest=digest, check=check)
         self._handlers: list[tuple[Host, Callable[[Connection], object]]] = []
         self._connections: dict[int, Connection] = {}
@@ -390,7 +403,7 @@ class Simulation:
             self._own(b),
             forth.native(),
             back.native(),
-            mtu=mtu,
+            mtu=whole("mtu", mtu, *_MTUS),
             super_segments=super_segments,
             capture=capture,
         )
@@ -429,11 +442,11 @@ class Simulation:
         self._native.converse(
             self._own(client),
             self._own(server),
-            next(self._ports) if port is None else port,
+            next(self._ports) if port is None else whole("port", port, *_PORTS),
             (dict(client_side or {}), dict(server_side or {})),
             start=moment("start", start),
             ipv6=ipv6,
-            count=count,
+            count=whole("count", count),
             interval=moment("interval", interval),
             exchange=think,
         )
@@ -452,7 +465,11 @@ class Simulation:
         if (bytes is None) == (seconds is None):
             raise LabError("bulk takes either bytes or seconds")
         side: Side
-        side = {"seconds": moment("seconds", seconds or 0.0)} if bytes is None else {"bytes": bytes}
+        side = (
+            {"seconds": moment("seconds", seconds or 0.0)}
+            if bytes is None
+            else {"bytes": whole("bytes", bytes)}
+        )
         self.converse(client, server, client_side=side, start=start, ipv6=ipv6)
 
     def requests(
@@ -468,6 +485,7 @@ class Simulation:
         ipv6: bool = False,
     ) -> None:
         """Send `count` requests over one connection, each when the last one was answered."""
+        whole("count", count)
         self.converse(
             client,
             server,
