@@ -123,6 +123,27 @@ def test_nothing_is_told_of_what_was_closed() -> None:
     assert told == ["data"]
 
 
+def test_an_end_is_told_to_who_has_not_closed() -> None:
+    told: list[str] = []
+
+    def scenario(sim: Simulation) -> None:
+        client, server = sim.host(), sim.host()
+        sim.wire(client, server)
+
+        def serve(peer: Connection) -> None:
+            # Without on_finished it is closed when the client has finished.
+            peer.on_closed = lambda _: told.append("server")
+
+        server.listen(7, serve)
+        connection = client.connect(server, 7)
+        connection.on_connected = connection.finish
+        connection.on_finished = lambda: told.append("finished")
+        connection.on_closed = lambda error: told.append(f"client {error}")
+
+    simulate(scenario)
+    assert told == ["finished", "client None"]
+
+
 def test_one_call_after_the_other_goes_on_for_hours() -> None:
     seen: list[float] = []
 

@@ -195,9 +195,9 @@ class Connection:
         self.on_data: Callable[[bytes], object] | None = None
         #: Nothing that was written waits for room in the stack any more.
         self.on_drained: Callable[[], object] | None = None
-        #: The peer sends no more. Without it, the connection is closed then.
+        #: The peer sends no more. Without it, the connection is closed then, as by `close`.
         self.on_finished: Callable[[], object] | None = None
-        #: It is over; with what went wrong, if something did.
+        #: It is over without having been closed here; with what went wrong, if something did.
         self.on_closed: Callable[[OSError | None], object] | None = None
         host._simulation._connections[number] = self
 
