@@ -266,13 +266,12 @@ def test_offloads_and_mtu_that_no_cable_has(lab: Lab) -> None:
 
 
 def test_it_is_taken_down(lab: Lab) -> None:
-    before = namespaces()
     a, b = pair(lab)
     wire = lab.wire(a, b, delay="1ms")
-    assert len(namespaces() - before) == 3
+    assert len(namespaces(os.getpid())) == 3
     assert list(lab.hosts) == ["a", "b"]
     wire.remove()
-    assert len(namespaces() - before) == 2
+    assert len(namespaces(os.getpid())) == 2
     for host in (a, b):
         assert host.interfaces == []
         assert host.call(lambda: [name for _, name in socket.if_nameindex()]) == ["lo"]
@@ -281,13 +280,13 @@ def test_it_is_taken_down(lab: Lab) -> None:
     wire.remove()
     lab.wire(a, b, loss="1%")
     lab.close()
-    assert namespaces() == before
+    assert not namespaces(os.getpid())
 
 
 def test_a_forwarder_that_ends_is_told(lab: Lab) -> None:
     a, b = pair(lab)
     wire = lab.wire(a, b, delay="1ms")
-    netns = next(name for name in namespaces() if ".~" in name and str(os.getpid()) in name)
+    netns = next(name for name in namespaces(os.getpid()) if ".~" in name)
     (pid,) = leftovers.processes_in(leftovers.NETNS_FOLDER / netns)
     os.kill(pid, signal.SIGKILL)
     with pytest.raises(LabError, match=r"forwarder of .* ended with status -9"):
@@ -310,7 +309,7 @@ def test_nothing_stays_behind_a_killed_process(
     process = program(SOURCE)
     assert process.stdout is not None
     assert process.stdout.readline() == "waiting\n"
-    mine = [name for name in namespaces() if name.startswith(f"mr-{process.pid}-")]
+    mine = namespaces(process.pid)
     assert len(mine) == 3
     middle = next(name for name in mine if ".~" in name)
     (pid,) = leftovers.processes_in(leftovers.NETNS_FOLDER / middle)
@@ -321,12 +320,13 @@ def test_nothing_stays_behind_a_killed_process(
         assert time.monotonic() < deadline, "the forwarder outlives its lab"
         time.sleep(0.01)
     with Lab():  # the next lab removes what is left
-        assert not set(mine) & namespaces()
+        assert not namespaces(process.pid)
 
 
-def namespaces() -> set[str]:
+def namespaces(pid: int) -> list[str]:
+    """Those of a process; others may come and go meanwhile."""
     folder = leftovers.NETNS_FOLDER
-    return set(os.listdir(folder)) if folder.is_dir() else set()
+    return [entry.name for entry in folder.glob(f"mr-{pid}-*")]
 
 
 def test_an_answer_that_comes_too_late_is_not_the_next_question_s(
