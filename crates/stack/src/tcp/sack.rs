@@ -3,10 +3,14 @@
 //! What received blocks say of what was sent is the scoreboard's business.
 
 use millrace_wire::seq::Seq;
-use millrace_wire::tcp::{MAX_SACK_BLOCKS, OptionWriter};
+use millrace_wire::tcp::{MAX_OPTIONS_LEN, MAX_SACK_BLOCKS, OptionWriter};
 
 use super::connection::{Features, Flags};
 use crate::stack::Stack;
+
+/// Blocks that are remembered in the order in which something came: more than fit into an
+/// acknowledgement, for what came in one turn is told of by several that leave together.
+const MOST_RECENT: usize = 16;
 
 /// Duplicates that wait to be reported; more are not worth it.
 const MOST_DUPLICATES: usize = 8;
@@ -17,8 +21,10 @@ type Range = (Seq, Seq);
 #[derive(Debug, Default)]
 pub(crate) struct Reports {
     /// Blocks in which something came, the last one first.
-    recent: [Range; MAX_SACK_BLOCKS],
+    recent: [Range; MOST_RECENT],
     recent_len: usize,
+    /// So many of them, the first ones, the peer was not told of as they are now.
+    untold: usize,
     /// Duplicates, the oldest first; each is reported once.
     duplicates: [Range; MOST_DUPLICATES],
     duplicates_len: usize,
@@ -35,33 +41,42 @@ impl Reports {
 
     pub(crate) fn clear(&mut self) {
         self.recent_len = 0;
+        self.untold = 0;
         self.duplicates_len = 0;
     }
 
     /// Something came, and is now in this block: it goes first, and those that it was made of go.
     pub(crate) fn arrived(&mut self, block: Range) {
-        let mut kept = [block; MAX_SACK_BLOCKS];
-        let mut len = 1;
-        for &range in &self.recent[..self.recent_len] {
-            if !within(range, block) && len < kept.len() {
-                kept[len] = range;
-                len += 1;
-            }
-        }
-        self.recent = kept;
-        self.recent_len = len;
+        self.retain(|range| !within(range, block));
+        self.recent_len = (self.recent_len + 1).min(MOST_RECENT);
+        self.recent.copy_within(..self.recent_len - 1, 1);
+        self.recent[0] = block;
+        self.untold = (self.untold + 1).min(MOST_RECENT);
     }
 
     /// What begins below has become in order.
     pub(crate) fn forget_below(&mut self, rcv_nxt: Seq) {
-        let mut len = 0;
+        self.retain(|range| range.0.gt(rcv_nxt));
+    }
+
+    fn retain(&mut self, stays: impl Fn(Range) -> bool) {
+        let (mut len, mut untold) = (0, 0);
         for at in 0..self.recent_len {
-            if self.recent[at].0.gt(rcv_nxt) {
+            if stays(self.recent[at]) {
                 self.recent[len] = self.recent[at];
                 len += 1;
+                untold += usize::from(at < self.untold);
             }
         }
-        self.recent_len = len;
+        (self.recent_len, self.untold) = (len, untold);
+    }
+
+    /// Where an acknowledgement with room for `most` blocks begins in the recent ones, if so many
+    /// leave together. What the peer is not told of it takes for lost, so those that wait to be
+    /// told of are spread over them all, the last one with what came last first.
+    fn tell(&mut self, most: usize, together: u8) -> usize {
+        self.untold -= self.untold.div_ceil(together.max(1).into()).min(most);
+        self.untold
     }
 }
 
@@ -89,11 +104,16 @@ impl Stack {
     }
 
     /// SACK blocks for a segment of `len` bytes, as many as fit beside them: a duplicate and the
-    /// block around it, the last blocks in which something came, and of the rest the first ones.
+    /// block around it, the last blocks in which something came, and of the rest the first ones. Of
+    /// acknowledgements that leave together each has the blocks that it would have had alone.
     pub(crate) fn sack_option(&mut self, index: usize, len: u32, to: &mut OptionWriter) {
         let connection = &mut self.connections[index];
-        let room = if len == 0 { u32::MAX } else { u32::from(connection.mss).saturating_sub(len) };
-        let most = (room.saturating_sub(4) / 8).min(MAX_SACK_BLOCKS as u32) as usize;
+        let room = match len {
+            0 => usize::MAX,
+            len => usize::from(connection.mss).saturating_sub(len as usize),
+        };
+        let room = room.min(MAX_OPTIONS_LEN - to.padded().len());
+        let most = (room.saturating_sub(4) / 8).min(MAX_SACK_BLOCKS);
         let Some(transfer) = self.transfers.get_mut(connection.transfer) else { return };
         if most == 0 {
             return;
@@ -113,7 +133,9 @@ impl Stack {
         }
         let duplicates = count;
         let around = (duplicates > 0).then(|| blocks.containing(list[0].0)).flatten();
-        let recent = reports.recent[..reports.recent_len].iter().copied();
+        let room = most.saturating_sub(duplicates + usize::from(around.is_some()));
+        let first = reports.tell(room, connection.acks_owed);
+        let recent = reports.recent[first..reports.recent_len].iter().copied();
         let rest = blocks.iter().take(MAX_SACK_BLOCKS).map(|block| (block.start, block.end));
         for range in around.into_iter().chain(recent).chain(rest) {
             if count == most {

@@ -62,6 +62,48 @@ fn the_block_of_the_last_segment_comes_first() {
 }
 
 #[test]
+fn blocks_that_came_in_one_turn_are_told_of_each() {
+    // With every second segment lost, more blocks than fit into one acknowledgement.
+    let told = |turns: &[Vec<u32>]| -> Vec<_> {
+        let mut peer = Peer::new();
+        peer.timestamp = Some(9);
+        peer.accepted_sack();
+        for turn in turns {
+            let segment = |&at: &u32| {
+                peer.segment(ACK, 1 + at * 100, 1, &pattern(at as usize * 100, 100)).bytes()
+            };
+            peer.inject_batch(&turn.iter().map(segment).collect::<Vec<_>>());
+        }
+        let segments = peer.take();
+        segments.iter().map(|segment| (segment.ack, peer.blocks(segment)[0])).collect()
+    };
+    let all: Vec<u32> = (1..20).step_by(2).collect();
+    let alone: Vec<Vec<u32>> = all.iter().map(|&at| vec![at]).collect();
+    assert_eq!(told(&[all]), told(&alone));
+}
+
+#[test]
+fn the_rest_is_told_of_by_what_leaves_next() {
+    for (timestamp, fit) in [(None, 4), (Some(9), 3)] {
+        let mut peer = Peer::new();
+        peer.timestamp = timestamp;
+        peer.accepted_sack();
+        let batch: Vec<_> = [1, 3, 5, 7, 9, 11, 0]
+            .iter()
+            .map(|&at| peer.segment(ACK, 1 + at * 100, 1, &pattern(at as usize * 100, 100)).bytes())
+            .collect();
+        peer.inject_batch(&batch);
+        // There is one acknowledgement, for it tells of something new. What is not in it must be
+        // what came last, or the peer takes it for lost.
+        let first = peer.expect_ack(201);
+        let old = [(901, 1001), (701, 801), (501, 601), (301, 401)];
+        assert_eq!(peer.blocks(&first), old[4 - fit..]);
+        let new = [(1300, 1400), (1100, 1200), (900, 1000), (700, 800)];
+        assert_eq!(arrives(&mut peer, 13).1, new[..fit]);
+    }
+}
+
+#[test]
 fn beside_timestamps_there_are_three() {
     let mut peer = Peer::new();
     peer.timestamp = Some(9);
