@@ -451,6 +451,7 @@ impl Stack {
         // Each packet that may be cut needs an identification of its own.
         let super_ = super_ && !self.ecn_wants_one(index) && !self.may_be_cut(index);
         let limit = match gso > 0 && super_ {
+            // One segment may be larger than what is cut for us may be.
             true if most > gso => (gso / mss).max(1) * mss,
             true => most,
             false => most.min(mss),

@@ -2,7 +2,7 @@
 
 use core::time::Duration;
 
-use millrace_frames::ChecksumState;
+use millrace_frames::{ChecksumState, TxBatch};
 use millrace_port::memory::WireConfig;
 use millrace_stack::State;
 
@@ -88,6 +88,27 @@ fn one_packet_carries_nearly_64_kib() {
     peer.write(id, 0, 64_000);
     let segment = peer.expect_data(1, 64_000);
     assert_eq!(segment.gso_size, 1460);
+}
+
+#[test]
+fn one_segment_may_be_larger_than_they_are() {
+    // As with an MTU of 65,520: a super-segment has room for more headers than a segment has.
+    let mut peer = Peer::with(|config| {
+        config.mtu = 65_520;
+        config.tx_gso = 65_455;
+        config.tx_checksum = true;
+        config.send_buffer = 1 << 20;
+    });
+    let id = peer.accepted_with(Some(65_480), Some(3));
+    peer.send(ACK, 1, 1, &[]);
+    peer.stack.write(id, &pattern(0, 200_000)).unwrap();
+    let mut batch = TxBatch::new();
+    peer.stack.transmit(peer.now, &mut batch);
+    let sizes: Vec<_> = batch.iter().map(|packet| packet.total).collect();
+    // As much of a segment as whole frames have.
+    batch.iter().for_each(|packet| peer.stack.arena_mut().transmitted(packet));
+    assert_eq!(sizes.len(), 4, "{sizes:?}");
+    assert!(sizes[..3].iter().all(|&size| size > 60_000), "{sizes:?}");
 }
 
 #[test]
