@@ -64,8 +64,7 @@ impl Stack {
                     let port = code == unreachable::PORT;
                     return self.udp_icmp_error(source, destination, ports, port);
                 }
-                let hard = matches!(code, unreachable::PROHIBITED | unreachable::PORT);
-                (quoted_tcp(quote), hard)
+                (quoted_tcp(quote), code == unreachable::PORT)
             }
             Kind::ParameterProblem { code: parameter::NEXT_HEADER, quote, .. } => {
                 (quoted_tcp(quote), true)

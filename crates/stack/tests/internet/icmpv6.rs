@@ -2,7 +2,7 @@
 
 use core::net::{Ipv6Addr, SocketAddr};
 
-use millrace_stack::{InterfaceAddress, State};
+use millrace_stack::{Failure, InterfaceAddress, State};
 use millrace_wire::icmpv6::{Kind, kind, parameter, unreachable};
 use millrace_wire::{ipv6, protocol};
 
@@ -166,6 +166,20 @@ fn an_error_about_mapped_addresses_is_none_about_ipv4() {
     assert_eq!(peer.state(id), State::SynSent);
     peer.stack.abort(id);
     peer.stack.release(id);
+}
+
+#[test]
+fn only_who_says_that_nobody_listens_refuses_an_attempt() {
+    let prohibited = (unreachable::PROHIBITED, Failure::HostUnreachable);
+    for (code, failure) in [prohibited, (unreachable::PORT, Failure::Refused)] {
+        let mut peer = met(|_| {});
+        let id = peer.stack.connect(SocketAddr::new(PEER_V6.into(), 5000), None).unwrap();
+        let syn = peer.expect_v6();
+        let quote = &packet(STACK_V6, PEER_V6, 64, protocol::TCP, &syn.payload)[14..];
+        peer.inject(&error(PEER_V6, kind::UNREACHABLE, code, 0, quote));
+        assert_eq!(peer.stack.failure(id).unwrap(), Some(failure));
+        peer.stack.release(id);
+    }
 }
 
 #[test]
