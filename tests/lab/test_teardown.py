@@ -188,3 +188,25 @@ def test_name_without_a_mount_is_removed(lab: Lab) -> None:
     path.touch()
     assert path.name in leftovers.remove_leftovers()
     assert not path.exists()
+
+
+def test_a_namespace_that_ip_makes_meanwhile_hides_none(program: Program) -> None:
+    source = """
+import os
+import subprocess
+
+from millrace.lab import Lab, syscalls
+
+# As on a machine where nobody has used `ip netns` yet.
+syscalls.unshare(syscalls.CLONE_NEWNS)
+syscalls.mount("none", "/", "none", syscalls.MS_REC | syscalls.MS_PRIVATE)
+syscalls.mount("none", "/run", "tmpfs", 0)
+with Lab() as lab:
+    lab.host("a")
+    subprocess.run(["ip", "netns", "add", "other"], check=True)
+with Lab() as lab:
+    lab.host("a")
+print(os.listdir("/run/netns"))
+"""
+    out, complaint = program(source).communicate()
+    assert (out, complaint) == ("['other']\n", "")

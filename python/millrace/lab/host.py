@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import os
 import pickle
 import select
@@ -373,6 +374,7 @@ def _make_namespace(path: Path) -> None:
             failure.append(error)
 
     path.parent.mkdir(exist_ok=True)
+    _share(path.parent)
     os.close(os.open(path, os.O_RDONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0))
     thread = threading.Thread(target=create)
     thread.start()
@@ -380,6 +382,26 @@ def _make_namespace(path: Path) -> None:
     if failure:
         path.unlink()
         raise LabError(f"cannot make a network namespace: {failure[0].strerror}") from failure[0]
+
+
+def _share(folder: Path) -> None:
+    """Make the namespaces' folder a shared mount, as `ip netns add` does.
+
+    If `ip` came first to that, it would cover the names that are there, and nobody could take them
+    away any more.
+    """
+    fd = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        try:
+            syscalls.mount("", str(folder), "none", syscalls.MS_SHARED | syscalls.MS_REC)
+        except OSError as error:
+            if error.errno != errno.EINVAL:  # EINVAL: it is no mount yet
+                raise LabError(f"cannot share {folder}: {error.strerror}") from error
+            syscalls.mount(str(folder), str(folder), "none", syscalls.MS_BIND | syscalls.MS_REC)
+            syscalls.mount("", str(folder), "none", syscalls.MS_SHARED | syscalls.MS_REC)
+    finally:
+        os.close(fd)
 
 
 def _kill_session(process: subprocess.Popen[Any]) -> None:
