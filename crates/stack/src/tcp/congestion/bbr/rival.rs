@@ -57,7 +57,7 @@ const LITTLE: u32 = 35;
 /// And who has more than this has no need to be hard.
 const ENOUGH: u32 = 60;
 /// Microseconds for which a rival of whom this flow had enough is not met again.
-const SPARED_US: u32 = 10_000;
+const SPARED_US: u32 = 16_000;
 /// The rate is the best of so many round trips.
 const RATE_ROUNDS: u32 = 10;
 /// Startup begins again if there is found to be a rival not more than so many round trips after it.

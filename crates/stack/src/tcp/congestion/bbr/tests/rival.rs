@@ -435,7 +435,7 @@ fn a_rival_of_whom_it_had_enough_is_spared_for_a_while() {
     for at_ms in [0, 1_000, 4_294_960] {
         let again = met_again_ms(at_ms, lost_without_a_trial);
         assert!(again <= 8, "{again}");
-        assert_eq!(met_again_ms(at_ms, enough), 10 + again);
-        assert_eq!(met_again_ms(at_ms, lost_too_much), 10 + again);
+        assert_eq!(met_again_ms(at_ms, enough), 16 + again);
+        assert_eq!(met_again_ms(at_ms, lost_too_much), 16 + again);
     }
 }
