@@ -51,7 +51,7 @@ pub(crate) fn port(port: i64) -> PyResult<u16> {
         .map_err(|_| PyValueError::new_err(format!("a port is 0 to 65535, not {port}")))
 }
 
-/// An argument that Python may give any whole number for.
+/// An argument for which Python may give any whole number of 64 bits.
 pub(crate) fn whole<T: TryFrom<i64>>(name: &str, number: i64) -> PyResult<T> {
     T::try_from(number).map_err(|_| PyValueError::new_err(format!("{name} cannot be {number}")))
 }
