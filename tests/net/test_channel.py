@@ -409,6 +409,21 @@ def test_iteration_ends_when_the_channel_is_closed(pair: Any) -> None:
     assert list(pair.server) == []
 
 
+def test_nothing_is_configured_on_a_closed_channel(wire_name: str) -> None:
+    channel = Channel(wire_name, "192.0.2.1/24", frames=512)
+    channel.close()
+    for configure in (
+        lambda: channel.add_address("198.51.100.7/24"),
+        lambda: channel.remove_address("192.0.2.1"),
+        lambda: channel.add_route("203.0.113.0/24", "192.0.2.254"),
+        lambda: channel.remove_route("203.0.113.0/24", "192.0.2.254"),
+        lambda: setattr(channel, "wait", "spin"),
+    ):
+        with pytest.raises(OSError, match="the channel is closed") as raised:
+            configure()
+        assert raised.value.errno == errno.ENOTCONN
+
+
 def test_iteration_ends_when_the_other_end_has_left(wire_name: str) -> None:
     with Channel(wire_name, "192.0.2.1/24", frames=512) as channel:
         Channel(wire_name, "192.0.2.2/24", frames=512).close()

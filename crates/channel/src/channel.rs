@@ -577,8 +577,13 @@ impl Channel {
     }
 
     /// Changes what to do while there is nothing to do.
-    pub fn set_wait(&mut self, wait: Wait) {
+    ///
+    /// # Errors
+    /// `NotConnected` when the channel is closed.
+    pub fn set_wait(&mut self, wait: Wait) -> io::Result<()> {
+        self.check_open()?;
         self.wait = wait;
+        Ok(())
     }
 
     /// What the port is and can do.

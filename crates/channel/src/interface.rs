@@ -21,16 +21,18 @@ impl Channel {
     /// it was opened with (AF_XDP) does not get those of others.
     ///
     /// # Errors
-    /// As [`millrace_stack::Stack::add_address`].
+    /// As [`millrace_stack::Stack::add_address`]; `NotConnected` when the channel is closed.
     pub fn add_address(&mut self, address: Address) -> io::Result<()> {
+        self.check_open()?;
         self.stack.add_address(address.into())
     }
 
     /// Removes an address of the channel's own; connections that use it are reset.
     ///
     /// # Errors
-    /// As [`millrace_stack::Stack::remove_address`].
+    /// As [`millrace_stack::Stack::remove_address`]; `NotConnected` when the channel is closed.
     pub fn remove_address(&mut self, address: IpAddr) -> io::Result<()> {
+        self.check_open()?;
         self.stack.remove_address(address)
     }
 
@@ -42,16 +44,18 @@ impl Channel {
     /// Adds a route.
     ///
     /// # Errors
-    /// As [`millrace_stack::Stack::add_route`].
+    /// As [`millrace_stack::Stack::add_route`]; `NotConnected` when the channel is closed.
     pub fn add_route(&mut self, route: Route) -> io::Result<()> {
+        self.check_open()?;
         self.stack.add_route(route)
     }
 
     /// Removes a route that was added, or a gateway.
     ///
     /// # Errors
-    /// As [`millrace_stack::Stack::remove_route`].
+    /// As [`millrace_stack::Stack::remove_route`]; `NotConnected` when the channel is closed.
     pub fn remove_route(&mut self, route: Route) -> io::Result<()> {
+        self.check_open()?;
         self.stack.remove_route(route)
     }
 

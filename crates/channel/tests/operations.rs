@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use common::{CLIENT, Pair, SERVER, bytes, config, pattern};
 use millrace_channel::{
-    Channel, Config, Handle, Kind, ListenOptions, OptionName, SocketOption, State,
+    Channel, Config, Handle, Kind, ListenOptions, OptionName, Route, SocketOption, State, Wait,
 };
 use millrace_frames::BURST;
 use millrace_port::memory::WireConfig;
@@ -739,6 +739,18 @@ fn a_closed_channel_says_so() {
     let remote = format!("{SERVER}:80").parse().unwrap();
     assert_eq!(pair.client.connect(remote, None).unwrap_err().kind(), ErrorKind::NotConnected);
     assert_eq!(pair.client.listen(Channel::any(1), 1).unwrap_err().kind(), ErrorKind::NotConnected);
+    let route = Route::default_by("192.0.2.254".parse().unwrap());
+    for done in [
+        pair.client.add_address("198.51.100.7/24".parse().unwrap()),
+        pair.client.remove_address(CLIENT.parse().unwrap()),
+        pair.client.add_route(route),
+        pair.client.remove_route(route),
+        pair.client.set_wait(Wait::Spin),
+    ] {
+        let error = done.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::NotConnected, "{error}");
+        assert!(error.to_string().contains("closed"), "{error}");
+    }
     assert!(pair.client.write(client, b"x").is_err());
     assert!(pair.client.turn(&mut pair.told_client, None).is_err());
     // The peer was told by a reset.

@@ -473,8 +473,7 @@ impl Channel {
     #[setter]
     fn set_wait(&self, value: &Bound<'_, PyAny>) -> PyResult<()> {
         let wait = options::wait(value)?;
-        self.shared.core()?.channel.set_wait(wait);
-        Ok(())
+        self.shared.core()?.channel.set_wait(wait).map_err(to_python)
     }
 
     fn __repr__(&self, py: Python<'_>) -> String {
