@@ -511,7 +511,17 @@ impl Stack {
     /// `NotConnected` if the listener is closed.
     pub fn listener_option(&self, id: ListenerId, name: OptionName) -> io::Result<SocketOption> {
         self.listener(id)?;
-        Ok(self.listener_settings(id.index()).get(name))
+        let settings = self.listener_settings(id.index());
+        Ok(match name {
+            // What its connections begin with, not that nobody fixed it.
+            OptionName::SendBuffer if settings.send_buffer == 0 => {
+                SocketOption::SendBuffer(self.config.send_buffer)
+            }
+            OptionName::ReceiveBuffer => {
+                SocketOption::ReceiveBuffer(settings.receive_limit(self.config.receive_buffer))
+            }
+            name => settings.get(name),
+        })
     }
 
     /// A connection that a listener opens has the listener's settings.

@@ -205,6 +205,29 @@ fn values_out_of_bounds_are_refused_by_name() {
 }
 
 #[test]
+fn a_listener_tells_the_buffers_that_its_connections_begin_with() {
+    let mut peer = Peer::new();
+    let listener = peer.listen(80, 4);
+    for set in [
+        &[][..],
+        &[SocketOption::WindowClamp(30_000)],
+        &[SocketOption::SendBuffer(40_000), SocketOption::ReceiveBuffer(20_000)],
+        &[SocketOption::SendBuffer(0), SocketOption::ReceiveBuffer(0)],
+    ] {
+        for &option in set {
+            peer.stack.set_listener_option(listener, option).unwrap();
+        }
+        let id = peer.accepted();
+        for name in [OptionName::SendBuffer, OptionName::ReceiveBuffer] {
+            let told = peer.stack.listener_option(listener, name).unwrap();
+            assert_eq!(told, peer.stack.option(id, name).unwrap(), "with {set:?}");
+            assert_ne!(told.number(), Some(0), "with {set:?}");
+        }
+        peer.flow.peer_port += 1;
+    }
+}
+
+#[test]
 fn a_listener_s_options_are_inherited() {
     let mut peer = Peer::new();
     let listener = peer.listen(80, 4);
