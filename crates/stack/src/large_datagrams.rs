@@ -16,8 +16,11 @@ use crate::fragmentation::IpHeader;
 use crate::path_mtu::{least, plateau};
 use crate::stack::Stack;
 
-/// A report comes a round trip after the datagram: to so many others large ones may leave meanwhile.
-const MOST: usize = 64;
+/// A report comes a round trip after the datagram: to so many others, about, large ones may leave
+/// meanwhile. Flows whose hashes end alike share a set, in which the one that was quiet for longest
+/// makes way.
+const SETS: usize = 512;
+const WAYS: usize = 8;
 
 /// How long a datagram may be on its way, and so be reported (RFC 9293 §3.4.1: an MSL).
 const BELIEVED: Duration = Duration::from_secs(120);
@@ -27,7 +30,8 @@ pub(crate) type Quoted = (Word, Word, [u8; 4]);
 
 #[derive(Clone, Copy, Debug)]
 struct Large {
-    flow: Quoted,
+    /// The keyed hash of source, destination and ports: nobody else knows one that is alike.
+    flow: u64,
     /// Bytes of the packet, or of its first fragment.
     size: u16,
     at: Instant,
@@ -36,30 +40,29 @@ struct Large {
 /// The last large datagrams that left, one to a flow.
 #[derive(Debug)]
 pub(crate) struct LargeDatagrams {
-    last: Box<[Large; MOST]>,
-    next: usize,
+    last: Box<[[Large; WAYS]]>,
 }
 
 impl LargeDatagrams {
     pub(crate) fn new() -> Self {
-        let none = Large { flow: (0, 0, [0; 4]), size: 0, at: Instant::ZERO };
-        LargeDatagrams { last: Box::new([none; MOST]), next: 0 }
+        let none = Large { flow: 0, size: 0, at: Instant::ZERO };
+        LargeDatagrams { last: vec![[none; WAYS]; SETS].into_boxed_slice() }
     }
 
-    fn push(&mut self, flow: Quoted, size: u16, at: Instant) {
+    fn push(&mut self, flow: u64, size: u16, at: Instant) {
+        let set = &mut self.last[flow as usize % SETS];
         // Who sends many sends them to a few places, by turns: none of these may push out the others.
-        if let Some(before) = self.last.iter_mut().find(|one| one.flow == flow) {
+        if let Some(before) = set.iter_mut().find(|one| one.flow == flow) {
             before.size = before.size.max(size);
             before.at = at;
-            return;
+        } else if let Some(oldest) = set.iter_mut().min_by_key(|one| one.at) {
+            *oldest = Large { flow, size, at };
         }
-        self.last[self.next] = Large { flow, size, at };
-        self.next = (self.next + 1) % MOST;
     }
 
     /// Whether such a datagram left that is larger than `mtu`.
-    fn exceeded(&self, flow: Quoted, mtu: u32, now: Instant) -> bool {
-        self.last
+    fn exceeded(&self, flow: u64, mtu: u32, now: Instant) -> bool {
+        self.last[flow as usize % SETS]
             .iter()
             .any(|one| one.flow == flow && u32::from(one.size) > mtu && now < one.at + BELIEVED)
     }
@@ -78,8 +81,19 @@ impl Stack {
         let size = whole.min(self.one_packet_to(destination)) as u16;
         if size > least(destination) {
             let ([a, b], [c, d]) = (ports.0.to_be_bytes(), ports.1.to_be_bytes());
-            self.large_datagrams.push((source, destination, [a, b, c, d]), size, self.now);
+            let flow = self.datagram_hash(&(source, destination, [a, b, c, d]));
+            self.large_datagrams.push(flow, size, self.now);
         }
+    }
+
+    fn datagram_hash(&self, &(source, destination, ports): &Quoted) -> u64 {
+        self.keys.prf(&[
+            source as u64,
+            (source >> 64) as u64,
+            destination as u64,
+            (destination >> 64) as u64,
+            u32::from_be_bytes(ports).into(),
+        ])
     }
 
     /// A router could not forward a datagram without fragmenting it, and tells what the next hop
@@ -99,7 +113,8 @@ impl Stack {
 
     /// A router tells the largest packet that gets through, quoting a datagram.
     pub(crate) fn datagram_too_big(&mut self, datagram: Quoted, mtu: u32) {
-        if !self.large_datagrams.exceeded(datagram, mtu, self.now) {
+        let flow = self.datagram_hash(&datagram);
+        if !self.large_datagrams.exceeded(flow, mtu, self.now) {
             self.counters.drop_icmp_unrelated += 1;
             return;
         }

@@ -264,6 +264,28 @@ fn a_report_about_one_of_two_streams_is_believed() {
     assert_eq!(peer.stack.counters().path_mtu_reductions, 1);
 }
 
+/// As a server sends them to many clients in a round trip: a report about any is believed.
+#[test]
+fn a_report_about_one_of_a_thousand_streams_is_believed() {
+    let mut peer = met(|_| {});
+    let socket = socket(&mut peer);
+    let (to, data) = (|port| Some(SocketAddr::new(PEER_V6.into(), port)), pattern(0, 1440));
+    for port in 4000..5000 {
+        peer.stack.send_datagram(socket, &data, to(port)).unwrap();
+        assert_eq!(sizes(&mut peer), [1488]);
+    }
+    for port in 4000..5000 {
+        let quote = craft6::udp((STACK_V6, 53), (PEER_V6, port), &data)[14..][..1200].to_vec();
+        peer.inject(&craft6::error(PEER_V6, kind::PACKET_TOO_BIG, 0, 1280, &quote));
+    }
+    let counters = peer.stack.counters();
+    assert_eq!((counters.icmp_errors_taken, counters.drop_icmp_unrelated), (1000, 0));
+    // One about any other is not.
+    let quote = craft6::udp((STACK_V6, 53), (PEER_V6, 5000), &data)[14..][..1200].to_vec();
+    peer.inject(&craft6::error(PEER_V6, kind::PACKET_TOO_BIG, 0, 1280, &quote));
+    assert_eq!(peer.stack.counters().drop_icmp_unrelated, 1);
+}
+
 #[test]
 fn fragments_of_datagrams_fit_the_path_that_a_router_told() {
     let mut peer = met(|_| {});
