@@ -58,9 +58,11 @@ def test_the_replay_is_of_the_same_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "a scenario.py"
-    path.write_text(SCENARIO.replace("20_000", "20_000, ipv6=True").replace("LIMIT", "0"))
+    text = SCENARIO.replace("20_000", "20_000, ipv6=True").replace("LIMIT", "0")
+    path.write_text(text + "\nnameless = lambda sim: scenario(sim)\n")
     monkeypatch.chdir(tmp_path)
-    assert main(["simulate", str(path), "--ipv6", "--until", "30", "--seed", "5"]) == 1
+    words = ["--function", "nameless", "--ipv6", "--until", "30", "--seed", "5"]
+    assert main(["simulate", str(path), *words]) == 1
     first, told = capsys.readouterr().err.splitlines()
     command = shlex.split(told.removeprefix("to see it again: "))
     assert command[0] == "millrace"

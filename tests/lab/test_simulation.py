@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import runpy
 import signal
 import subprocess
 from collections.abc import Callable
@@ -235,16 +236,59 @@ def test_a_trace_is_written(tmp_path: Path) -> None:
     assert b"client.0" in content
 
 
-def test_what_a_scenario_raises_names_the_replay() -> None:
-    def broken(sim: Simulation) -> None:
-        sim.wire(sim.host(), sim.host())
-        sim.at(1, lambda: 1 / 0)
+BROKEN = """
+import functools
+
+def broken(sim):
+    sim.wire(sim.host(), sim.host())
+    sim.at(1, lambda: 1 / 0)
+
+def decorated(function):
+    @functools.wraps(function)
+    def inner(sim):
+        function(sim)
+    return inner
+
+@decorated
+def wrapped(sim):
+    broken(sim)
+
+def outer():
+    def inner(sim):
+        broken(sim)
+    return inner
+
+class Kept:
+    def method(self, sim):
+        broken(sim)
+
+inner, method = outer(), Kept().method
+nameless = lambda sim: broken(sim)
+partly = functools.partial(broken)
+"""
 
     with pytest.raises(ZeroDivisionError) as caught:
-        simulate(broken, seed=17)
+
+@pytest.mark.parametrize(
+    ("name", "again"),
+    [
+        ("broken", "millrace simulate {file} --function broken --seed 17 --trace seed-17.pcapng"),
+        ("wrapped", "millrace simulate {file} --function wrapped --seed 17 --trace seed-17.pcapng"),
+        ("inner", 'simulate(inner, seed=17, trace="seed-17.pcapng")'),
+        ("method", 'simulate(method, seed=17, trace="seed-17.pcapng")'),
+        ("nameless", 'simulate(scenario, seed=17, trace="seed-17.pcapng")'),
+        ("partly", 'simulate(scenario, seed=17, trace="seed-17.pcapng")'),
+    ],
+)
+def test_what_a_scenario_raises_names_what_runs_it_again(
+    tmp_path: Path, name: str, again: str
+) -> None:
+    file = tmp_path / "broken.py"
+    file.write_text(BROKEN)
+    names = runpy.run_path(str(file))
+        simulate(names[name], seed=17)
     (note,) = caught.value.__notes__
-    assert "--seed 17" in note
-    assert "--function broken" in note
+    assert note == f"this was seed 17; to see it again: {again.format(file=file)}"
 
 
 ENDLESS = """
@@ -330,3 +374,10 @@ def test_mistakes_are_named() -> None:
     sim.bulk(a, b, bytes=1)
     with pytest.raises(RuntimeError, match="the network is alive"):
         sim.host("late")
+    for use in (
+        lambda: a.ipv6,
+        lambda: a.connect(b, 7, ipv6=True),
+        lambda: sim.bulk(a, b, bytes=1, ipv6=True),
+    ):
+        with pytest.raises(ValueError, match="this simulation has no IPv6; ask for it when it is"):
+            use()

@@ -103,7 +103,7 @@ def _scenario(
     json_file: str | None,
 ) -> int:
     from millrace.cli.report import show
-    from millrace.lab.simulation import replay, simulate
+    from millrace.lab.simulation import replay_command, simulate
 
     run, check = _load(path, function)
     rows: list[dict[str, Value]] = []
@@ -118,7 +118,7 @@ def _scenario(
         except Exception as error:
             failed += 1
             said = str(error) or "without a word"
-            again = replay(run, seed, ipv6=ipv6, until=until)
+            again = replay_command(path, function, seed, ipv6=ipv6, until=until)
             typer.echo(f"seed {seed} failed: {type(error).__name__}: {said}", err=True)
             typer.echo(f"to see it again: {again}", err=True)
             if len(seeds) == 1 and not isinstance(error, AssertionError):

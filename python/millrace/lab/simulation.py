@@ -19,6 +19,7 @@ Minutes of the network's time take well under a second, and the same seed gives 
 
 from __future__ import annotations
 
+import inspect
 import itertools
 import os
 import shlex
@@ -619,11 +620,35 @@ def replay(
     ipv6: bool = False,
     until: Time | None = None,
 ) -> str:
-    """The command that runs a seed of a scenario again, with a trace."""
-    code = getattr(scenario, "__code__", None)
-    words = ["millrace", "simulate", "SCENARIO.py" if code is None else code.co_filename]
-    name = getattr(scenario, "__name__", "scenario")
-    words += [] if name == "scenario" else ["--function", name]
+    """What runs a seed of a scenario again, with a trace.
+
+    A command, for a function that a file has by its name; for any other (a lambda, one within
+    another, a method) the call of `simulate`.
+    """
+    function = inspect.unwrap(scenario)
+    code = getattr(function, "__code__", None)
+    name = getattr(function, "__qualname__", "")
+    if code is not None and name.isidentifier() and Path(code.co_filename).is_file():
+        return replay_command(code.co_filename, name, seed, ipv6=ipv6, until=until)
+    name = getattr(function, "__name__", "")
+    words = [name if name.isidentifier() else "scenario", f"seed={seed}"]
+    words += ["ipv6=True"] if ipv6 else []
+    words += [] if until is None else [f"until={moment('until', until)}"]
+    words += [f'trace="seed-{seed}.pcapng"']
+    return f"simulate({', '.join(words)})"
+
+
+def replay_command(
+    file: str | os.PathLike[str],
+    function: str,
+    seed: int,
+    *,
+    ipv6: bool = False,
+    until: Time | None = None,
+) -> str:
+    """The command that runs a seed of a function of a file again, with a trace."""
+    words = ["millrace", "simulate", os.fspath(file)]
+    words += [] if function == "scenario" else ["--function", function]
     words += ["--ipv6"] if ipv6 else []
     words += [] if until is None else ["--until", str(moment("until", until))]
     return shlex.join([*words, "--seed", str(seed), "--trace", f"seed-{seed}.pcapng"])

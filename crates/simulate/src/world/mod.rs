@@ -286,9 +286,17 @@ impl World {
     /// An address of a host, of IPv6 or of IPv4.
     ///
     /// # Errors
-    /// `InvalidInput` for a node that is no host.
+    /// `InvalidInput` for a node that is no host, and for IPv6 in a simulation without it.
     pub fn address(&self, node: NodeId, ipv6: bool) -> io::Result<IpAddr> {
+        self.check_ipv6(ipv6)?;
         self.host_of(node).map(|host| self.hosts[host].interface.address(ipv6))
+    }
+
+    fn check_ipv6(&self, wanted: bool) -> io::Result<()> {
+        match wanted && !self.settings.ipv6 {
+            true => Err(invalid("this simulation has no IPv6; ask for it when it is made".into())),
+            false => Ok(()),
+        }
     }
 
     fn host_of(&self, node: NodeId) -> io::Result<usize> {

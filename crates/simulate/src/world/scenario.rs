@@ -32,10 +32,7 @@ impl World {
         if conversation.exchange.is_some_and(|one| one.request == 0 || one.response == 0) {
             return Err(invalid("a request and a response have at least one byte".into()));
         }
-        let ipv6 = self.settings.ipv6;
-        if conversation.ipv6 && !ipv6 {
-            return Err(invalid("this simulation has no IPv6; ask for it when it is made".into()));
-        }
+        self.check_ipv6(conversation.ipv6)?;
         match self.hosts[server].listens(conversation.port) {
             Some(Server::Conversations) => {}
             Some(Server::External(_)) => {
@@ -45,7 +42,11 @@ impl World {
                     self.topology.name(conversation.server)
                 )));
             }
-            None => self.hosts[server].listen(conversation.port, Server::Conversations, ipv6)?,
+            None => self.hosts[server].listen(
+                conversation.port,
+                Server::Conversations,
+                self.settings.ipv6,
+            )?,
         }
         let start = self.settings.epoch + conversation.start;
         self.series.push(Series { conversation, left: count, interval });
