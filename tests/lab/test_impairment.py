@@ -70,6 +70,7 @@ def test_bursts_keep_the_average() -> None:
         (Wishes(delay="10 parsecs"), "delay is a time"),
         (Wishes(delay=-1), "delay is a time"),
         (Wishes(jitter="2h"), "jitter is a time"),
+        (Wishes(delay=1 << 2000), "delay is a time"),
         (Wishes(rate="fast"), "rate is a rate in bit/s"),
         (Wishes(rate=0), "rate is a rate in bit/s"),
         (Wishes(rate="1M", queue="x"), "queue is a size"),

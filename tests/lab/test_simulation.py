@@ -8,6 +8,7 @@ import signal
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -267,7 +268,6 @@ nameless = lambda sim: broken(sim)
 partly = functools.partial(broken)
 """
 
-    with pytest.raises(ZeroDivisionError) as caught:
 
 @pytest.mark.parametrize(
     ("name", "again"),
@@ -286,6 +286,7 @@ def test_what_a_scenario_raises_names_what_runs_it_again(
     file = tmp_path / "broken.py"
     file.write_text(BROKEN)
     names = runpy.run_path(str(file))
+    with pytest.raises(ZeroDivisionError) as caught:
         simulate(names[name], seed=17)
     (note,) = caught.value.__notes__
     assert note == f"this was seed 17; to see it again: {again.format(file=file)}"
@@ -343,9 +344,38 @@ def test_numbers_out_of_bounds_are_named() -> None:
         (lambda: sim.bulk(a, b, bytes=-1), "bytes is .* not -1"),
         (lambda: sim.short_flows(a, b, count=-1, interval=1), "count is .* not -1"),
         (lambda: sim.requests(a, b, count="many"), "count is .* not 'many'"),  # type: ignore[arg-type]
+        (lambda: sim.requests(a, b, count=1, request=1 << 32), "request is .* to 4294967295, not"),
+        (lambda: sim.requests(a, b, count=1, response=1.5), "response is .* not 1.5"),  # type: ignore[arg-type]
+        (
+            lambda: sim.short_flows(a, b, count=1, interval=1, request=True),
+            "request is .* not True",
+        ),
+        (lambda: sim.converse(a, b, exchange=(1, -1, 0)), "response is .* not -1"),
     ):
         with pytest.raises(LabError, match=said):
             use()
+
+
+@pytest.mark.parametrize(
+    ("side", "said"),
+    [
+        ({"bytes": 1 << 70}, "bytes is a whole number from 0 to 18446744073709551615, not"),
+        ({"manner": "rude", "after": -1}, "after is .* not -1"),
+        ({"pause": 1, "frames": 1 << 32}, "frames is .* from 0 to 4294967295, not"),
+        ({"pause": 1, "size": 1.5}, "size is .* not 1.5"),
+        ({"seconds": "long"}, "seconds is a time.* not 'long'"),
+        ({"pause": -1}, "pause is a time.* not -1"),
+        ({"linger": True}, "linger is a time.* not True"),
+        ({"no_delay": 1}, "no_delay is True or False, not 1"),
+        ({"manner": 5}, "manner is one of patient, .*, not 5"),
+    ],
+)
+def test_what_a_side_cannot_do_is_named(side: Any, said: str) -> None:
+    sim = Simulation()
+    a, b = sim.host(), sim.host()
+    sim.wire(a, b)
+    with pytest.raises(LabError, match=said):
+        sim.converse(a, b, server_side=side)
 
 
 def test_mistakes_are_named() -> None:
@@ -371,9 +401,6 @@ def test_mistakes_are_named() -> None:
     ):
         with pytest.raises(LabError, match="host stranger belongs to another simulation"):
             use()
-    sim.bulk(a, b, bytes=1)
-    with pytest.raises(RuntimeError, match="the network is alive"):
-        sim.host("late")
     for use in (
         lambda: a.ipv6,
         lambda: a.connect(b, 7, ipv6=True),
@@ -381,3 +408,6 @@ def test_mistakes_are_named() -> None:
     ):
         with pytest.raises(ValueError, match="this simulation has no IPv6; ask for it when it is"):
             use()
+    sim.bulk(a, b, bytes=1)
+    with pytest.raises(RuntimeError, match="the network is alive"):
+        sim.host("late")

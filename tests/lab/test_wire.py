@@ -180,8 +180,10 @@ def test_no_noise_of_ipv6() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"queues": 0}, "1 to 4096 queues, not 0"),
-        ({"mtu": 67}, "68 to 65535 bytes, not 67"),
+        ({"queues": 0}, "queues is a whole number from 1 to 4096, not 0"),
+        ({"queues": True}, "queues is .* not True"),
+        ({"mtu": 67}, "mtu is a whole number from 68 to 65535, not 67"),
+        ({"mtu": 1500.5}, "mtu is .* not 1500.5"),
         ({"names": ("sixteen-letters-", None)}, "no interface name"),
         ({"names": ("a/b", None)}, "no interface name"),
         ({"names": ("lo", None)}, "already has an interface lo"),

@@ -78,7 +78,7 @@ def test_what_makes_no_sense_is_an_error(pair: Any) -> None:
         socket.leave_group("239.9.9.9")
     assert failure.value.errno == errno.EADDRNOTAVAIL
     for ttl in (-1, 256):
-        with pytest.raises(ValueError, match=f"ttl cannot be {ttl}"):
+        with pytest.raises(ValueError, match=f"^ttl is a whole number from 0 to 255, not {ttl}"):
             socket.multicast_ttl(ttl)
     with pytest.raises(OSError, match="not an address"):
         socket.multicast_source("192.0.2.77")

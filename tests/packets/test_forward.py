@@ -329,8 +329,9 @@ def test_what_makes_no_sense(pair: Pair) -> None:
         forward(left, right, queue="64KiB")
     with pytest.raises(ValueError, match="tcp prot"):
         forward(left, right, filter="tcp prot 80")
-    with pytest.raises(ValueError, match="count is a number"):
-        forward(left, right, count=-1)
+    for count in (-1, 1 << 64, 1.5, True, "7"):
+        with pytest.raises(ValueError, match=f"count is a number of packets .*, not {count!r}"):
+            forward(left, right, count=count)
     with pytest.raises(ValueError, match="duration is a number"):
         forward(left, right, duration=-1)
     assert forward(left, right, duration=0).forwarded == 0

@@ -78,7 +78,7 @@ def test_what_makes_no_sense(pair: Pair, make_pair: Callable[..., Pair]) -> None
     left, right = pair
     kept = left.keep([udp()])
     for batch in (0, 65):
-        with pytest.raises(ValueError, match=f"batch is 1 to 64, not {batch}"):
+        with pytest.raises(ValueError, match=f"batch is a whole number from 1 to 64, not {batch}"):
             rxdrop(right, packets=1, batch=batch)
     with pytest.raises(ValueError, match="do not lie in the frames"):
         txpush(right, kept, packets=1)

@@ -215,10 +215,10 @@ def test_a_batch_waits_a_little_to_become_full(make_pair: Callable[..., Pair]) -
     ("options", "says"),
     [
         ({"mode": "fast"}, "mode is 'throughput' or 'latency', not 'fast'"),
-        ({"batch": 0}, "batch is 1 to 4096, not 0"),
+        ({"batch": 0}, "batch is a whole number from 1 to 4096, not 0"),
         ({"batch": 64, "frames": 128}, "batches of 64 packets take at least 256 frames"),
         ({"linger": -1}, "linger is a number of seconds"),
-        ({"frames": -1}, "frames is a whole number from 0 on, not -1"),
+        ({"frames": -1}, "frames is a whole number from 0 to 4294967295, not -1"),
         ({"frame_size": 100}, "a frame is a power of two"),
         ({"xdp": "driver"}, "xdp is 'auto', 'native' or 'generic', not 'driver'"),
         ({"arena": 5}, "arena is a port to share frames with, not 5"),

@@ -165,8 +165,8 @@ def test_what_makes_no_sense(write: Callable[[bytes], Path]) -> None:
         ({"speed": 0}, "a speed is a number above 0"),
         ({"speed": float("nan")}, "a speed is a number above 0"),
         ({"packets_per_s": -1}, "a pace is a number above 0"),
-        ({"times": 0}, "times is 1 or more"),
-        ({"batch": 0}, "batch is 1 to 64"),
+        ({"times": 0}, "times is a whole number from 1 to"),
+        ({"batch": 0}, "batch is a whole number from 1 to 64, not 0"),
         ({"longest_gap": -1}, "longest_gap"),
     ]
     for options, text in cases:

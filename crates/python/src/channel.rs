@@ -16,6 +16,7 @@ use crate::errors::to_python;
 use crate::handle::{Handle, timeout};
 use crate::options;
 use crate::shared::Shared;
+use crate::whole::{self, whole_or_none};
 
 /// How long the main thread may wait before it looks for signals by itself. A signal ends a sleep
 /// at once, but not one that begins in the instant after it was delivered, and not a spin.
@@ -64,13 +65,13 @@ impl Channel {
         address: &Bound<'_, PyAny>,
         gateway: Option<&Bound<'_, PyAny>>,
         mac: Option<&str>,
-        mtu: Option<i64>,
+        #[pyo3(from_py_with = whole::number_or_none)] mtu: Option<i128>,
         wait: Option<&Bound<'_, PyAny>>,
-        frames: i64,
-        frame_size: Option<i64>,
+        #[pyo3(from_py_with = whole::number)] frames: i128,
+        #[pyo3(from_py_with = whole::number_or_none)] frame_size: Option<i128>,
         hugepages: Option<bool>,
-        write_queue: i64,
-        read_budget: i64,
+        #[pyo3(from_py_with = whole::number)] write_queue: i128,
+        #[pyo3(from_py_with = whole::number)] read_budget: i128,
         no_delay: bool,
         host_name: Option<&str>,
         dhcp_timeout: f64,
@@ -102,18 +103,17 @@ impl Channel {
                 })
             })
             .transpose()?;
-        config.mtu = mtu.map(|mtu| options::whole("mtu", mtu)).transpose()?;
+        config.mtu = whole_or_none("mtu", mtu)?;
         config.wait = wait.map_or(Ok(config.wait), options::wait)?;
-        config.frames = options::whole("frames", frames)?;
-        config.frame_size =
-            frame_size.map(|size| options::whole("frame_size", size)).transpose()?;
+        config.frames = whole::whole("frames", frames)?;
+        config.frame_size = whole_or_none("frame_size", frame_size)?;
         config.hugepages = match hugepages {
             None => Hugepages::Prefer,
             Some(true) => Hugepages::Require,
             Some(false) => Hugepages::Never,
         };
-        config.write_queue = options::whole("write_queue", write_queue)?;
-        config.read_budget = options::whole("read_budget", read_budget)?;
+        config.write_queue = whole::whole("write_queue", write_queue)?;
+        config.read_budget = whole::whole("read_budget", read_budget)?;
         config.no_delay = no_delay;
         config.watch = watch.unwrap_or(config.watch);
         options::limits(&mut config, limits)?;
@@ -145,11 +145,11 @@ impl Channel {
     fn listen(
         &self,
         py: Python<'_>,
-        port: i64,
+        #[pyo3(from_py_with = whole::number)] port: i128,
         address: &str,
-        backlog: i64,
-        syn_queue: Option<i64>,
-        fast_open: i64,
+        #[pyo3(from_py_with = whole::number)] backlog: i128,
+        #[pyo3(from_py_with = whole::number_or_none)] syn_queue: Option<i128>,
+        #[pyo3(from_py_with = whole::number)] fast_open: i128,
         defer_accept: Option<f64>,
         v6_only: bool,
     ) -> PyResult<Py<Handle>> {
@@ -157,9 +157,9 @@ impl Channel {
         let defer_accept =
             defer_accept.map(|time| options::duration("defer_accept", time)).transpose()?;
         let options = ListenOptions {
-            backlog: options::whole("backlog", backlog)?,
-            syn_queue: syn_queue.map(|most| options::whole("syn_queue", most)).transpose()?,
-            fast_open: options::whole("fast_open", fast_open)?,
+            backlog: whole::whole("backlog", backlog)?,
+            syn_queue: whole_or_none("syn_queue", syn_queue)?,
+            fast_open: whole::whole("fast_open", fast_open)?,
             defer_accept,
             v6_only,
         };
@@ -203,7 +203,7 @@ impl Channel {
     fn datagram(
         &self,
         py: Python<'_>,
-        port: i64,
+        #[pyo3(from_py_with = whole::number)] port: i128,
         address: &str,
         peer: Option<&Bound<'_, PyTuple>>,
     ) -> PyResult<Py<Handle>> {

@@ -17,6 +17,7 @@ use crate::errors::to_python;
 use crate::info::{ConnectionInfo, tcp_info};
 use crate::options;
 use crate::shared::Shared;
+use crate::whole;
 use crate::write;
 
 /// A listener, a connection or a datagram socket of one channel. There is one object for each, so
@@ -199,8 +200,8 @@ impl Handle {
 
     /// How many routers may forward what is sent to groups: 1 at first, which is none; 0 keeps it
     /// on this host (IP_MULTICAST_TTL, IPV6_MULTICAST_HOPS).
-    fn multicast_ttl(&self, ttl: i64) -> PyResult<()> {
-        let ttl = options::whole("ttl", ttl)?;
+    fn multicast_ttl(&self, #[pyo3(from_py_with = whole::number)] ttl: i128) -> PyResult<()> {
+        let ttl = whole::whole("ttl", ttl)?;
         self.shared.core()?.channel.set_multicast_ttl(self.inner, ttl).map_err(to_python)
     }
 

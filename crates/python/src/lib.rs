@@ -19,6 +19,7 @@ mod options;
 mod packets;
 mod shared;
 mod simulation;
+mod whole;
 mod write;
 mod xdp;
 

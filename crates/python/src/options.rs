@@ -9,9 +9,10 @@ use millrace_channel::{
 };
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyString, PyTuple};
+use pyo3::types::{PyBool, PyDict, PyString, PyTuple};
 
 use crate::errors::to_python;
+use crate::whole::{self, Bounded, whole};
 
 /// A century. What is later than all clocks go would overflow them.
 pub(crate) const LONGEST_SECONDS: f64 = 3.2e9;
@@ -26,11 +27,13 @@ pub(crate) fn duration(name: &str, seconds: f64) -> PyResult<Duration> {
 
 /// A (host, port). The host is an address: names are not looked up here.
 pub(crate) fn socket_address(pair: &Bound<'_, PyTuple>) -> PyResult<SocketAddr> {
-    let (host, port): (String, i64) = pair.extract().map_err(|_| {
+    let wrong = || {
         PyTypeError::new_err(format!(
             "an address is (host, port) as in ('192.0.2.1', 80), not {pair}"
         ))
-    })?;
+    };
+    let (host, port): (String, Bound<'_, PyAny>) = pair.extract().map_err(|_| wrong())?;
+    let port = whole::number(&port).map_err(|_| wrong())?;
     Ok(SocketAddr::new(ip(&host)?, self::port(port)?))
 }
 
@@ -46,14 +49,8 @@ pub(crate) fn ip(host: &str) -> PyResult<IpAddr> {
     })
 }
 
-pub(crate) fn port(port: i64) -> PyResult<u16> {
-    u16::try_from(port)
-        .map_err(|_| PyValueError::new_err(format!("a port is 0 to 65535, not {port}")))
-}
-
-/// An argument for which Python may give any whole number of 64 bits.
-pub(crate) fn whole<T: TryFrom<i64>>(name: &str, number: i64) -> PyResult<T> {
-    T::try_from(number).map_err(|_| PyValueError::new_err(format!("{name} cannot be {number}")))
+pub(crate) fn port(port: i128) -> PyResult<u16> {
+    whole("port", port)
 }
 
 /// `"spin"`, `"sleep"`, or the microseconds to spin before sleeping.
@@ -165,10 +162,11 @@ pub(crate) fn limits(config: &mut Config, limits: Option<&Bound<'_, PyDict>>) ->
             "temporary_addresses" => stack.ipv6.temporary_addresses = flag(&name, &value)?,
             "neighbour_retry" => stack.neighbour_retry = seconds(&name, &value)?,
             "ephemeral_ports" => {
-                let (first, last): (u16, u16) = value.extract().map_err(|_| {
-                    PyTypeError::new_err("ephemeral_ports is (first, last), both 1 to 65535")
-                })?;
-                stack.ephemeral_ports = first..=last;
+                let (first, last): (Bound<'_, PyAny>, Bound<'_, PyAny>) =
+                    value.extract().map_err(|_| {
+                        PyTypeError::new_err("ephemeral_ports is (first, last), both 1 to 65535")
+                    })?;
+                stack.ephemeral_ports = number(&name, &first)?..=number(&name, &last)?;
             }
             _ => {
                 return Err(PyTypeError::new_err(format!(
@@ -186,9 +184,11 @@ pub(crate) fn socket_option(name: &str, value: &Bound<'_, PyAny>) -> PyResult<So
     if name == OptionName::Congestion {
         return algorithm(name.text(), value).map(SocketOption::Congestion);
     }
-    let number: i64 = value.extract().map_err(|_| {
-        PyTypeError::new_err(format!("{} is a whole number, not {value}", name.text()))
-    })?;
+    // Flags are numbers here, and True is one of them as everywhere else in Python.
+    let number = match value.is_instance_of::<PyBool>() {
+        true => i64::from(value.is_truthy()?),
+        false => whole(name.text(), whole_number(name.text(), value)?)?,
+    };
     SocketOption::from_number(name, number).map_err(to_python)
 }
 
@@ -213,12 +213,13 @@ fn algorithm(name: &str, value: &Bound<'_, PyAny>) -> PyResult<Algorithm> {
     algorithm.parse().map_err(|error| PyValueError::new_err(format!("{error}")))
 }
 
-fn number<T: TryFrom<u64>>(name: &str, value: &Bound<'_, PyAny>) -> PyResult<T> {
-    value
-        .extract::<u64>()
-        .ok()
-        .and_then(|number| T::try_from(number).ok())
-        .ok_or_else(|| PyValueError::new_err(format!("{name} cannot be {value}")))
+pub(crate) fn number<T: Bounded>(name: &str, value: &Bound<'_, PyAny>) -> PyResult<T> {
+    whole(name, whole_number(name, value)?)
+}
+
+fn whole_number(name: &str, value: &Bound<'_, PyAny>) -> PyResult<i128> {
+    whole::number(value)
+        .map_err(|_| PyTypeError::new_err(format!("{name} is a whole number, not {value}")))
 }
 
 fn flag(name: &str, value: &Bound<'_, PyAny>) -> PyResult<bool> {

@@ -18,7 +18,7 @@ from millrace.lab.addresses import Pool
 from millrace.lab.errors import LabError
 from millrace.lab.host import Host
 from millrace.lab.impairment import Impairment, Wishes
-from millrace.lab.wire import Interface, Wire, join
+from millrace.lab.wire import MIN_MTU, Interface, Wire, join
 
 #: What an end must leave undone for packets to reach the middle as they would be on a cable:
 #: cut to the MTU, each with its checksum, and not put together again.
@@ -219,11 +219,9 @@ def join_impaired(
     names: tuple[str, str],
 ) -> ImpairedWire:
     """Make both halves and the middle, and start to forward."""
+    impairments.whole("mtu of an impaired wire", mtu, MIN_MTU, MAX_MTU)
+    impairments.whole("seed", seed)
     impaired = impairments.read(wishes, mtu)
-    if mtu > MAX_MTU:
-        raise LabError(f"the MTU of an impaired wire is at most {MAX_MTU} bytes, not {mtu}")
-    if not isinstance(seed, int) or not 0 <= seed < 1 << 64:
-        raise LabError(f"a seed is a whole number from 0 to 2**64 - 1, not {seed!r}")
     for name, on in offloads.items():
         if on and name in CABLE_OFFLOADS:
             raise LabError(

@@ -239,6 +239,13 @@ def size(name: str, value: Any, bits_per_s: int | None, round_trip: float, mtu: 
     return round(number)
 
 
+def whole(name: str, value: int, least: int = 0, most: int = (1 << 64) - 1) -> int:
+    """A whole number within its bounds."""
+    if isinstance(value, bool) or not hasattr(value, "__index__") or not least <= value <= most:
+        raise LabError(f"{name} is a whole number from {least} to {most}, not {value!r}")
+    return value
+
+
 def flag(name: str, value: Any) -> bool:
     """Yes or no."""
     if not isinstance(value, bool):
@@ -248,6 +255,10 @@ def flag(name: str, value: Any) -> bool:
 
 def _plain(value: Any) -> float | None:
     """A number that is given as one; NaN and infinities are none."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, int | float):
         return None
-    return float(value)
+    try:
+        number = float(value)
+    except OverflowError:
+        return None
+    return number if math.isfinite(number) else None

@@ -26,10 +26,10 @@ import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, TypeAlias, TypedDict, Unpack
+from typing import Any, Literal, TypeAlias, TypedDict, Unpack, get_args
 
 from millrace.lab.errors import LabError
-from millrace.lab.impairment import Time, Wishes, read, time
+from millrace.lab.impairment import Time, Wishes, flag, read, time, whole
 
 #: What a stack does with a bound or a flag: see the fields of the stack's configuration.
 OptionValue: TypeAlias = int | float | bool | str
@@ -37,6 +37,8 @@ Manner: TypeAlias = Literal["patient", "polite", "hasty", "rude", "deaf", "fickl
 
 _PORTS = (1, 65535)
 _MTUS = (576, 65535)
+#: What is counted in 32 bits: bytes of a message, and bytes and frames of one look at a connection.
+_COUNTS = (0, (1 << 32) - 1)
 #: When a simulation ends at the latest, in seconds.
 _LONGEST = 1e9
 
@@ -58,13 +60,6 @@ def moment(name: str, value: Time) -> float:
     """Seconds from the start, or from now on."""
     what = "a time from the start or from now on"
     return time(name, value, what=what, most=_LONGEST)
-
-
-def whole(name: str, value: int, least: int = 0, most: int = (1 << 64) - 1) -> int:
-    """A whole number within its bounds."""
-    if not hasattr(value, "__index__") or not least <= value <= most:
-        raise LabError(f"{name} is a whole number from {least} to {most}, not {value!r}")
-    return value
 
 
 class Side(TypedDict, total=False):
@@ -89,6 +84,23 @@ class Side(TypedDict, total=False):
     no_delay: bool
     #: Seconds that a close may take.
     linger: float
+
+
+def _side(side: Side | None) -> dict[str, Any]:
+    """What a side does, within the bounds of each."""
+    fields: dict[str, Any] = dict(side or {})
+    for name, value in fields.items():
+        if name in ("bytes", "after"):
+            whole(name, value)
+        elif name in ("frames", "size"):
+            whole(name, value, *_COUNTS)
+        elif name in ("seconds", "pause", "linger"):
+            fields[name] = time(name, value, what="a time", most=_LONGEST)
+        elif name == "no_delay":
+            flag(name, value)
+        elif name == "manner" and value not in get_args(Manner):
+            raise LabError(f"manner is one of {', '.join(get_args(Manner))}, not {value!r}")
+    return fields
 
 
 class Node:
@@ -437,19 +449,23 @@ class Simulation:
         With `exchange`, (bytes of a request, bytes of a response, time to think), both sides talk
         in turn for as long as they have bytes to write.
         """
-        think = (
-            None if exchange is None else (exchange[0], exchange[1], moment("think", exchange[2]))
-        )
+        if exchange is not None:
+            request, response, think = exchange
+            exchange = (
+                whole("request", request, *_COUNTS),
+                whole("response", response, *_COUNTS),
+                moment("think", think),
+            )
         self._native.converse(
             self._own(client),
             self._own(server),
             next(self._ports) if port is None else whole("port", port, *_PORTS),
-            (dict(client_side or {}), dict(server_side or {})),
+            (_side(client_side), _side(server_side)),
             start=moment("start", start),
             ipv6=ipv6,
             count=whole("count", count),
             interval=moment("interval", interval),
-            exchange=think,
+            exchange=exchange,
         )
 
     def bulk(
@@ -487,6 +503,8 @@ class Simulation:
     ) -> None:
         """Send `count` requests over one connection, each when the last one was answered."""
         whole("count", count)
+        whole("request", request, *_COUNTS)
+        whole("response", response, *_COUNTS)
         self.converse(
             client,
             server,
@@ -510,6 +528,8 @@ class Simulation:
         ipv6: bool = False,
     ) -> None:
         """Open `count` connections, one every `interval`, for one request and its response."""
+        whole("request", request, *_COUNTS)
+        whole("response", response, *_COUNTS)
         self.converse(
             client,
             server,

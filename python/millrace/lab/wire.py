@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 from millrace.lab import ethtool
 from millrace.lab.addresses import Network, Pool, Pools
 from millrace.lab.errors import LabError
+from millrace.lab.impairment import whole
 
 if TYPE_CHECKING:
     from millrace.lab.host import Host
@@ -165,10 +166,8 @@ def join(
     names: tuple[str, str],
 ) -> Wire:
     """Make the pair, address it, switch its offloads and bring it up."""
-    if not 1 <= queues <= MAX_QUEUES:
-        raise LabError(f"a wire has 1 to {MAX_QUEUES} queues, not {queues}")
-    if not MIN_MTU <= mtu <= MAX_MTU:
-        raise LabError(f"the MTU of a wire is {MIN_MTU} to {MAX_MTU} bytes, not {mtu}")
+    whole("queues", queues, 1, MAX_QUEUES)
+    whole("mtu", mtu, MIN_MTU, MAX_MTU)
     if a is b and names[0] == names[1]:
         raise LabError(f"both ends on host {a.name} would be called {names[0]}")
     for host, name, mac in zip((a, b), names, macs, strict=True):

@@ -27,6 +27,7 @@ _LEAST_FRAMES, _MOST_FRAMES = 16_384, 262_144
 #: Frames for bursts, and for packets that are smaller than the MTU.
 _SPARE_FRAMES = 8_192
 _USUAL_MTU = 1500
+_MOST_PACKETS = (1 << 64) - 1
 #: A program that lets nothing through: `ret #0`.
 _NOTHING = [(0x06, 0, 0, 0)]
 
@@ -138,8 +139,9 @@ def forward(
     interface is down (ENETDOWN) or gone (ENOTCONN). Before that, what `millrace.open` raises, and
     ValueError for what makes no sense.
     """
-    if count is not None and count < 0:
-        raise ValueError(f"count is a number of packets from 0 on, not {count}")
+    whole = hasattr(count, "__index__") and not isinstance(count, bool)
+    if count is not None and not (whole and 0 <= count <= _MOST_PACKETS):
+        raise ValueError(f"count is a number of packets from 0 to {_MOST_PACKETS}, not {count!r}")
     if duration is not None and not duration >= 0:
         raise ValueError(f"duration is a number of seconds from 0 on, not {duration}")
     if isinstance(filter, str):

@@ -100,8 +100,6 @@ class Replay:
             )
         if not any(pace is not None for pace in paces):
             speed = 1.0
-        if times < 1:
-            raise ValueError(f"times is 1 or more, not {times}")
         if isinstance(expression, str):
             expression = Filter(expression) if expression.strip() else None
         self._native = native.Replay(

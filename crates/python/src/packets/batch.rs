@@ -9,6 +9,7 @@ use pyo3::types::{PyBytes, PyList, PyMemoryView, PySlice};
 use super::buffers::Frames;
 use super::memory::Memory;
 use super::numpy::{self, Kind, Places};
+use crate::whole;
 
 /// Packets that came together, as columns over one piece of memory.
 ///
@@ -56,7 +57,11 @@ impl Batch {
 impl Batch {
     #[new]
     #[pyo3(signature = (frames, *, timestamp=0))]
-    fn py_new(frames: &Bound<'_, PyAny>, timestamp: i64) -> PyResult<Batch> {
+    fn py_new(
+        frames: &Bound<'_, PyAny>,
+        #[pyo3(from_py_with = whole::number)] timestamp: i128,
+    ) -> PyResult<Batch> {
+        let timestamp = whole::whole("timestamp", timestamp)?;
         if let Ok(batch) = frames.cast::<Batch>() {
             return Ok(Batch { inner: Arc::clone(&batch.get().inner) });
         }

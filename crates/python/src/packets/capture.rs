@@ -19,6 +19,7 @@ use super::memory::Memory;
 use super::numpy::{self, Kind};
 use crate::errors::to_python;
 use crate::options::duration;
+use crate::whole::{self, whole_or_none};
 
 /// What a file says it was written by.
 const PROGRAM: &str = concat!("millrace ", env!("CARGO_PKG_VERSION"));
@@ -50,27 +51,31 @@ impl Capture {
         py: Python<'_>,
         port: &str,
         path: Option<PathBuf>,
-        descriptor: Option<i32>,
+        #[pyo3(from_py_with = whole::number_or_none)] descriptor: Option<i128>,
         format: &str,
-        rows: Option<usize>,
+        #[pyo3(from_py_with = whole::number_or_none)] rows: Option<i128>,
         filter: Option<&Bound<'_, Filter>>,
-        snap_length: u32,
-        buffer_bytes: Option<usize>,
+        #[pyo3(from_py_with = whole::number)] snap_length: i128,
+        #[pyo3(from_py_with = whole::number_or_none)] buffer_bytes: Option<i128>,
         promiscuous: bool,
         incoming: bool,
         outgoing: bool,
-        packets: Option<u64>,
+        #[pyo3(from_py_with = whole::number_or_none)] packets: Option<i128>,
         seconds: Option<f64>,
-        rotate_bytes: Option<u64>,
+        #[pyo3(from_py_with = whole::number_or_none)] rotate_bytes: Option<i128>,
         rotate_seconds: Option<f64>,
-        keep: Option<usize>,
-        flows: Option<usize>,
+        #[pyo3(from_py_with = whole::number_or_none)] keep: Option<i128>,
+        #[pyo3(from_py_with = whole::number_or_none)] flows: Option<i128>,
     ) -> PyResult<Capture> {
         let name: PortName = port.parse().map_err(to_python)?;
         let time = |name, seconds: Option<f64>| seconds.map(|s| duration(name, s)).transpose();
+        let packets = whole_or_none("packets", packets)?;
         let limits = Limits { packets, time: time("seconds", seconds)? };
-        let rotation =
-            Rotation { bytes: rotate_bytes, time: time("rotate_seconds", rotate_seconds)?, keep };
+        let rotation = Rotation {
+            bytes: whole_or_none("rotate_bytes", rotate_bytes)?,
+            time: time("rotate_seconds", rotate_seconds)?,
+            keep: whole_or_none("keep", keep)?,
+        };
         let format = match format {
             "pcapng" => FileFormat::PcapNg,
             "pcap" => FileFormat::PcapNanos,
@@ -79,7 +84,7 @@ impl Capture {
                 return Err(PyValueError::new_err(text));
             }
         };
-        let output = match (path, descriptor) {
+        let output = match (path, whole_or_none("descriptor", descriptor)?) {
             (Some(path), None) => Some(Output::Path(path)),
             (None, Some(fd)) => Some(Output::File(duplicate(fd)?, format!("descriptor {fd}"))),
             (None, None) => None,
@@ -87,7 +92,7 @@ impl Capture {
                 return Err(PyValueError::new_err("a capture has a path or a descriptor"));
             }
         };
-        let sink = match (output, rows) {
+        let sink = match (output, whole_or_none("rows", rows)?) {
             (Some(output), None) => {
                 let program = PROGRAM.to_owned();
                 let directions =
@@ -103,12 +108,13 @@ impl Capture {
         let options = SourceOptions {
             filter: filter.map(|filter| filter.get().inner().clone()),
             expression: filter.map(|filter| filter.get().expression().to_owned()),
-            snap_length,
-            ring_bytes: buffer_bytes.unwrap_or(capture::RING_BYTES),
+            snap_length: whole::whole("snap_length", snap_length)?,
+            ring_bytes: whole_or_none("buffer_bytes", buffer_bytes)?.unwrap_or(capture::RING_BYTES),
             promiscuous,
             incoming,
             outgoing,
         };
+        let flows = whole_or_none("flows", flows)?;
         let made = py.detach(|| {
             let source = Source::open(&name, options)?;
             capture::Capture::new(source, sink, limits, flows)
@@ -166,7 +172,12 @@ impl Capture {
 
     /// The flows with the most bytes: the headers of a packet of each, their packets and bytes, and
     /// how many others were given up.
-    fn top<'py>(&self, py: Python<'py>, count: usize) -> PyResult<Flows<'py>> {
+    fn top<'py>(
+        &self,
+        py: Python<'py>,
+        #[pyo3(from_py_with = whole::number)] count: i128,
+    ) -> PyResult<Flows<'py>> {
+        let count = whole::whole("count", count)?;
         let (flows, given_up) = py.detach(|| self.control.top(count));
         let first: Vec<_> = flows.iter().map(|flow| flow.first).collect();
         let items = first.len();

@@ -12,6 +12,7 @@ use super::loops::Wanted;
 use super::port::Port;
 use crate::errors::to_python;
 use crate::forwarder::impairment;
+use crate::whole;
 
 /// Forwards between two ports. Use `millrace.packets.forward`.
 #[pyclass(frozen, module = "millrace._native.packets")]
@@ -37,7 +38,7 @@ impl Forwarder {
         back: Option<&Bound<'_, PyDict>>,
         filter: Option<&Filter>,
         swap: bool,
-        seed: u64,
+        #[pyo3(from_py_with = whole::number)] seed: i128,
     ) -> PyResult<Forwarder> {
         if first.is(&second) {
             return Err(PyValueError::new_err("a port cannot forward to itself; use two ports"));
@@ -47,7 +48,7 @@ impl Forwarder {
             back: back.map(impairment).transpose()?,
             filter: filter.map(|filter| filter.inner().clone()),
             swap,
-            seed,
+            seed: whole::whole("seed", seed)?,
         };
         second.bind(py).get().check_open()?;
         let frames = first.bind(py).get().arena()?.lock().frames();
@@ -60,9 +61,9 @@ impl Forwarder {
     fn run<'py>(
         &self,
         py: Python<'py>,
-        packets: Option<u64>,
+        #[pyo3(from_py_with = whole::number_or_none)] packets: Option<i128>,
         seconds: Option<f64>,
-        batch: usize,
+        #[pyo3(from_py_with = whole::number)] batch: i128,
         wait: Option<&Bound<'_, PyAny>>,
         linger: f64,
     ) -> PyResult<Bound<'py, PyDict>> {

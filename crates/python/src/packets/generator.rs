@@ -14,6 +14,7 @@ use pyo3::types::{PyDict, PyTuple};
 use super::port::Port;
 use crate::errors::to_python;
 use crate::options::duration;
+use crate::whole::{self, whole_or_none, within};
 
 /// Percentiles that are told of times.
 const PERCENTILES: [f64; 8] = [0.0, 50.0, 90.0, 99.0, 99.9, 99.99, 99.999, 100.0];
@@ -91,13 +92,13 @@ impl Generator {
         fields: Vec<(usize, usize, u128, Bound<'_, PyTuple>)>,
         lengths: bool,
         checksums: bool,
-        stamp: Option<u16>,
-        packets: Option<u64>,
+        #[pyo3(from_py_with = whole::number_or_none)] stamp: Option<i128>,
+        #[pyo3(from_py_with = whole::number_or_none)] packets: Option<i128>,
         seconds: Option<f64>,
         packets_per_s: Option<f64>,
         bits_per_s: Option<f64>,
-        burst: u64,
-        batch: usize,
+        #[pyo3(from_py_with = whole::number)] burst: i128,
+        #[pyo3(from_py_with = whole::number)] batch: i128,
     ) -> PyResult<Generator> {
         let fields = fields
             .into_iter()
@@ -106,14 +107,12 @@ impl Generator {
             })
             .collect::<PyResult<Vec<_>>>()?;
         let repair = Repair { lengths, checksums };
+        let stamp = whole_or_none("stamp", stamp)?;
         let template = Template::new(frame, values(sizes)?, fields, repair, stamp)
             .map_err(|wrong| PyValueError::new_err(wrong.to_string()))?;
-        if !(1..=64).contains(&batch) || !(1..=1 << 20).contains(&burst) {
-            return Err(PyValueError::new_err(format!(
-                "a batch has 1 to 64 packets and a burst 1 to {}, not {batch} and {burst}",
-                1 << 20
-            )));
-        }
+        let batch = within("batch", batch, 1..=64)?;
+        let burst = within("burst", burst, 1..=1 << 20)?;
+        let packets = whole_or_none("packets", packets)?;
         let time = seconds.map(|seconds| duration("seconds", seconds)).transpose()?;
         let plan = Plan { packets, time, pace: pace(packets_per_s, bits_per_s)?, burst, batch };
         Ok(Generator { inner: Mutex::new(generator::Generator::new(template, plan)) })
@@ -126,7 +125,8 @@ impl Generator {
     }
 
     /// The next packets, which are not sent then.
-    fn render(&self, count: usize) -> Vec<Vec<u8>> {
+    fn render(&self, #[pyo3(from_py_with = whole::number)] count: i128) -> PyResult<Vec<Vec<u8>>> {
+        let count = whole::whole("count", count)?;
         let inner = lock(&self.inner);
         let mut template = inner.template().clone();
         drop(inner);
@@ -135,7 +135,7 @@ impl Generator {
             template.render(&mut frame, 0);
             frame
         };
-        (0..count).map(|_| next()).collect()
+        Ok((0..count).map(|_: usize| next()).collect())
     }
 
     /// Send for a while, or to the end; whether that was reached.
@@ -184,7 +184,12 @@ pub(crate) struct Meter {
 impl Meter {
     #[new]
     #[pyo3(signature = (*, packets=None, seconds=None, idle=None))]
-    fn new(packets: Option<u64>, seconds: Option<f64>, idle: Option<f64>) -> PyResult<Meter> {
+    fn new(
+        #[pyo3(from_py_with = whole::number_or_none)] packets: Option<i128>,
+        seconds: Option<f64>,
+        idle: Option<f64>,
+    ) -> PyResult<Meter> {
+        let packets = whole_or_none("packets", packets)?;
         let time = |name, seconds: Option<f64>| seconds.map(|s| duration(name, s)).transpose();
         let until = Until { packets, time: time("seconds", seconds)?, idle: time("idle", idle)? };
         Ok(Meter { inner: Mutex::new(meter::Meter::new(until)) })

@@ -15,6 +15,7 @@ use pyo3::types::PyDict;
 use super::batch::Batch;
 use super::port::Port;
 use crate::errors::to_python;
+use crate::whole::{self, whole_or_none, within};
 
 /// How long a loop runs before it looks for signals and lets other threads at the port.
 const SLICE: Duration = Duration::from_millis(10);
@@ -31,15 +32,14 @@ pub(super) struct Wanted {
 
 impl Wanted {
     pub(super) fn read(
-        batch: usize,
-        packets: Option<u64>,
+        batch: i128,
+        packets: Option<i128>,
         seconds: Option<f64>,
         wait: Option<&Bound<'_, PyAny>>,
         linger: f64,
     ) -> PyResult<Wanted> {
-        if !(1..=BURST).contains(&batch) {
-            return Err(PyValueError::new_err(format!("batch is 1 to {BURST}, not {batch}")));
-        }
+        let batch = within("batch", batch, 1..=BURST as i128)?;
+        let packets = whole_or_none("packets", packets)?;
         let time = seconds.map(|seconds| crate::options::duration("seconds", seconds));
         let wait = wait.map_or(Ok(Wait::Spin), crate::options::wait)?;
         let linger = crate::options::duration("linger", linger)?;
@@ -100,9 +100,9 @@ impl Wanted {
 pub(super) fn rxdrop<'py>(
     py: Python<'py>,
     port: &Port,
-    packets: Option<u64>,
+    #[pyo3(from_py_with = whole::number_or_none)] packets: Option<i128>,
     seconds: Option<f64>,
-    batch: usize,
+    #[pyo3(from_py_with = whole::number)] batch: i128,
     wait: Option<&Bound<'py, PyAny>>,
     linger: f64,
 ) -> PyResult<Bound<'py, PyDict>> {
@@ -119,9 +119,9 @@ pub(super) fn txpush<'py>(
     py: Python<'py>,
     port: &Port,
     frames: &Batch,
-    packets: Option<u64>,
+    #[pyo3(from_py_with = whole::number_or_none)] packets: Option<i128>,
     seconds: Option<f64>,
-    batch: usize,
+    #[pyo3(from_py_with = whole::number)] batch: i128,
 ) -> PyResult<Bound<'py, PyDict>> {
     let wanted = Wanted::read(batch, packets, seconds, None, 0.0)?;
     port.check_open()?;
@@ -142,9 +142,9 @@ pub(super) fn l2fwd<'py>(
     py: Python<'py>,
     first: &Bound<'py, Port>,
     second: &Bound<'py, Port>,
-    packets: Option<u64>,
+    #[pyo3(from_py_with = whole::number_or_none)] packets: Option<i128>,
     seconds: Option<f64>,
-    batch: usize,
+    #[pyo3(from_py_with = whole::number)] batch: i128,
     wait: Option<&Bound<'py, PyAny>>,
     linger: f64,
     both_ways: bool,

@@ -21,7 +21,7 @@ pub(super) fn read(given: Option<&Bound<'_, PyDict>>) -> PyResult<Options> {
             let shown = value.repr().map_or_else(|_| "that".to_owned(), |text| text.to_string());
             PyValueError::new_err(format!("{name} is {wanted}, not {shown}"))
         };
-        let number = || value.extract::<u32>().map_err(|_| wrong("a whole number from 0 on"));
+        let number = || crate::options::number::<u32>(&name, &value);
         let truth = || value.extract::<bool>().map_err(|_| wrong("True or False"));
         let word = |words: &[&str], wanted: &str| {
             let text = value.extract::<String>().ok();

@@ -16,6 +16,7 @@ use super::options;
 use super::shared::{Manner, Received, Shared, closed};
 use crate::errors::to_python;
 use crate::handle::timeout as seconds;
+use crate::whole::{self, within};
 
 /// How long the main thread may wait before it looks for signals by itself.
 const SIGNAL_CHECK: Duration = Duration::from_millis(50);
@@ -101,16 +102,14 @@ impl Port {
         py: Python<'_>,
         name: &str,
         latency: bool,
-        batch: Option<usize>,
+        #[pyo3(from_py_with = whole::number_or_none)] batch: Option<i128>,
         linger: Option<f64>,
         wait: Option<&Bound<'_, PyAny>>,
         options: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<Port> {
         let options = millrace_packets::Options { latency, ..options::read(options)? };
         let name: PortName = name.parse().map_err(to_python)?;
-        if let Some(batch) = batch.filter(|batch| !(1..=MOST).contains(batch)) {
-            return Err(PyValueError::new_err(format!("batch is 1 to {MOST}, not {batch}")));
-        }
+        let batch = batch.map(|batch| within("batch", batch, 1..=MOST as i128)).transpose()?;
         let linger = linger.unwrap_or(if latency { 0.0 } else { 50e-6 });
         let linger = crate::options::duration("linger", linger)?;
         let wait = match wait {

@@ -14,6 +14,7 @@ use super::generator::pace;
 use super::port::Port;
 use crate::errors::to_python;
 use crate::options::duration;
+use crate::whole::{self, whole_or_none, within};
 
 /// Sends a capture file. Use `millrace.packets.replay`.
 #[pyclass(frozen, module = "millrace._native.packets")]
@@ -36,11 +37,11 @@ impl Replay {
         longest_gap: f64,
         packets_per_s: Option<f64>,
         bits_per_s: Option<f64>,
-        times: u64,
-        packets: Option<u64>,
+        #[pyo3(from_py_with = whole::number)] times: i128,
+        #[pyo3(from_py_with = whole::number_or_none)] packets: Option<i128>,
         seconds: Option<f64>,
         filter: Option<&Bound<'_, Filter>>,
-        batch: usize,
+        #[pyo3(from_py_with = whole::number)] batch: i128,
     ) -> PyResult<Replay> {
         let longest_gap = duration("longest_gap", longest_gap)?;
         let timing = match (speed, pace(packets_per_s, bits_per_s)?) {
@@ -52,9 +53,9 @@ impl Replay {
                 ));
             }
         };
-        if !(1..=64).contains(&batch) {
-            return Err(PyValueError::new_err(format!("batch is 1 to 64, not {batch}")));
-        }
+        let batch = within("batch", batch, 1..=64)?;
+        let times = within("times", times, 1..=u64::MAX.into())?;
+        let packets = whole_or_none("packets", packets)?;
         let time = seconds.map(|seconds| duration("seconds", seconds)).transpose()?;
         let filter = filter.map(|filter| filter.get().inner().clone());
         let plan = Plan { path, timing, times, packets, time, filter, batch };
