@@ -38,6 +38,7 @@ fn a_small_one_is_an_ordinary_segment() {
     assert_eq!(segment.gso_size, 0);
 }
 
+/// A segment is not made smaller for what the port would cut.
 #[test]
 fn a_port_that_cuts_less_than_a_segment_gets_segments() {
     let mut peer = Peer::with(|config| {
@@ -51,6 +52,28 @@ fn a_port_that_cuts_less_than_a_segment_gets_segments() {
     }
     peer.send(ACK, 1, 2001, &[]);
     assert_eq!(peer.expect_data(2001, 500).gso_size, 0);
+}
+
+/// And such a segment is one packet, though it lies in many frames. As with an MTU of 65,520: a
+/// super-segment has room for more headers than a segment has.
+#[test]
+fn a_segment_that_is_larger_than_they_are_is_one_packet() {
+    let mut peer = Peer::with(|config| {
+        config.mtu = 65_520;
+        config.tx_gso = 65_455;
+        config.tx_checksum = true;
+        config.send_buffer = 1 << 20;
+    });
+    let id = peer.accepted_with(Some(65_480), Some(3));
+    peer.send(ACK, 1, 1, &[]);
+    peer.stack.write(id, &pattern(0, 200_000)).unwrap();
+    let mut batch = TxBatch::new();
+    peer.stack.transmit(peer.now, &mut batch);
+    let sizes: Vec<_> = batch.iter().map(|packet| packet.total).collect();
+    // As much of a segment as whole frames have.
+    batch.iter().for_each(|packet| peer.stack.arena_mut().transmitted(packet));
+    assert_eq!(sizes.len(), 4, "{sizes:?}");
+    assert!(sizes[..3].iter().all(|&size| size > 60_000), "{sizes:?}");
 }
 
 #[test]
@@ -88,27 +111,6 @@ fn one_packet_carries_nearly_64_kib() {
     peer.write(id, 0, 64_000);
     let segment = peer.expect_data(1, 64_000);
     assert_eq!(segment.gso_size, 1460);
-}
-
-#[test]
-fn one_segment_may_be_larger_than_they_are() {
-    // As with an MTU of 65,520: a super-segment has room for more headers than a segment has.
-    let mut peer = Peer::with(|config| {
-        config.mtu = 65_520;
-        config.tx_gso = 65_455;
-        config.tx_checksum = true;
-        config.send_buffer = 1 << 20;
-    });
-    let id = peer.accepted_with(Some(65_480), Some(3));
-    peer.send(ACK, 1, 1, &[]);
-    peer.stack.write(id, &pattern(0, 200_000)).unwrap();
-    let mut batch = TxBatch::new();
-    peer.stack.transmit(peer.now, &mut batch);
-    let sizes: Vec<_> = batch.iter().map(|packet| packet.total).collect();
-    // As much of a segment as whole frames have.
-    batch.iter().for_each(|packet| peer.stack.arena_mut().transmitted(packet));
-    assert_eq!(sizes.len(), 4, "{sizes:?}");
-    assert!(sizes[..3].iter().all(|&size| size > 60_000), "{sizes:?}");
 }
 
 #[test]
