@@ -83,6 +83,7 @@ def test_an_option_that_is_not_there_is_a_type_error() -> None:
         "abort_on_overflow",
         "user_timeout_option",
         "temporary_addresses",
+        "redirects",
         "ecn",
         "syn_cookies",
         "congestion",

@@ -160,6 +160,7 @@ pub(crate) fn limits(config: &mut Config, limits: Option<&Bound<'_, PyDict>>) ->
             "fin_wait_2" => stack.fin_wait_2 = seconds(&name, &value)?,
             "dad_transmits" => stack.ipv6.dad_transmits = number(&name, &value)?,
             "temporary_addresses" => stack.ipv6.temporary_addresses = flag(&name, &value)?,
+            "redirects" => stack.redirects = flag(&name, &value)?,
             "neighbour_retry" => stack.neighbour_retry = seconds(&name, &value)?,
             "ephemeral_ports" => {
                 let (first, last): (Bound<'_, PyAny>, Bound<'_, PyAny>) =

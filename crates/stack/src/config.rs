@@ -196,6 +196,10 @@ pub struct Config {
     pub gateway: Option<IpAddr>,
     /// Most entries of the routing table.
     pub routes: u16,
+    /// Follow redirects of routers (RFC 1122 §3.2.2.2, RFC 4861 §8.3).
+    pub redirects: bool,
+    /// Most redirects of each family that are remembered; the oldest makes way.
+    pub learned_redirects: u8,
     /// Settings of IPv6.
     pub ipv6: Ipv6Config,
     /// Secret of hashes, sequence numbers and ports. The same seed and the same input give the
@@ -370,6 +374,8 @@ impl Default for Config {
             addresses: Vec::new(),
             gateway: None,
             routes: 64,
+            redirects: true,
+            learned_redirects: 16,
             ipv6: Ipv6Config::default(),
             seed: [0; 4],
             tx_checksum: false,

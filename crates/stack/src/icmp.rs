@@ -1,4 +1,5 @@
-//! ICMP for IPv4 (RFC 792, RFC 1122 §3.2.2): echo, unreachables, and errors about connections.
+//! ICMP for IPv4 (RFC 792, RFC 1122 §3.2.2): echo, unreachables, redirects, and errors about
+//! connections.
 
 use core::net::Ipv4Addr;
 
@@ -70,7 +71,46 @@ impl Stack {
                     (None, None) => self.counters.drop_icmp_unrelated += 1,
                 }
             }
+            Kind::Redirect { code: 0..=3, gateway, quote } if !ip.many => {
+                let quoted = (quoted_udp(quote), quoted_tcp(quote));
+                self.redirected_v4(ip.source, gateway, quoted);
+            }
             _ => self.counters.drop_icmp_ignored += 1,
+        }
+    }
+
+    /// A redirect. One for a network, whose bits it does not tell, is taken for one of the host
+    /// (RFC 1122 §3.2.2.2).
+    fn redirected_v4(
+        &mut self,
+        router: Word,
+        gateway: Ipv4Addr,
+        quoted: (Option<QuotedUdp>, Option<QuotedTcp>),
+    ) {
+        let (destination, sent) = match quoted {
+            (Some((source, destination, [a, b, c, d])), _) => {
+                let (from, to) = (u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d]));
+                let ours = self.addresses.find(source).is_some();
+                (destination, ours && self.find_socket(from, source, destination, to).is_some())
+            }
+            (None, Some(((source, destination), quoted))) => {
+                let (source, destination) = (word_v4(source), word_v4(destination));
+                (destination, self.quotes_connection(source, destination, quoted))
+            }
+            (None, None) => (0, false),
+        };
+        if !sent {
+            self.counters.drop_icmp_unrelated += 1;
+            return;
+        }
+        let gateway = word_v4(gateway);
+        let possible = gateway != router
+            && self.addresses.is_on_link(gateway)
+            && self.addresses.may_be_a_host(gateway)
+            // Groups, and all hosts of the link, have no router.
+            && self.addresses.may_be_a_host(destination);
+        if !possible || !self.follow_redirect(router, destination, gateway) {
+            self.counters.drop_icmp_redirect += 1;
         }
     }
 
@@ -193,8 +233,11 @@ fn is_error(packet: &[u8]) -> bool {
         && icmpv4::Packet::parse(packet.payload()).map_or(true, |message| message.is_error())
 }
 
+type QuotedUdp = (Word, Word, [u8; 4]);
+type QuotedTcp = ((Ipv4Addr, Ipv4Addr), tcp::Quoted);
+
 /// Source and destination of a quoted IPv4 header, and the ports of its UDP header.
-fn quoted_udp(quote: &[u8]) -> Option<(Word, Word, [u8; 4])> {
+fn quoted_udp(quote: &[u8]) -> Option<QuotedUdp> {
     let packet = ipv4::Packet::parse_cut(quote).ok()?;
     if packet.protocol() != protocol::UDP || packet.fragment_offset() != 0 {
         return None;
@@ -204,7 +247,7 @@ fn quoted_udp(quote: &[u8]) -> Option<(Word, Word, [u8; 4])> {
 }
 
 /// Source and destination of a quoted IPv4 header, and what is left of its TCP header.
-fn quoted_tcp(quote: &[u8]) -> Option<((Ipv4Addr, Ipv4Addr), tcp::Quoted)> {
+fn quoted_tcp(quote: &[u8]) -> Option<QuotedTcp> {
     let packet = ipv4::Packet::parse_cut(quote).ok()?;
     if packet.protocol() != protocol::TCP || packet.fragment_offset() != 0 {
         return None;

@@ -71,7 +71,14 @@ impl Stack {
             }
         }
         self.solicited_group(local, false);
+        let v4 = is_v4(self.addresses.word(local));
         self.addresses.remove(local);
+        if v4 {
+            // What a router of a network that we were in says leads nowhere in the next.
+            self.addresses
+                .routes
+                .remove(|route| route.origin == RouteOrigin::Redirect && is_v4(route.network));
+        }
         self.routes_changed();
     }
 

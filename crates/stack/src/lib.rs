@@ -36,6 +36,7 @@ mod neighbour;
 mod path_mtu;
 mod rate;
 mod reassembly;
+mod redirect;
 mod route;
 mod stack;
 mod table;

@@ -41,7 +41,7 @@ pub enum RouteOrigin {
     Configured,
     /// A router advertised it (RFC 4861 §6.3.4).
     Router,
-    /// A router sent us there (RFC 4861 §8.3).
+    /// A router sent us there (RFC 1122 §3.2.2.2, RFC 4861 §8.3).
     Redirect,
 }
 

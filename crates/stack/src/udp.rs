@@ -185,7 +185,13 @@ impl Stack {
     }
 
     /// The most specific socket: connected before bound to an address before bound to any.
-    fn find_socket(&self, port: u16, local: Word, source: Word, source_port: u16) -> Option<usize> {
+    pub(crate) fn find_socket(
+        &self,
+        port: u16,
+        local: Word,
+        source: Word,
+        source_port: u16,
+    ) -> Option<usize> {
         let mut best = None;
         let mut next = self.udp_ports[usize::from(port)];
         while next != NO_SOCKET {

@@ -291,6 +291,7 @@ OWN: dict[str, Meaning] = {
     "drop_ndp_not_ours": _benign("neighbour discovery between others"),
     "drop_icmp_ignored": _benign("an ICMP message that nobody needs"),
     "drop_icmp_unrelated": _benign("an ICMP error about nothing that we sent"),
+    "drop_icmp_redirect": _benign("an ICMP redirect by another than our router, or to none"),
     "drop_dhcp_ignored": _benign("a DHCP message that is not for us"),
     "drop_udp_no_socket": _loss("no socket has the UDP port", "open one: Channel.datagram(port)"),
     "drop_udp_queue_full": _loss(

@@ -20,8 +20,6 @@ pub struct Ipv6Config {
     pub dad_transmits: u8,
     /// Use addresses while duplicate address detection is under way (RFC 4429).
     pub optimistic: bool,
-    /// Listen to redirects (RFC 4861 §8.3).
-    pub redirects: bool,
     /// Hop limit of packets until a router tells another.
     pub hop_limit: u8,
     /// Time between solicitations until a router tells another (RFC 4861 §10, RetransTimer).
@@ -39,8 +37,6 @@ pub struct Ipv6Config {
 
     /// Most routes learned from routers: default routes, prefixes on the link, routes of RFC 4191.
     pub learned_routes: u8,
-    /// Most redirects that are remembered; the oldest makes way.
-    pub learned_redirects: u8,
     /// Most prefixes that addresses are made from.
     pub learned_prefixes: u8,
     /// Most extension headers of a packet (RFC 8504 §5.3).
@@ -60,7 +56,6 @@ impl Default for Ipv6Config {
             link_local: true,
             dad_transmits: 1,
             optimistic: false,
-            redirects: true,
             hop_limit: 64,
             retransmit_timer: Duration::from_secs(1),
             reachable_time: Duration::from_secs(30),
@@ -68,7 +63,6 @@ impl Default for Ipv6Config {
             temporary_valid: Duration::from_secs(2 * 24 * 3600),
             stable_secret: None,
             learned_routes: 16,
-            learned_redirects: 16,
             learned_prefixes: 8,
             extension_headers: 8,
             extension_bytes: 512,

@@ -9,7 +9,7 @@ use millrace_wire::mac::Mac;
 use millrace_wire::ndp::{self, Message, Opt, Preference, Prefix, group_mac};
 
 use super::group::ALL_ROUTERS;
-use crate::address::{AddressState, Word, address, is_link_local, is_v4, network, word};
+use crate::address::{AddressState, Word, address, is_link_local, is_v4, network};
 use crate::control::{Hop, L4_V6};
 use crate::ip::IpInfo;
 use crate::route::{Entry, RouteOrigin};
@@ -42,8 +42,6 @@ const LEAST_HOP_LIMIT: u8 = 32;
 const RETRANSMIT_BOUNDS: (Duration, Duration) =
     (Duration::from_millis(100), Duration::from_secs(60));
 const REACHABLE_BOUNDS: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(3600));
-/// How long a redirect is followed.
-const REDIRECT_LIFETIME: Duration = Duration::from_secs(600);
 
 /// When a lifetime in seconds ends; all ones do not.
 pub(crate) fn end(now: Instant, seconds: u32) -> Instant {
@@ -300,46 +298,10 @@ impl Stack {
         {
             return false;
         }
-        let by_our_router =
-            self.addresses.route(destination.into()).is_some_and(|path| path.next_hop == ip.source);
-        let ours = self.addresses.find_any(target_word).is_some()
-            || self.addresses.find_any(destination_word).is_some();
-        let most = usize::from(self.config.ipv6.learned_redirects);
-        if !self.config.ipv6.redirects || most == 0 || !by_our_router || ours {
+        if !self.follow_redirect(ip.source, destination_word, target_word) {
             self.counters.drop_ndp_not_ours += 1;
-            return true;
-        }
-        self.counters.redirects_taken += 1;
-        if let Some(mac) = mac {
+        } else if let Some(mac) = mac {
             self.learn_neighbour(target_word, mac);
-        }
-        // One for the same destination makes way before another does.
-        self.addresses.routes.remove(|route| {
-            route.origin == RouteOrigin::Redirect && route.network == destination_word
-        });
-        let redirects =
-            || self.addresses.routes.iter().filter(|route| route.origin == RouteOrigin::Redirect);
-        if redirects().count() >= most
-            && let Some(oldest) = redirects().min_by_key(|route| route.expires).copied()
-        {
-            self.addresses.routes.remove(|route| {
-                route.origin == RouteOrigin::Redirect && route.network == oldest.network
-            });
-        }
-        let expires = self.now + REDIRECT_LIFETIME;
-        let added = self.addresses.routes.add(Entry {
-            network: destination_word,
-            bits: 128,
-            gateway: if to_itself { 0 } else { word(target.into()) },
-            origin: RouteOrigin::Redirect,
-            told_by: ip.source,
-            preference: 0,
-            expires,
-            unreachable: false,
-        });
-        if added {
-            self.ipv6_due(expires);
-            self.routes_changed();
         }
         true
     }

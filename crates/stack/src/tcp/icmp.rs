@@ -1,5 +1,6 @@
 //! ICMP errors that quote a segment of ours (RFC 5927, RFC 1122 §4.2.3.9).
 
+use millrace_wire::seq::Seq;
 use millrace_wire::tcp;
 
 use super::connection::{Failure, Features, Flags, State};
@@ -16,6 +17,31 @@ impl Stack {
         destination: Word,
         quoted: tcp::Quoted,
     ) -> Option<usize> {
+        let (index, first, next) = self.quoted_numbers(source, destination, quoted)?;
+        quoted.sequence.between(first, next).then_some(index)
+    }
+
+    /// Whether a connection may have sent a quoted segment of ours just now: one in flight, or one
+    /// without data, as who only receives sends.
+    pub(crate) fn quotes_connection(
+        &self,
+        source: Word,
+        destination: Word,
+        quoted: tcp::Quoted,
+    ) -> bool {
+        self.quoted_numbers(source, destination, quoted).is_some_and(|(_, first, next)| {
+            quoted.sequence.between(first, next) || quoted.sequence == next
+        })
+    }
+
+    /// The connection with the addresses and ports of a quoted segment, its first sequence number in
+    /// flight, and its next one.
+    fn quoted_numbers(
+        &self,
+        source: Word,
+        destination: Word,
+        quoted: tcp::Quoted,
+    ) -> Option<(usize, Seq, Seq)> {
         let tuple = FourTuple {
             remote: destination,
             remote_port: quoted.destination_port,
@@ -29,8 +55,7 @@ impl Stack {
             State::SynReceived => connection.iss,
             _ => connection.snd_una,
         };
-        let live = quoted.sequence.ge(first) && quoted.sequence.lt(connection.snd_nxt);
-        live.then_some(index)
+        Some((index, first, connection.snd_nxt))
     }
 
     /// An ICMP error of either family quotes a segment from `source` to `destination`.

@@ -176,6 +176,18 @@ pub fn unreachable(source: Ipv4Addr, code: u8, quote: &[u8]) -> Vec<u8> {
     packet
 }
 
+/// A router tells of a better one to the destination of `quote`; `code` 0 for a network, 1 for a host.
+pub fn redirect(source: Ipv4Addr, code: u8, gateway: Ipv4Addr, quote: &[u8]) -> Vec<u8> {
+    const REDIRECT: u8 = 5;
+    let mut packet = unreachable(source, code, quote);
+    packet[L4] = REDIRECT;
+    packet[L4 + 2..L4 + 4].fill(0);
+    packet[L4 + 4..L4 + 8].copy_from_slice(&gateway.octets());
+    let sum = checksum::finish(checksum::sum(&packet[L4..]));
+    packet[L4 + 2..L4 + 4].copy_from_slice(&sum.to_be_bytes());
+    packet
+}
+
 /// A router tells that a packet needs fragmenting to fit `mtu` bytes.
 pub fn fragmentation_needed(source: Ipv4Addr, mtu: u16, quote: &[u8]) -> Vec<u8> {
     let len = icmpv4::HEADER_LEN + quote.len();

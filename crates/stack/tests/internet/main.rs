@@ -20,6 +20,7 @@ mod multicast;
 mod ndp;
 mod neighbour;
 mod reassembly;
+mod redirect;
 mod routes;
 mod slaac;
 mod udp;

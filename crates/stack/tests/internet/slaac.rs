@@ -550,7 +550,7 @@ fn redirects_by_others_are_not() {
     }
     assert_eq!(next_hop(&mut peer, FAR), Ok(PEER_MAC));
     end(&mut peer);
-    let mut off = redirectable(|config| config.ipv6.redirects = false);
+    let mut off = redirectable(|config| config.redirects = false);
     off.inject(&redirect(PEER_LINK, SECOND, FAR, Some(3)));
     assert_eq!(next_hop(&mut off, FAR), Ok(PEER_MAC));
     end(&mut off);
@@ -558,7 +558,7 @@ fn redirects_by_others_are_not() {
 
 #[test]
 fn so_many_redirects_are_remembered() {
-    let mut peer = redirectable(|config| config.ipv6.learned_redirects = 3);
+    let mut peer = redirectable(|config| config.learned_redirects = 3);
     for number in 0..10 {
         let destination = Ipv6Addr::from_bits(FAR.to_bits() + number);
         peer.inject(&redirect(PEER_LINK, SECOND, destination, Some(3)));
@@ -573,7 +573,7 @@ fn so_many_redirects_are_remembered() {
     let destination = Ipv6Addr::from_bits(FAR.to_bits() + 9);
     peer.inject(&redirect(SECOND, SECOND, destination, Some(3)));
     assert_eq!(kept(&peer), [7, 8, 9]);
-    let mut none = redirectable(|config| config.ipv6.learned_redirects = 0);
+    let mut none = redirectable(|config| config.learned_redirects = 0);
     none.inject(&redirect(PEER_LINK, SECOND, FAR, Some(3)));
     assert_eq!((kept(&none), none.stack.counters().redirects_taken), (vec![], 0));
     end(&mut none);
