@@ -111,11 +111,25 @@ impl Stack {
                 self.neighbours.enqueue_behind_last(neighbour, packet);
             }
             Resolution::Wait | Resolution::Gone => {
+                while self.neighbours.is_full(neighbour) {
+                    self.lose_oldest_waiting(neighbour);
+                }
                 if let Err(packet) = self.neighbours.enqueue(neighbour, packet) {
                     self.counters.drop_neighbour_queue_full += 1;
                     self.arena.transmitted(&packet);
                 }
             }
+        }
+    }
+
+    /// The oldest packet that waits for a neighbour is lost, with what belongs to it.
+    fn lose_oldest_waiting(&mut self, neighbour: NeighbourRef) {
+        let mut rest = true;
+        while rest && let Some(packet) = self.neighbours.lose_oldest(neighbour) {
+            let next = self.neighbours.waiting(neighbour).first();
+            rest = next.is_some_and(|next| self.continues(&packet, next));
+            self.counters.drop_neighbour_queue_full += 1;
+            self.arena.transmitted(&packet);
         }
     }
 

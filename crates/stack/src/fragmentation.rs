@@ -175,6 +175,12 @@ impl Stack {
     /// Whether a packet is the fragment after the last packet that waits for a neighbour. It then
     /// waits whatever the limit is, for a datagram is of no use without any one of them.
     pub(crate) fn continues_waiting(&self, neighbour: NeighbourRef, packet: &Transmit) -> bool {
+        let last = self.neighbours.waiting(neighbour).last();
+        last.is_some_and(|last| self.continues(last, packet))
+    }
+
+    /// Whether a packet is the fragment after another.
+    pub(crate) fn continues(&self, before: &Transmit, packet: &Transmit) -> bool {
         let fragment = |packet: &Transmit| {
             let bytes = self.arena.room(packet.head).get(usize::from(packet.offset) + L2..)?;
             if let Ok(ip) = ipv6::Packet::parse_cut(bytes) {
@@ -197,7 +203,6 @@ impl Stack {
         let Some((key, offset, _)) = fragment(packet).filter(|&(_, offset, _)| offset > 0) else {
             return false;
         };
-        let last = self.neighbours.last_waiting(neighbour).and_then(fragment);
-        last.is_some_and(|(other, at, len)| key == other && at + len == offset)
+        fragment(before).is_some_and(|(other, at, len)| key == other && at + len == offset)
     }
 }

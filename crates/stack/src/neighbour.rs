@@ -1,7 +1,7 @@
 //! The neighbour cache: hardware addresses of hosts on the link (RFC 826, RFC 1122 §2.3.2).
 //!
-//! Bounded; entries expire, are asked for again while they are still used, and keep the first few
-//! packets that wait for an answer. It decides what to ask; the stack writes the requests.
+//! Bounded; entries expire, are asked for again while they are still used, and keep the latest few
+//! packets that wait for an answer (RFC 1122 §2.3.2.2, RFC 4861 §7.2.2). It decides what to ask; the stack writes the requests.
 //!
 //! Whoever sends packets from invented addresses can make us ask for them. So questions that have half of
 //! the cache push out no answers, but one another (RFC 6583 §7).
@@ -393,7 +393,7 @@ impl Neighbours {
         }
     }
 
-    /// Lets a packet wait for an entry that is Incomplete. Gives it back when too many wait.
+    /// Lets a packet wait for an entry that is Incomplete. Gives it back when nothing may wait.
     pub(crate) fn enqueue(
         &mut self,
         neighbour: NeighbourRef,
@@ -403,7 +403,7 @@ impl Neighbours {
             Some(entry)
                 if entry.generation == neighbour.generation()
                     && entry.state == State::Incomplete
-                    && entry.queue.len() < self.queue_limit =>
+                    && self.queue_limit > 0 =>
             {
                 entry.queue.push(packet);
                 Ok(())
@@ -416,10 +416,27 @@ impl Neighbours {
         }
     }
 
-    /// The packet that was the last to wait for an entry.
-    pub(crate) fn last_waiting(&self, neighbour: NeighbourRef) -> Option<&Transmit> {
-        let entry = self.entries.get(neighbour.index())?;
-        (entry.generation == neighbour.generation()).then(|| entry.queue.last()).flatten()
+    /// Whether as many packets wait for an entry as may. The oldest is then to make way for another.
+    pub(crate) fn is_full(&self, neighbour: NeighbourRef) -> bool {
+        self.waiting(neighbour).len() >= self.queue_limit.max(1)
+    }
+
+    /// Takes the oldest packet that waits for an entry, to be lost.
+    pub(crate) fn lose_oldest(&mut self, neighbour: NeighbourRef) -> Option<Transmit> {
+        let entry = self.entries.get_mut(neighbour.index())?;
+        if entry.generation != neighbour.generation() || entry.queue.is_empty() {
+            return None;
+        }
+        entry.overflowed = true;
+        Some(entry.queue.remove(0))
+    }
+
+    /// The packets that wait for an entry, the oldest first.
+    pub(crate) fn waiting(&self, neighbour: NeighbourRef) -> &[Transmit] {
+        match self.entries.get(neighbour.index()) {
+            Some(entry) if entry.generation == neighbour.generation() => &entry.queue,
+            _ => &[],
+        }
     }
 
     /// Lets a packet wait that belongs to the one that was the last to wait, whatever the limit.
@@ -614,13 +631,16 @@ mod tests {
         assert!(matches!(cache.act(NOW), Some(Action::Ask { address: 9, known: None })));
         assert!(cache.act(NOW).is_none());
         assert_eq!(cache.resolve(neighbour, NOW), Resolution::Wait);
-        for _ in 0..2 {
-            cache.enqueue(neighbour, Transmit::default()).unwrap();
+        for total in 0..2 {
+            assert!(!cache.is_full(neighbour));
+            cache.enqueue(neighbour, Transmit { total, ..Transmit::default() }).unwrap();
         }
-        cache.enqueue(neighbour, Transmit::default()).unwrap_err();
+        assert!(cache.is_full(neighbour));
+        assert_eq!(cache.lose_oldest(neighbour).unwrap().total, 0);
+        cache.enqueue(neighbour, Transmit { total: 2, ..Transmit::default() }).unwrap();
         let mac = Mac([2, 0, 0, 0, 0, 9]);
         assert!(matches!(cache.learn(&keys, 9, mac, NOW, false), Learned::Overflowed(_)));
-        assert_eq!(cache.released.len(), 2);
+        assert_eq!(cache.released.iter().map(|packet| packet.total).collect::<Vec<_>>(), [1, 2]);
         assert_eq!(cache.resolve(neighbour, NOW), Resolution::Known(mac));
         assert_eq!(cache.next_deadline(), None);
     }

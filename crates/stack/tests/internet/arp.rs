@@ -144,22 +144,67 @@ fn the_first_packets_wait_for_the_answer_in_order() {
     peer.expect_silence();
 }
 
+/// RFC 1122 §2.3.2.2: the latest packet is to be kept.
 #[test]
-fn the_queue_of_one_neighbour_is_bounded() {
+fn the_oldest_packets_make_way_when_too_many_wait() {
     let mut peer = stranger(|config| config.neighbour_queue = 2);
     let socket = peer.bind_datagram(SocketAddr::new(STACK_IP.into(), 9));
     let remote = SocketAddr::new(PEER_IP.into(), 7);
-    for _ in 0..5 {
-        peer.stack.send_datagram(socket, b"x", Some(remote)).unwrap();
+    for number in 0..5 {
+        peer.stack.send_datagram(socket, &[number], Some(remote)).unwrap();
         peer.collect();
     }
     assert_eq!(peer.stack.counters().drop_neighbour_queue_full, 3);
     act(&mut peer);
     expect_request(&mut peer, Mac::BROADCAST, PEER_IP);
     peer.inject(&reply());
-    assert!(matches!(peer.next_packet(), Some(Packet::Udp { .. })));
-    assert!(matches!(peer.next_packet(), Some(Packet::Udp { .. })));
+    for number in 3..5 {
+        let packet = peer.next_packet();
+        assert!(matches!(&packet, Some(Packet::Udp { payload, .. }) if payload[..] == [number]));
+    }
     peer.expect_silence();
+    peer.finish();
+}
+
+/// What is left of a datagram without one of its fragments is of no use.
+#[test]
+fn a_datagram_makes_way_with_all_its_fragments() {
+    let mut peer = stranger(|config| config.neighbour_queue = 2);
+    let socket = peer.bind_datagram(SocketAddr::new(STACK_IP.into(), 9));
+    let remote = SocketAddr::new(PEER_IP.into(), 7);
+    for len in [5000, 1, 2] {
+        peer.stack.send_datagram(socket, &vec![7; len], Some(remote)).unwrap();
+        peer.collect();
+    }
+    assert_eq!(peer.stack.counters().drop_neighbour_queue_full, 4);
+    // One that is longer than the queue is waits whole, and alone.
+    peer.stack.send_datagram(socket, &[7; 5000], Some(remote)).unwrap();
+    peer.collect();
+    assert_eq!(peer.stack.counters().drop_neighbour_queue_full, 5);
+    act(&mut peer);
+    expect_request(&mut peer, Mac::BROADCAST, PEER_IP);
+    peer.inject(&reply());
+    assert!(matches!(peer.next_packet(), Some(Packet::Udp { payload, .. }) if payload.len() == 2));
+    for _ in 0..4 {
+        assert!(matches!(peer.next_packet(), Some(Packet::Fragment(_))));
+    }
+    peer.expect_silence();
+    peer.finish();
+}
+
+/// With no room at all, nothing waits.
+#[test]
+fn without_a_queue_nothing_waits() {
+    let mut peer = stranger(|config| config.neighbour_queue = 0);
+    let socket = peer.bind_datagram(SocketAddr::new(STACK_IP.into(), 9));
+    peer.stack.send_datagram(socket, b"x", Some(SocketAddr::new(PEER_IP.into(), 7))).unwrap();
+    peer.collect();
+    assert_eq!(peer.stack.counters().drop_neighbour_queue_full, 1);
+    act(&mut peer);
+    expect_request(&mut peer, Mac::BROADCAST, PEER_IP);
+    peer.inject(&reply());
+    peer.expect_silence();
+    peer.finish();
 }
 
 #[test]

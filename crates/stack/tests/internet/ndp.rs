@@ -105,6 +105,28 @@ fn a_neighbour_is_asked_for_three_times_by_its_group() {
     assert_eq!((datagram.protocol, datagram.to), (protocol::UDP, PEER_MAC));
 }
 
+/// RFC 4861 §7.2.2: the newest packet takes the place of the oldest.
+#[test]
+fn the_oldest_packets_make_way_when_too_many_wait() {
+    let mut peer = stranger(|config| config.neighbour_queue = 2);
+    let socket = peer.bind_datagram(SocketAddr::new(STACK_V6.into(), 9));
+    let remote = SocketAddr::new(PEER_V6.into(), 7);
+    for len in [3000, 1, 2, 3] {
+        peer.stack.send_datagram(socket, &vec![7; len], Some(remote)).unwrap();
+        peer.collect();
+    }
+    // Three fragments and a datagram.
+    assert_eq!(peer.stack.counters().drop_neighbour_queue_full, 4);
+    peer.advance(Duration::ZERO);
+    expect_solicitation(&mut peer, PEER_V6);
+    peer.inject(&advertisement((PEER_V6, STACK_V6), PEER_V6, ANSWER, Some(PEER_MAC)));
+    for len in [2, 3] {
+        assert_eq!(peer.expect_v6().payload.len(), 8 + len);
+    }
+    peer.expect_silence();
+    peer.stack.close_datagram(socket);
+}
+
 #[test]
 fn a_connection_to_nobody_fails() {
     let mut peer = stranger(|_| {});
