@@ -1,4 +1,4 @@
-//! Dynamic Host Configuration Protocol for IPv4 (RFC 2131, RFC 2132).
+//! Dynamic Host Configuration Protocol for IPv4 (RFC 2131, RFC 2132, RFC 3396).
 
 use core::net::Ipv4Addr;
 
@@ -175,7 +175,7 @@ impl<'a> Packet<'a> {
 
     /// The options one by one, then those in the fields for names if option 52 says that there are
     /// any (RFC 2132 §9.3). Of a parsed message none is an error.
-    pub fn options(&self) -> impl Iterator<Item = Result<Item<'a>, Malformed>> + use<'a> {
+    pub fn options(&self) -> impl Iterator<Item = Result<Item<'a>, Malformed>> + Clone + use<'a> {
         let overload = Items { rest: self.options }
             .find_map(|item| item.ok().filter(|item| item.code == option::OVERLOAD))
             .and_then(|item| item.data.first().copied())
@@ -185,6 +185,13 @@ impl<'a> Packet<'a> {
         Items { rest: self.options }
             .chain(Items { rest: field(1, FILE) })
             .chain(Items { rest: field(2, SNAME) })
+    }
+
+    /// The data of an option that may be longer than one can be, all its parts one after the other
+    /// (RFC 3396 §5). A part may end anywhere.
+    pub fn joined(&self, code: u8) -> impl Iterator<Item = u8> + Clone + use<'a> {
+        let parts = self.options().filter_map(Result::ok).filter(move |item| item.code == code);
+        parts.flat_map(|item| item.data.iter().copied())
     }
 
     /// The first option with this code.
@@ -206,9 +213,9 @@ impl<'a> Packet<'a> {
     }
 
     /// An option that is a list of addresses.
-    pub fn addresses(&self, code: u8) -> impl Iterator<Item = Ipv4Addr> + 'a {
-        let data = self.option(code).unwrap_or_default();
-        data.as_chunks().0.iter().map(|&octets: &[u8; 4]| Ipv4Addr::from(octets))
+    pub fn addresses(&self, code: u8) -> impl Iterator<Item = Ipv4Addr> + use<'a> {
+        let mut data = self.joined(code);
+        core::iter::from_fn(move || next_address(&mut data))
     }
 
     /// An option that is a number of four bytes.
@@ -223,8 +230,10 @@ impl<'a> Packet<'a> {
 
     /// Routes of option 121 (RFC 3442), `None` without it. It ends at the first that makes no
     /// sense.
-    pub fn classless_routes(&self) -> Option<ClasslessRoutes<'a>> {
-        self.option(option::CLASSLESS_ROUTES).map(|rest| ClasslessRoutes { rest })
+    pub fn classless_routes(&self) -> Option<impl Iterator<Item = ClasslessRoute> + use<'a>> {
+        self.option(option::CLASSLESS_ROUTES)?;
+        let mut data = self.joined(option::CLASSLESS_ROUTES);
+        Some(core::iter::from_fn(move || ClasslessRoute::read(&mut data)).fuse())
     }
 }
 
@@ -283,27 +292,23 @@ pub struct ClasslessRoute {
     pub router: Ipv4Addr,
 }
 
-/// Iterator over the routes of option 121.
-#[derive(Clone, Debug)]
-pub struct ClasslessRoutes<'a> {
-    rest: &'a [u8],
-}
-
-impl Iterator for ClasslessRoutes<'_> {
-    type Item = ClasslessRoute;
-
-    fn next(&mut self) -> Option<ClasslessRoute> {
-        let (&prefix, rest) = self.rest.split_first().filter(|(prefix, _)| **prefix <= 32)?;
+impl ClasslessRoute {
+    fn read(data: &mut impl Iterator<Item = u8>) -> Option<ClasslessRoute> {
+        let prefix = data.next().filter(|&prefix| prefix <= 32)?;
         // Only the bytes of the network that the prefix covers are there.
-        let (network, rest) = rest.split_at_checked(usize::from(prefix).div_ceil(8))?;
-        let (&router, rest) = rest.split_first_chunk::<4>()?;
-        self.rest = rest;
         let mut octets = [0; 4];
-        octets[..network.len()].copy_from_slice(network);
+        for octet in &mut octets[..usize::from(prefix).div_ceil(8)] {
+            *octet = data.next()?;
+        }
+        let router = next_address(data)?;
         let mask = u32::MAX.checked_shl(32 - u32::from(prefix)).unwrap_or(0);
         let destination = Ipv4Addr::from_bits(u32::from_be_bytes(octets) & mask);
-        Some(ClasslessRoute { destination, prefix, router: router.into() })
+        Some(ClasslessRoute { destination, prefix, router })
     }
+}
+
+fn next_address(data: &mut impl Iterator<Item = u8>) -> Option<Ipv4Addr> {
+    Some(Ipv4Addr::new(data.next()?, data.next()?, data.next()?, data.next()?))
 }
 
 /// The fixed fields of a client's message, for writing.

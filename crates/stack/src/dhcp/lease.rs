@@ -9,8 +9,11 @@ use millrace_wire::dhcpv4::{Packet, option};
 use crate::config::InterfaceAddress;
 use crate::route::Route;
 
-/// Most routes that are taken of one lease.
-const MOST_ROUTES: usize = 16;
+/// Most routes that are taken of one lease: as many as a message of 1500 bytes has. The routing table
+/// has a bound of its own, and counts what it refuses.
+const MOST_ROUTES: usize = 256;
+/// Longest domain name, as text (RFC 1035 §2.3.4).
+const MOST_NAME: usize = 253;
 /// Most name servers that are remembered.
 const MOST_SERVERS: usize = 8;
 /// A lease without an end (RFC 2131 §3.3).
@@ -119,9 +122,10 @@ impl Lease {
         let anothers = |router: Ipv4Addr| is_a_hosts(router) && router != address;
         let usable = |router: Ipv4Addr| anothers(router) && on_link(router);
         let text = |code| {
-            let text = core::str::from_utf8(packet.option(code)?).ok()?.trim_end_matches('\0');
+            let text = String::from_utf8(packet.joined(code).collect()).ok()?;
+            let text = text.trim_end_matches('\0');
             let plain = text.bytes().all(|byte| byte.is_ascii_graphic());
-            (plain && !text.is_empty()).then(|| text.to_owned())
+            (plain && (1..=MOST_NAME).contains(&text.len())).then(|| text.to_owned())
         };
         let mut routes: Vec<Route> = match packet.classless_routes() {
             // RFC 3442: with them the routers of option 3 are to be ignored.

@@ -69,6 +69,45 @@ fn options_go_on_in_the_fields_for_names() {
     assert_eq!(Packet::parse(&bytes).err(), Some(Malformed::Option));
 }
 
+/// RFC 3396 §5: the parts of an option, in the field for options, then file, then sname.
+#[test]
+fn an_option_in_parts_is_joined_wherever_they_end() {
+    let servers = [[192, 0, 2, 1], [192, 0, 2, 2], [192, 0, 2, 3]];
+    let whole = servers.concat();
+    for first in 0..=whole.len() {
+        for second in first..=whole.len() {
+            let mut bytes = message(&[
+                (option::DOMAIN_NAME_SERVER, &whole[..first]),
+                (option::OVERLOAD, &[3]),
+                (option::ROUTER, &[192, 0, 2, 9]),
+            ]);
+            for (field, part) in [(108, &whole[first..second]), (44, &whole[second..])] {
+                bytes[field..field + 2].copy_from_slice(&[6, part.len() as u8]);
+                bytes[field + 2..field + 2 + part.len()].copy_from_slice(part);
+            }
+            let packet = Packet::parse(&bytes).unwrap();
+            let joined: Vec<_> = packet.addresses(option::DOMAIN_NAME_SERVER).collect();
+            assert_eq!(joined, servers.map(Ipv4Addr::from), "{first} {second}");
+            assert_eq!(packet.addresses(option::ROUTER).count(), 1);
+        }
+    }
+    // What is a number or a kind is no list: the first one counts.
+    let twice =
+        message(&[(option::LEASE_TIME, &[0, 0, 14, 16]), (option::LEASE_TIME, &[0, 0, 0, 1])]);
+    assert_eq!(Packet::parse(&twice).unwrap().long_option(option::LEASE_TIME), Some(3600));
+}
+
+#[test]
+fn routes_may_be_longer_than_an_option() {
+    let data: Vec<u8> = (0..40).flat_map(|net| [24, 10, 0, net, 192, 0, 2, 1]).collect();
+    let (first, second) = data.split_at(253);
+    let bytes = message(&[(option::CLASSLESS_ROUTES, first), (option::CLASSLESS_ROUTES, second)]);
+    let packet = Packet::parse(&bytes).unwrap();
+    let routes: Vec<_> = packet.classless_routes().unwrap().collect();
+    assert_eq!(routes.len(), 40);
+    assert!((0..40).all(|net| routes[usize::from(net)].destination.octets() == [10, 0, net, 0]));
+}
+
 #[test]
 fn what_is_no_dhcp_is_refused() {
     let good = message(&[]);

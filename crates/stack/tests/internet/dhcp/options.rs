@@ -195,3 +195,47 @@ fn routes_that_do_not_fit_are_counted() {
     assert_eq!(client.arp(), (GIVEN, GIVEN));
     assert_eq!(client.stack.counters().dhcp_routes_refused, 1);
 }
+
+/// RFC 3396: an option has at most 255 bytes, so what is longer comes in several.
+#[test]
+fn what_comes_in_parts_is_whole() {
+    let routes: Vec<u8> = (0..40).flat_map(|net| [24, 10, 0, net, 192, 0, 2, 254]).collect();
+    let (first, second) = routes.split_at(251);
+    let mut options = LEASE.to_vec();
+    options.extend([
+        (option::CLASSLESS_ROUTES, first),
+        (option::DOMAIN_NAME_SERVER, &[192, 0, 2, 53, 192, 0]),
+        (option::DOMAIN_NAME, b"exam"),
+        (option::CLASSLESS_ROUTES, second),
+        (option::DOMAIN_NAME_SERVER, &[2, 54]),
+        (option::DOMAIN_NAME, b"ple.org"),
+    ]);
+    let mut client = Client::bound(&options);
+    let lease = client.stack.dhcp_lease().unwrap();
+    assert_eq!(lease.name_servers, [ip("192.0.2.53"), ip("192.0.2.54")]);
+    assert_eq!(lease.domain.as_deref(), Some("example.org"));
+    assert_eq!(lease.routes.len(), 40);
+    assert!(lease.routes.iter().all(|route| route.gateway == Some(ip("192.0.2.254"))));
+    // And the network of our own.
+    assert_eq!(
+        (client.stack.routes().count(), client.stack.counters().dhcp_routes_refused),
+        (41, 0)
+    );
+    client.stack.dhcp_release();
+    // What is more than the routing table has room for is counted.
+    let mut client = Client::beside(own("10.0.0.1"), |config| config.routes = 30);
+    client.acquire(&options);
+    assert_eq!(client.stack.counters().dhcp_routes_refused, 10);
+    assert_eq!(client.arp(), (GIVEN, GIVEN));
+}
+
+/// A name that is joined may be longer than any (RFC 1035 §2.3.4).
+#[test]
+fn a_name_that_is_too_long_is_none() {
+    let label = [b'a'; 250];
+    let mut options = LEASE.to_vec();
+    options.extend([(option::DOMAIN_NAME, &label[..]), (option::DOMAIN_NAME, b".org")]);
+    let mut client = Client::bound(&options);
+    assert_eq!(client.stack.dhcp_lease().unwrap().domain, None);
+    client.stack.dhcp_release();
+}
