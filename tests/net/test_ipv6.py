@@ -312,7 +312,7 @@ def test_the_kernel_sees_that_we_have_its_address(wired: Wired) -> None:
 
 
 def advertise(kernel: Host, lifetime: int = 1800) -> None:
-    """One router advertisement of the kernel's host, by hand: a prefix and an MTU."""
+    """One router advertisement of the kernel's host, by hand: a prefix, an MTU, names."""
     index = int(kernel.run(["cat", "/sys/class/net/eth0/ifindex"]).stdout)
     mac = bytes.fromhex(
         kernel.run(["cat", "/sys/class/net/eth0/address"]).stdout.strip().replace(":", "")
@@ -322,6 +322,9 @@ def advertise(kernel: Host, lifetime: int = 1800) -> None:
     message += bytes([5, 1, 0, 0]) + struct.pack("!I", 1400)
     message += bytes([3, 4, 64, 0xC0]) + struct.pack("!III", 7200, 3600, 0)
     message += ipaddress.IPv6Address(PREFIX).packed
+    message += bytes([25, 3, 0, 0]) + struct.pack("!I", 600)
+    message += ipaddress.IPv6Address(f"{PREFIX}53").packed
+    message += bytes([31, 3, 0, 0]) + struct.pack("!I", 600) + b"\x03lab\x07example\0\0\0\0"
     with kernel.enter():
         raw = socket.socket(socket.AF_INET6, socket.SOCK_RAW, socket.IPPROTO_ICMPV6)
     raw.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_HOPS, 255)
@@ -353,6 +356,8 @@ def test_a_router_gives_us_addresses_and_the_way_out(wired: Wired) -> None:
     made = [text for text, state in channel.addresses if text.startswith("2001:db8:77:")]
     assert len(made) == 2, channel.addresses
     assert (f"{PREFIX}/64", None) in channel.routes
+    assert channel.name_servers == [f"{PREFIX}53"]
+    assert channel.search_domains == ["lab.example"]
     assert any(network == "::/0" and via for network, via in channel.routes)
     listening = wired.socket(socket.SOCK_STREAM, 5000)
     listening.listen()

@@ -59,6 +59,20 @@ impl Channel {
         self.stack.remove_route(route)
     }
 
+    /// Name servers that the DHCP server of the lease and IPv6 routers (RFC 8106) told, while that
+    /// holds, in the order in which they are to be asked.
+    pub fn name_servers(&self) -> impl Iterator<Item = IpAddr> + '_ {
+        let leased = self.lease().into_iter().flat_map(|lease| lease.name_servers.iter().copied());
+        leased.chain(self.stack.advertised_name_servers().map(IpAddr::V6))
+    }
+
+    /// Domains that names are completed with, as the same told them.
+    pub fn search_domains(&self) -> impl Iterator<Item = &str> {
+        let leased = self.lease().and_then(|lease| lease.domain.as_deref());
+        let advertised = self.stack.advertised_search_domains();
+        leased.into_iter().chain(advertised.filter(move |&one| Some(one) != leased))
+    }
+
     /// Whether an address made from a router's prefix is in use, and no such address is still
     /// being looked for on the link.
     pub fn is_configured(&self) -> bool {

@@ -451,6 +451,21 @@ impl Channel {
         Ok(Some(told))
     }
 
+    /// Name servers that the DHCP server of the lease and IPv6 routers (RFC 8106) told, while that
+    /// holds, in the order in which they are to be asked.
+    #[getter]
+    fn name_servers(&self) -> PyResult<Vec<String>> {
+        let core = self.shared.core()?;
+        Ok(core.channel.name_servers().map(|server| server.to_string()).collect())
+    }
+
+    /// Domains that names are completed with, as the same told them.
+    #[getter]
+    fn search_domains(&self) -> PyResult<Vec<String>> {
+        let core = self.shared.core()?;
+        Ok(core.channel.search_domains().map(str::to_owned).collect())
+    }
+
     /// Connections in any state, TIME-WAIT included.
     #[getter]
     fn connections(&self) -> PyResult<usize> {

@@ -204,6 +204,9 @@ counters! {
     /// Prefixes that a router advertised beyond the most that addresses are made from: they, or one
     /// of a router that had told more, were let go.
     learned_prefixes_refused,
+    /// Name servers and search domains that a router advertised beyond the most that are kept: they, or
+    /// one of a router that had told more, were let go.
+    learned_name_servers_refused,
     /// Addresses of ours that another host was found to have (RFC 4862).
     duplicate_addresses,
     /// ARP packets and neighbour advertisements that claim our own address for another hardware

@@ -1,5 +1,5 @@
-//! Neighbour discovery for IPv6 (RFC 4861): messages and options, those of RFC 4191 (routes) and
-//! RFC 3971 (nonce, for RFC 7527) among them.
+//! Neighbour discovery for IPv6 (RFC 4861): messages and options, those of RFC 4191 (routes), RFC 8106
+//! (name servers) and RFC 3971 (nonce, for RFC 7527) among them.
 //!
 //! A message is accepted whole or not at all: [`Message::parse`] checks every option's length
 //! first, as RFC 4861 §6.1 and §7.1 ask. What depends on the IPv6 header (hop limit 255,
@@ -20,6 +20,8 @@ const REDIRECTED_HEADER: u8 = 4;
 const MTU: u8 = 5;
 const NONCE: u8 = 14;
 const ROUTE_INFORMATION: u8 = 24;
+const NAME_SERVERS: u8 = 25;
+const SEARCH_DOMAINS: u8 = 31;
 
 /// A preference of RFC 4191 §2.1; the reserved value reads as medium where a router says it of
 /// itself, and a route of it is passed over.
@@ -197,6 +199,20 @@ pub enum Opt<'a> {
         /// Seconds; 0: the route ends, `u32::MAX`: it does not end by itself.
         lifetime: u32,
     },
+    /// Name servers, in the order in which they are to be asked (RFC 8106 §5.1).
+    NameServers {
+        /// Seconds; 0: they are not to be asked any more, `u32::MAX`: without end.
+        lifetime: u32,
+        /// Their addresses.
+        servers: &'a [[u8; 16]],
+    },
+    /// Domains that names are completed with (RFC 8106 §5.2).
+    SearchDomains {
+        /// Seconds; 0: they are not to be used any more, `u32::MAX`: without end.
+        lifetime: u32,
+        /// The domains.
+        names: Names<'a>,
+    },
     /// Tells our own solicitation, come back by a loop, from another's (RFC 7527 §4).
     Nonce(&'a [u8]),
 }
@@ -216,6 +232,66 @@ pub struct Prefix {
     pub valid_lifetime: u32,
     /// Seconds that it is preferred; `u32::MAX`: without end.
     pub preferred_lifetime: u32,
+}
+
+/// Names of domains, one after the other (RFC 1035 §3.1, without compression).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Names<'a> {
+    rest: &'a [u8],
+}
+
+impl<'a> Names<'a> {
+    /// Zeros may follow the last name. `None` if any is cut or too long.
+    fn parse(bytes: &'a [u8]) -> Option<Self> {
+        let mut rest = bytes;
+        while rest.first().is_some_and(|&len| len != 0) {
+            (_, rest) = Name::split(rest)?;
+        }
+        rest.iter().all(|&byte| byte == 0).then_some(Self { rest: bytes })
+    }
+}
+
+impl<'a> Iterator for Names<'a> {
+    type Item = Name<'a>;
+
+    fn next(&mut self) -> Option<Name<'a>> {
+        let (name, rest) = Name::split(self.rest).filter(|(name, _)| !name.labels.is_empty())?;
+        self.rest = rest;
+        Some(name)
+    }
+}
+
+/// The name of a domain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Name<'a> {
+    labels: &'a [u8],
+}
+
+impl<'a> Name<'a> {
+    /// The first name, and what follows it.
+    fn split(bytes: &'a [u8]) -> Option<(Self, &'a [u8])> {
+        const MOST_LABEL: u8 = 63;
+        const MOST: usize = 255;
+        let mut at = 0;
+        loop {
+            let len = *bytes.get(at).filter(|&&len| len <= MOST_LABEL && at < MOST)?;
+            if len == 0 {
+                return Some((Self { labels: &bytes[..at] }, &bytes[at + 1..]));
+            }
+            at += 1 + usize::from(len);
+        }
+    }
+
+    /// Its labels, the most specific first: 1 to 63 bytes of any value.
+    pub fn labels(self) -> impl Iterator<Item = &'a [u8]> {
+        let mut rest = self.labels;
+        core::iter::from_fn(move || {
+            let (&len, labels) = rest.split_first()?;
+            let (label, labels) = labels.split_at_checked(len.into())?;
+            rest = labels;
+            Some(label)
+        })
+    }
 }
 
 impl<'a> Options<'a> {
@@ -319,6 +395,14 @@ fn read(option: &[u8]) -> Option<Opt<'_>> {
                 preference: Preference::from_bits(option[3] >> 3),
                 lifetime: long(4),
             })
+        }
+        (NAME_SERVERS, 24..) => match option[8..].as_chunks() {
+            (servers, []) => Some(Opt::NameServers { lifetime: long(4), servers }),
+            _ => None,
+        },
+        (SEARCH_DOMAINS, 16..) => {
+            let names = Names::parse(&option[8..])?;
+            Some(Opt::SearchDomains { lifetime: long(4), names })
         }
         _ => None,
     }

@@ -492,6 +492,17 @@ class Channel:
         """
 
     @property
+    def name_servers(self) -> list[str]:
+        """Name servers that the DHCP server of the lease and IPv6 routers (RFC 8106) told.
+
+        While that holds, in the order in which they are to be asked.
+        """
+
+    @property
+    def search_domains(self) -> list[str]:
+        """Domains that names are completed with, as the same told them."""
+
+    @property
     def connections(self) -> int:
         """Connections in any state, TIME-WAIT included."""
 

@@ -39,6 +39,8 @@ pub struct Ipv6Config {
     pub learned_routes: u8,
     /// Most prefixes that addresses are made from.
     pub learned_prefixes: u8,
+    /// Most name servers that are learned from routers, and most search domains.
+    pub learned_name_servers: u8,
     /// Most extension headers of a packet (RFC 8504 §5.3).
     pub extension_headers: u8,
     /// Most bytes of extension headers of a packet.
@@ -64,6 +66,7 @@ impl Default for Ipv6Config {
             stable_secret: None,
             learned_routes: 16,
             learned_prefixes: 8,
+            learned_name_servers: 8,
             extension_headers: 8,
             extension_bytes: 512,
             extension_options: 8,

@@ -3,6 +3,7 @@
 pub(crate) mod config;
 mod dad;
 mod datagram;
+mod dns;
 mod extension;
 mod fragment;
 mod group;
@@ -16,6 +17,7 @@ use core::time::Duration;
 
 use millrace_frames::Instant;
 
+use crate::address::Word;
 use crate::stack::Stack;
 use config::Ipv6Config;
 pub(crate) use dad::Detection;
@@ -34,6 +36,8 @@ pub(crate) struct State {
     /// No timer is due earlier.
     pub(crate) due: Instant,
     pub(crate) solicitation: router::Solicitation,
+    pub(crate) name_servers: dns::Learned<Word>,
+    pub(crate) search_domains: dns::Learned<String>,
     /// So that no two random numbers are the same.
     draws: u64,
 }
@@ -47,6 +51,8 @@ impl State {
             retransmit_timer: config.retransmit_timer,
             due: Instant::FAR_FUTURE,
             solicitation: router::Solicitation::default(),
+            name_servers: dns::Learned::default(),
+            search_domains: dns::Learned::default(),
             draws: 0,
         }
     }

@@ -171,6 +171,12 @@ impl Stack {
                 Opt::RouteInformation { network, prefix, preference, lifetime } if prefix > 0 => {
                     self.learn_route(network, prefix, ip.source, preference, lifetime);
                 }
+                Opt::NameServers { lifetime, servers } => {
+                    self.learn_name_servers(ip.source, servers, lifetime);
+                }
+                Opt::SearchDomains { lifetime, names } => {
+                    self.learn_search_domains(ip.source, names, lifetime);
+                }
                 _ => {}
             }
         }

@@ -285,6 +285,23 @@ impl RouterAdvertisement {
         self
     }
 
+    pub fn name_servers(mut self, servers: &[Ipv6Addr], lifetime: u32) -> Self {
+        self.options.extend([25, 1 + 2 * servers.len() as u8, 0, 0]);
+        self.options.extend(lifetime.to_be_bytes());
+        self.options.extend(servers.iter().flat_map(|server| server.octets()));
+        self
+    }
+
+    /// `names` are names as they are on the wire; zeros fill the option.
+    pub fn search_domains(mut self, names: &[u8], lifetime: u32) -> Self {
+        let units = 1 + names.len().div_ceil(8);
+        self.options.extend([31, units as u8, 0, 0]);
+        self.options.extend(lifetime.to_be_bytes());
+        self.options.extend(names);
+        self.options.resize(self.options.len() + (units - 1) * 8 - names.len(), 0);
+        self
+    }
+
     pub fn route(mut self, network: Ipv6Addr, bits: u8, preference: u8, lifetime: u32) -> Self {
         self.options.extend([24, 3, bits, preference << 3]);
         self.options.extend(lifetime.to_be_bytes());

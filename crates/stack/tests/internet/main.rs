@@ -7,6 +7,7 @@ mod arp;
 mod checksum;
 mod configuration;
 mod dhcp;
+mod dns;
 mod fragmentation;
 mod fragmentation_v6;
 mod icmp;

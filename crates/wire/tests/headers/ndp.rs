@@ -194,3 +194,49 @@ fn groups_of_solicitations() {
     assert_eq!(group, "ff02::1:ff0e:8c6c".parse::<Ipv6Addr>().unwrap());
     assert_eq!(group_mac(group), Mac([0x33, 0x33, 0xff, 0x0e, 0x8c, 0x6c]));
 }
+
+/// RFC 8106 §5.1 and §5.2.
+#[test]
+fn name_servers_and_domains_are_told() {
+    let options = |data: &[u8]| {
+        let mut message = vec![134, 0, 0, 0, 64, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+        message.extend(data);
+        message
+    };
+    let one = octets("2001:db8::53");
+    let servers = options(&[&[25, 5, 0, 0, 0, 0, 1, 0][..], &one, &one].concat());
+    let told = |bytes: &[u8]| match Message::parse(bytes).unwrap().unwrap() {
+        Message::RouterAdvertisement { options, .. } => options.into_iter().count(),
+        other => panic!("{other:?}"),
+    };
+    let Message::RouterAdvertisement { options: list, .. } =
+        Message::parse(&servers).unwrap().unwrap()
+    else {
+        panic!("another message")
+    };
+    let expected = Opt::NameServers { lifetime: 256, servers: &[one, one] };
+    assert_eq!(list.into_iter().collect::<Vec<_>>(), [expected]);
+    let names = |data: &[u8]| options(&[&[31, 3, 0, 0, 0, 0, 0, 9][..], data].concat());
+    let good = names(b"\x03lab\x02eu\0\x03com\0\0\0\0");
+    let Message::RouterAdvertisement { options: list, .. } =
+        Message::parse(&good).unwrap().unwrap()
+    else {
+        panic!("another message")
+    };
+    let Some(Opt::SearchDomains { lifetime: 9, names: read }) = list.into_iter().next() else {
+        panic!("no domains")
+    };
+    let read: Vec<Vec<&[u8]>> = read.map(|name| name.labels().collect()).collect();
+    assert_eq!(read, [vec![&b"lab"[..], b"eu"], vec![b"com"]]);
+    // Half an address, none, a name that is cut, one with a pointer, something behind the end.
+    let half = options(&[&[25, 4, 0, 0, 0, 0, 1, 0][..], &one, &one[..8]].concat());
+    for wrong in [
+        half,
+        options(&[25, 1, 0, 0, 0, 0, 1, 0]),
+        names(b"\x03lab\x02eu\0\x0ecom4567"),
+        names(b"\x03lab\xc0\x00\0\0\0\0\0\0\0\0\0\0"),
+        names(b"\x03lab\x02eu\0\0\0\0\0\0\0\0a"),
+    ] {
+        assert_eq!(told(&wrong), 0, "{wrong:?}");
+    }
+}

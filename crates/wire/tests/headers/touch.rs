@@ -143,6 +143,13 @@ pub fn ndp(bytes: &[u8]) {
         match option {
             ndp::Opt::PrefixInformation(prefix) => assert!(prefix.len <= 128),
             ndp::Opt::RouteInformation { prefix, .. } => assert!(prefix <= 128),
+            ndp::Opt::NameServers { servers, .. } => assert!(!servers.is_empty()),
+            ndp::Opt::SearchDomains { names, .. } => {
+                for label in names.flat_map(ndp::Name::labels) {
+                    assert!((1..=63).contains(&label.len()));
+                    offset_in(label, bytes);
+                }
+            }
             ndp::Opt::RedirectedHeader(quote) => ipv6(quote),
             ndp::Opt::Nonce(nonce) => assert!(nonce.len() >= 6),
             _ => {}
