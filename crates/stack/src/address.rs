@@ -129,7 +129,7 @@ pub(crate) struct Slot {
     pub(crate) most_preferred: Instant,
     pub(crate) most_valid: Instant,
     pub(crate) renew_at: Instant,
-    /// The router that told the prefix last.
+    /// The router that told the prefix last; 0: none did.
     pub(crate) told_by: Word,
     pub(crate) detection: Detection,
     /// When it was last defended against another host's claim (RFC 5227 §2.4).
@@ -384,12 +384,21 @@ impl Addresses {
             }
         };
         let local = match on_link {
-            _ if !is_v4(target) => self.source(target)?,
+            _ if !is_v4(target) => self.source_by(target, next_hop)?,
             Some((_, local)) if next_hop == target => local,
             // A network or a router that is on the link because a route says so is in none of ours.
             _ => self.on_link(next_hop).map(|(_, local)| local).or_else(|| self.first_v4())?,
         };
         Some(Path { local, next_hop })
+    }
+
+    /// A router advertises the network of 64 bits.
+    pub(crate) fn told_by(&mut self, network_of: Word, router: Word) {
+        for slot in self.slots.iter_mut().filter(|slot| slot.state.is_some()) {
+            if !is_v4(slot.address) && network(slot.address ^ network_of, 64) == 0 {
+                slot.told_by = router;
+            }
+        }
     }
 
     /// The first of our IPv4 addresses, for what is in no network of theirs.
@@ -402,6 +411,11 @@ impl Addresses {
     /// The address of ours that packets to an IPv6 destination come from (RFC 6724 §5). One that
     /// is still tentative is the last choice.
     pub(crate) fn source(&self, destination: Word) -> Option<u8> {
+        self.source_by(destination, 0)
+    }
+
+    /// The same for packets by a router, or 0.
+    fn source_by(&self, destination: Word, next_hop: Word) -> Option<u8> {
         let wanted_scope = scope(destination);
         self.slots()
             .filter(|(_, slot)| !is_v4(slot.address) && slot.state != Some(AddressState::Duplicate))
@@ -421,6 +435,8 @@ impl Addresses {
                     ),
                     // Rule 3: none that is deprecated.
                     slot.state == Some(AddressState::Preferred),
+                    // Rule 5.5: of a prefix of the next hop's, for others may not forward it.
+                    next_hop != 0 && slot.told_by == next_hop,
                     // Rule 6: the same label.
                     label(slot.address) == label(destination),
                     // Rule 7: temporary ones, if wanted.

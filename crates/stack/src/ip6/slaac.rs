@@ -107,6 +107,9 @@ impl Stack {
         if prefix.on_link {
             self.learn_on_link(prefix, router);
         }
+        if prefix.len == PREFIX && prefix.valid_lifetime > 0 {
+            self.addresses.told_by(word, router);
+        }
         let sane = prefix.preferred_lifetime <= prefix.valid_lifetime && prefix.len == PREFIX;
         if !self.config.ipv6.slaac || !prefix.autonomous || !sane {
             return;
@@ -115,9 +118,6 @@ impl Stack {
         let valid_until = end(self.now, prefix.valid_lifetime);
         let found = self.made_from(word, AddressOrigin::Stable).next();
         if let Some(local) = found {
-            if let Some(slot) = self.addresses.slot_mut(local) {
-                slot.told_by = router;
-            }
             self.renew(local, preferred_until, valid_until);
         } else {
             if prefix.valid_lifetime == 0 {
@@ -235,7 +235,11 @@ impl Stack {
             return;
         }
         let made = made_slot(prefix, AddressOrigin::Temporary, renew_at);
+        let stable = self.made_from(prefix, AddressOrigin::Stable).next();
+        let told_by =
+            stable.and_then(|local| self.addresses.slot(local)).map_or(0, |slot| slot.told_by);
         let slot = Slot {
+            told_by,
             preferred_until: preferred_until.min(most_preferred),
             valid_until: valid_until.min(most_valid),
             most_preferred,

@@ -490,6 +490,47 @@ fn temporary_addresses_come_and_go() {
     end(&mut peer);
 }
 
+/// RFC 6724 §5, rule 5.5: a router may forward nothing from the prefix of another (RFC 8028).
+#[test]
+fn the_source_is_of_a_prefix_that_the_router_in_use_advertised() {
+    for (temporary, slaac) in [(false, true), (true, true), (false, false)] {
+        let second = Ipv6Addr::new(0x2001, 0xdb8, 0xfffe, 0, 0, 0, 0, 0);
+        let own = [PREFIX, second].map(|prefix| InterfaceAddress {
+            address: Ipv6Addr::from_bits(prefix.to_bits() | 5).into(),
+            prefix: 64,
+        });
+        let mut peer = listening(|config| {
+            (config.ipv6.temporary_addresses, config.ipv6.slaac) = (temporary, slaac);
+            if !slaac {
+                config.addresses = own.to_vec();
+            }
+        });
+        let by_second = |preference| RouterAdvertisement {
+            source: SECOND,
+            preference,
+            options: vec![1, 1, 2, 0, 0, 0, 0, 3],
+            ..RouterAdvertisement::default()
+        };
+        advertise(&mut peer, |one| one.prefix(PREFIX, BOTH, 86_400, 86_400));
+        // Its prefix has more in common with the destination.
+        peer.inject(&by_second(3).prefix(second, BOTH, 86_400, 86_400).bytes());
+        while peer.next_packet().is_some() {}
+        let sent = |peer: &mut Peer| {
+            let any = SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), 0);
+            let socket = peer.stack.bind_datagram(any).unwrap();
+            peer.stack.send_datagram(socket, b"?", Some(SocketAddr::new(FAR.into(), 7))).unwrap();
+            peer.stack.close_datagram(socket);
+            let packet = peer.expect_v6();
+            (packet.to, Ipv6Addr::from_bits(packet.source.to_bits() >> 64 << 64))
+        };
+        assert_eq!(sent(&mut peer), (PEER_MAC, PREFIX));
+        // The other is preferred now.
+        peer.inject(&by_second(1).prefix(second, BOTH, 86_400, 86_400).bytes());
+        assert_eq!(sent(&mut peer), (Mac([2, 0, 0, 0, 0, 3]), second));
+        end(&mut peer);
+    }
+}
+
 // Redirects.
 
 fn redirect(source: Ipv6Addr, target: Ipv6Addr, destination: Ipv6Addr, mac: Option<u8>) -> Vec<u8> {
