@@ -544,6 +544,38 @@ def test_we_come_again_while_the_kernel_is_in_time_wait(wired: Wired, timestamps
         assert wired.kernel_states() == ["TIME-WAIT"]
 
 
+@pytest.mark.parametrize("timestamps", [0, 1])
+def test_we_come_again_from_a_port_in_time_wait(wired: Wired, timestamps: int) -> None:
+    wired.kernel.sysctl("net.ipv4.tcp_timestamps", timestamps)
+    listener = wired.listener()
+    first = wired.channel.connect((KERNEL, PORT), local=(OURS, OUR_PORT))
+    first.shutdown()
+    kernel = wired.accept(listener)
+    assert wired.read(kernel) == b""
+    kernel.close()
+    wired.until_told(first, CLOSED)
+    again: list[Handle] = []
+
+    def connect() -> None:
+        again.append(wired.channel.connect((KERNEL, PORT), local=(OURS, OUR_PORT)))
+
+    def done() -> bool:
+        with contextlib.suppress(OSError):
+            connect()
+        return bool(again)
+
+    if timestamps:
+        # The peer's clock must have gone on, and it may be one of seconds.
+        wired.until(done)
+        again[0].write(b"question")
+        again[0].close()
+        assert wired.read(wired.accept(listener)) == b"question"
+    else:
+        with pytest.raises(OSError, match="in use") as raised:
+            connect()
+        assert raised.value.errno == errno.EADDRINUSE
+
+
 def test_a_fin_behind_a_closed_window_of_the_kernels(wired: Wired) -> None:
     handle, kernel = wired.pair("ours")
     kernel.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8192)

@@ -171,7 +171,9 @@ impl Channel {
     /// once and goes with the SYN where the server is known to take it (Fast Open, RFC 7413): only
     /// for requests that may be repeated, for the server may see them twice.
     ///
-    /// Raises OSError: ENETUNREACH without a route, ENOBUFS when all connections are in use.
+    /// Raises OSError: ENETUNREACH without a route, ENOBUFS when all connections are in use,
+    /// EADDRINUSE when a listener, or a connection to `remote`, one in TIME-WAIT too, has the port
+    /// of `local`, EADDRNOTAVAIL for an address that is not the channel's and when no port is free.
     #[pyo3(signature = (remote, *, local=None, data=None))]
     fn connect(
         &self,

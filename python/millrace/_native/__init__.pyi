@@ -553,7 +553,9 @@ class Channel:
         fix our end. `data` is written at once and goes with the SYN where the server is known to
         take it (Fast Open, RFC 7413): only for requests that may be repeated, for the server may
         see them twice. Raises OSError: ENETUNREACH without a route, ENOBUFS when all connections
-        are in use.
+        are in use, EADDRINUSE when a listener, or a connection to `remote`, one in TIME-WAIT too,
+        has the port of `local`, EADDRNOTAVAIL for an address that is not the channel's and when no
+        port is free.
         """
 
     def datagram(self, port: int = 0, address: str = "", *, peer: _Address | None = None) -> Handle:

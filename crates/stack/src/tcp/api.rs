@@ -189,12 +189,7 @@ impl Stack {
             tuple.local_port = port;
             place
         } else {
-            self.place_for(&tuple, true).ok_or_else(|| {
-                io::Error::new(
-                    io::ErrorKind::AddrInUse,
-                    format!("port {} to {remote} is in use", tuple.local_port),
-                )
-            })?
+            self.place_for(&tuple, true).ok_or_else(|| self.port_in_use(&tuple, remote))?
         };
         let mut before = None;
         if let Some(old) = time_wait {
@@ -286,6 +281,23 @@ impl Stack {
         let time_wait = self.find_connection(hash, tuple);
         let free = time_wait.is_none_or(|index| reuse && self.may_succeed_time_wait(index));
         free.then_some(Place { hash, time_wait })
+    }
+
+    /// Why there is no place for a connection with these four numbers.
+    fn port_in_use(&self, tuple: &FourTuple, remote: SocketAddr) -> io::Error {
+        let port = tuple.local_port;
+        let found = self.find_connection(self.flow_hash(tuple), tuple);
+        let why = match found.map(|index| self.connections[index].state) {
+            _ if self.tcp_ports[usize::from(port)] != NO_SOCKET => {
+                format!("port {port} is in use by a listener")
+            }
+            Some(State::TimeWait) => {
+                format!("port {port} to {remote} is in use: its last connection is in TIME-WAIT")
+            }
+            _ => format!("port {port} to {remote} is in use: there is a connection already"),
+        };
+        let text = format!("{why}; connect from another one, or from 0 for one that is free");
+        io::Error::new(io::ErrorKind::AddrInUse, text)
     }
 
     /// Writes behind what was written. Returns how many bytes were taken; when fewer than given,

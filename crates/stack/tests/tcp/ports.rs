@@ -79,6 +79,7 @@ fn a_named_port_that_is_in_use_is_refused() {
     let error = peer.stack.connect(to(5000), Some(local)).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::AddrInUse);
     assert!(error.to_string().contains("4000"), "{error}");
+    assert!(error.to_string().contains("there is a connection"), "{error}");
     let second = peer.stack.connect(to(5001), Some(local)).unwrap();
     for id in [first, second] {
         peer.stack.close(id);
@@ -86,6 +87,21 @@ fn a_named_port_that_is_in_use_is_refused() {
     peer.listen(4000, 1);
     let error = peer.stack.connect(to(5000), Some(local)).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::AddrInUse);
+    assert!(error.to_string().contains("by a listener"), "{error}");
+}
+
+#[test]
+fn a_named_port_in_time_wait_is_refused_for_that_reason() {
+    let mut peer = Peer::new();
+    let id = peer.connected();
+    peer.close(id);
+    peer.expect(FIN | ACK);
+    peer.send(FIN | ACK, 1, 2, &[]);
+    peer.expect_ack(2);
+    let local = SocketAddr::new(STACK_IP.into(), peer.flow.stack_port);
+    let error = peer.stack.connect(to(peer.flow.peer_port), Some(local)).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::AddrInUse);
+    assert!(error.to_string().contains("TIME-WAIT"), "{error}");
 }
 
 #[test]
