@@ -276,7 +276,8 @@ counters! {
     /// that it could be about.
     drop_icmp_unrelated,
     /// ICMP redirect that is not followed: they are switched off, it is not by the router that packets
-    /// to there go to, it leads to no other router on the link, or there is no room for it.
+    /// to there go to, the host has a route of its own, it leads to no other router on the link, or there
+    /// is no room for it.
     drop_icmp_redirect,
     /// UDP header malformed.
     drop_udp_malformed,

@@ -13,7 +13,8 @@ const LIFETIME: Duration = Duration::from_secs(600);
 impl Stack {
     /// Follows a redirect to `target`, which is a router on the link or the destination itself.
     /// Returns false if it is not believed: they are switched off, it is not by the router that
-    /// packets to the destination go to, it leads to ourselves, or there is no room for it.
+    /// packets to the destination go to, the destination has a route of its own, it leads to
+    /// ourselves, or there is no room for it.
     pub(crate) fn follow_redirect(
         &mut self,
         router: Word,
@@ -23,8 +24,13 @@ impl Stack {
         let by_our_router =
             self.addresses.route(address(destination)).is_some_and(|path| path.next_hop == router);
         let ours = [target, destination].iter().any(|&one| self.addresses.find_any(one).is_some());
+        // What was given for this one host is meant, and is found before what is learned.
+        let meant = self.addresses.routes.iter().any(|route| {
+            (route.network, route.bits) == (destination, 128)
+                && route.origin != RouteOrigin::Redirect
+        });
         let most = usize::from(self.config.learned_redirects);
-        if !self.config.redirects || most == 0 || !by_our_router || ours {
+        if !self.config.redirects || most == 0 || !by_our_router || meant || ours {
             return false;
         }
         let routes = &mut self.addresses.routes;

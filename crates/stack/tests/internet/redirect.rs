@@ -203,6 +203,18 @@ fn so_many_redirects_are_remembered() {
     }
 }
 
+#[test]
+fn a_route_that_was_given_for_a_host_is_meant() {
+    let (mut peer, socket) = redirectable(|_| {});
+    let route = Route { destination: FAR.into(), prefix: 32, gateway: Some(PEER_IP.into()) };
+    peer.stack.add_route(route).unwrap();
+    peer.inject(&redirect(PEER_IP, HOST, SECOND, &sent_to(FAR)));
+    assert_eq!((kept(&peer), peer.stack.counters().redirects_taken), (vec![], 0));
+    assert_eq!(peer.stack.counters().drop_icmp_redirect, 1);
+    assert_eq!(next_hop(&mut peer, socket, FAR), Some(PEER_MAC));
+    peer.finish();
+}
+
 /// RFC 1122 §3.3.1.4: a way that is dead is not used for as long as a redirect lasts.
 #[test]
 fn a_router_that_does_not_answer_loses_its_redirects() {
