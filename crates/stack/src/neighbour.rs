@@ -1,7 +1,8 @@
 //! The neighbour cache: hardware addresses of hosts on the link (RFC 826, RFC 1122 §2.3.2).
 //!
 //! Bounded; entries expire, are asked for again while they are still used, and keep the latest few
-//! packets that wait for an answer (RFC 1122 §2.3.2.2, RFC 4861 §7.2.2). It decides what to ask; the stack writes the requests.
+//! packets that wait for an answer (RFC 1122 §2.3.2.2, RFC 4861 §7.2.2). It decides what to ask; the
+//! stack writes the requests.
 //!
 //! Whoever sends packets from invented addresses can make us ask for them. So questions that have half of
 //! the cache push out no answers, but one another (RFC 6583 §7).
