@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -255,7 +256,10 @@ def test_host_that_is_gone(lab: Lab) -> None:
         host.popen(["true"])
 
 
-@pytest.mark.parametrize("core", [-1, 1 << 40])
-def test_a_core_that_no_machine_has(host: Host, core: int) -> None:
-    with pytest.raises(LabError, match=rf"core {core} cannot be used; this process may run on \["):
+@pytest.mark.parametrize("core", [-1, 1000, 1 << 40, 1 << 70, 1.5])
+def test_a_core_that_no_machine_has(host: Host, core: Any) -> None:
+    said = rf"core {core} cannot be used; this process may run on \["
+    with pytest.raises(LabError, match=said):
         host.popen(["true"], core=core)
+    with pytest.raises(LabError, match=said):
+        host.call(os.getpid, core=core)

@@ -302,7 +302,7 @@ class Host:
                 os._exit(1)
             try:
                 if core is not None:
-                    os.sched_setaffinity(0, {core})
+                    self._use_core(core)
                 with self.enter():
                     result = function(*args)
                 answer = _pickle_result(result)
@@ -314,6 +314,16 @@ class Host:
             sys.stderr.flush()
         finally:
             os._exit(0)
+
+    def _use_core(self, core: int) -> None:
+        try:
+            os.sched_setaffinity(0, {core})
+        except (OSError, ValueError, OverflowError, TypeError):
+            have = sorted(os.sched_getaffinity(0))
+            raise LabError(
+                f"cannot call anything on host {self.name}: core {core} cannot be used; "
+                f"this process may run on {have}"
+            ) from None
 
     def neighbour_flush(self) -> None:
         """Forget the link-layer addresses of all neighbours, except those that were set to stay."""
