@@ -184,7 +184,8 @@ impl LinkInfo {
             // SAFETY: as above.
             let fd = match unsafe { sys::bpf_fd(sys::LINK_GET_FD_BY_ID, &mut attr) } {
                 Ok(fd) => fd,
-                Err(libc::ENOENT) => continue, // it has just gone
+                // It has just gone, or is not there yet.
+                Err(libc::ENOENT | libc::EAGAIN) => continue,
                 Err(errno) => {
                     return Err(Error::system(format!("opening BPF link {last}"), errno));
                 }

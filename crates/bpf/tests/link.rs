@@ -5,25 +5,15 @@ mod support;
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
 
-use millrace_bpf::insn::Reg::R0;
-use millrace_bpf::program::action;
-use millrace_bpf::{
-    Assembler, Attached, Error, Link, LinkInfo, LoadOptions, Mode, XdpProgram, attached,
-};
+use millrace_bpf::{Attached, Error, Link, Mode, attached};
 
 const HOLD: &str = "MILLRACE_BPF_TEST_HOLD";
-
-fn passing(name: &str) -> XdpProgram {
-    let mut asm = Assembler::new();
-    asm.mov(R0, action::PASS as i32).exit();
-    XdpProgram::load(&asm.finish().unwrap(), &LoadOptions::named(name)).unwrap()
-}
 
 #[test]
 fn attached_program_is_seen_and_goes_with_its_link() {
     support::in_namespace("attached_program_is_seen_and_goes_with_its_link", || {
         let (near, _) = support::veth_pair();
-        let program = passing("mr_first");
+        let program = support::passing("mr_first");
         let id = program.info().unwrap().id;
         for mode in [Mode::Native, Mode::Generic] {
             let link = program.attach(near, mode).unwrap();
@@ -34,7 +24,7 @@ fn attached_program_is_seen_and_goes_with_its_link() {
                 [Attached { id, name: Some("mr_first".into()), mode: Some(mode) }]
             );
             drop(link);
-            assert_eq!(attached(near).unwrap(), []);
+            support::expect_nothing_attached(near);
         }
     });
 }
@@ -43,10 +33,10 @@ fn attached_program_is_seen_and_goes_with_its_link() {
 fn second_attach_names_the_first_program() {
     support::in_namespace("second_attach_names_the_first_program", || {
         let (near, _) = support::veth_pair();
-        let first = passing("mr_first");
+        let first = support::passing("mr_first");
         let _link = first.attach(near, Mode::Native).unwrap();
         let id = first.info().unwrap().id;
-        let second = passing("mr_second");
+        let second = support::passing("mr_second");
         for mode in [Mode::Native, Mode::Generic] {
             let error = second.attach(near, mode).unwrap_err();
             let text = error.to_string();
@@ -62,21 +52,6 @@ fn second_attach_names_the_first_program() {
 }
 
 #[test]
-fn link_is_among_all_links() {
-    support::in_namespace("link_is_among_all_links", || {
-        let (near, _) = support::veth_pair();
-        let program = passing("mr_listed");
-        let link = program.attach(near, Mode::Generic).unwrap();
-        let info = link.info().unwrap();
-        assert!(LinkInfo::all().unwrap().contains(&info));
-        link.detach().unwrap();
-        // Who looks at all links just now, as another program may, keeps what is detached a moment longer.
-        let left = LinkInfo::all().unwrap().into_iter().find(|other| other.id == info.id);
-        assert_eq!(left.and_then(|link| link.ifindex), None);
-    });
-}
-
-#[test]
 fn pinned_link_outlives_its_descriptor() {
     let test = "pinned_link_outlives_its_descriptor";
     support::in_namespace(test, move || {
@@ -85,7 +60,7 @@ fn pinned_link_outlives_its_descriptor() {
             Err(why) => return support::skip(test, &why),
         };
         let (near, _) = support::veth_pair();
-        let program = passing("mr_pinned");
+        let program = support::passing("mr_pinned");
         let link = program.attach(near, Mode::Native).unwrap();
         link.pin(&path).unwrap();
         drop(link);
@@ -95,7 +70,7 @@ fn pinned_link_outlives_its_descriptor() {
         std::fs::remove_file(&path).unwrap();
         assert_eq!(attached(near).unwrap().len(), 1);
         drop(link);
-        assert_eq!(attached(near).unwrap(), []);
+        support::expect_nothing_attached(near);
         assert_eq!(Link::open(&path).unwrap_err().errno(), Some(libc::ENOENT));
     });
 }
@@ -104,7 +79,7 @@ fn pinned_link_outlives_its_descriptor() {
 fn replace_is_atomic_and_checks_what_it_replaces() {
     support::in_namespace("replace_is_atomic_and_checks_what_it_replaces", || {
         let (near, _) = support::veth_pair();
-        let (first, second) = (passing("mr_first"), passing("mr_second"));
+        let (first, second) = (support::passing("mr_first"), support::passing("mr_second"));
         let link = first.attach(near, Mode::Native).unwrap();
         let error = link.replace(&second, Some(&second)).unwrap_err();
         assert_eq!(error.errno(), Some(libc::EPERM));
@@ -120,7 +95,7 @@ fn replace_is_atomic_and_checks_what_it_replaces() {
 fn link_outlives_its_interface_without_harm() {
     support::in_namespace("link_outlives_its_interface_without_harm", || {
         let (near, _) = support::veth_pair();
-        let program = passing("mr_first");
+        let program = support::passing("mr_first");
         let link = program.attach(near, Mode::Native).unwrap();
         support::ip("link del mrbpf0");
         assert_eq!(link.info().unwrap().ifindex, None);
@@ -133,7 +108,7 @@ fn link_outlives_its_interface_without_harm() {
 fn refusals_say_what_to_do() {
     support::in_namespace("refusals_say_what_to_do", || {
         let (near, _) = support::veth_pair();
-        let program = passing("mr_first");
+        let program = support::passing("mr_first");
         let text = program.attach(4242, Mode::Native).unwrap_err().to_string();
         assert!(text.contains("4242") && text.contains("no such interface"), "{text}");
 
@@ -171,7 +146,7 @@ fn killed_holder_leaves_nothing() {
         assert_eq!(names, ["mr_held"]);
         // The kernel closes a killed process's descriptors before its parent can reap it.
         assert_eq!(attached(near).unwrap(), []);
-        passing("mr_next").attach(near, Mode::Native).unwrap();
+        support::passing("mr_next").attach(near, Mode::Native).unwrap();
     });
 }
 
@@ -179,7 +154,7 @@ fn killed_holder_leaves_nothing() {
 #[ignore = "not a test: the process that killed_holder_leaves_nothing starts and kills"]
 fn holder() {
     let Ok(ifindex) = std::env::var(HOLD) else { return };
-    let _link = passing("mr_held").attach(ifindex.parse().unwrap(), Mode::Native).unwrap();
+    let _link = support::passing("mr_held").attach(ifindex.parse().unwrap(), Mode::Native).unwrap();
     println!("holding");
     loop {
         std::thread::park();

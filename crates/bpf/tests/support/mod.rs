@@ -6,6 +6,32 @@ use std::io::Write;
 use std::os::fd::{FromRawFd, OwnedFd};
 use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
+
+use millrace_bpf::insn::Reg::R0;
+use millrace_bpf::program::action;
+use millrace_bpf::{Assembler, LoadOptions, XdpProgram, attached};
+
+/// A program that lets everything through.
+pub fn passing(name: &str) -> XdpProgram {
+    let mut asm = Assembler::new();
+    asm.mov(R0, action::PASS as i32).exit();
+    XdpProgram::load(&asm.finish().unwrap(), &LoadOptions::named(name)).unwrap()
+}
+
+/// The last link of an interface was dropped. A process that another test starts just now holds the
+/// link's descriptor until its exec, so the program may stay as long.
+pub fn expect_nothing_attached(ifindex: u32) {
+    let mut left = attached(ifindex).unwrap();
+    for _ in 0..2000 {
+        if left.is_empty() {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(1));
+        left = attached(ifindex).unwrap();
+    }
+    panic!("{left:?} is attached still");
+}
 
 /// Runs `body` in a fresh network namespace, which goes when `body` has ended. Prints a SKIP line
 /// and runs nothing if this process may not have a namespace or eBPF.
