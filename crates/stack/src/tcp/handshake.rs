@@ -165,6 +165,8 @@ impl Stack {
             self.restart_keepalive(index);
         }
         self.advertise_user_timeout(index);
+        // Until it had left, the SYN was what is unsent.
+        self.tell_unsent_room(index);
         let connection = &self.connections[index];
         if connection.unsent() > 0 || connection.fin_unsent() {
             self.push_out(index);

@@ -417,8 +417,14 @@ impl Peer {
 
     /// Starts to connect to the peer's port of the flow.
     pub fn connect(&mut self) -> ConnectionId {
+        self.connect_and(|_, _| ())
+    }
+
+    /// The same, and does something before the SYN leaves.
+    pub fn connect_and(&mut self, first: impl FnOnce(&mut Stack, ConnectionId)) -> ConnectionId {
         let remote = SocketAddr::new(PEER_IP.into(), self.flow.peer_port);
         let id = self.stack.connect(remote, None).expect("connect");
+        first(&mut self.stack, id);
         self.connections.push(id);
         self.flow.stack_port = self.stack.info(id).expect("a new connection").local.port();
         self.collect();

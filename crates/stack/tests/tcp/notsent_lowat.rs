@@ -2,7 +2,7 @@
 
 use millrace_stack::{Ready, SocketOption};
 
-use crate::common::peer::{ACK, Peer, pattern};
+use crate::common::peer::{ACK, Peer, SYN, pattern};
 
 #[test]
 fn writes_take_what_may_wait_unsent() {
@@ -60,4 +60,19 @@ fn the_configuration_sets_it_for_all() {
     let id = peer.accepted();
     assert_eq!(peer.stack.write(id, &pattern(0, 10_000)).unwrap(), 10_000);
     peer.take();
+}
+
+#[test]
+fn who_wrote_before_the_syn_had_left_is_told_of_room_after_the_handshake() {
+    let mut peer = Peer::with(|config| config.notsent_lowat = 1);
+    let id = peer.connect_and(|stack, id| {
+        // The SYN is all that may wait.
+        assert_eq!(stack.write(id, &pattern(0, 10_000)).unwrap(), 0);
+    });
+    peer.expect(SYN);
+    peer.send_syn(SYN | ACK, Some(1000), None);
+    peer.expect_ack(1);
+    assert!(peer.ready(id).has(Ready::WRITABLE));
+    assert_eq!(peer.stack.write(id, &pattern(0, 10_000)).unwrap(), 1000);
+    peer.expect_data(1, 1000);
 }
