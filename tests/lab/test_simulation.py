@@ -383,8 +383,10 @@ def test_mistakes_are_named() -> None:
     a, b = sim.host("a"), sim.host("b")
     with pytest.raises(ValueError, match='no option "sendbuffer"'):
         sim.host(sendbuffer=1)
-    with pytest.raises(ValueError, match="send_buffer is a whole number"):
+    with pytest.raises(TypeError, match="send_buffer is a whole number, not 'much'"):
         sim.host(send_buffer="much")
+    with pytest.raises(ValueError, match="retries is a whole number from 0 to 255, not 256"):
+        sim.host(retries=256)
     with pytest.raises(LabError, match="loss is a probability"):
         sim.wire(a, b, loss=2)
     wire = sim.wire(a, b)

@@ -117,7 +117,7 @@ def test_a_bound_that_no_stack_can_have_is_named(name: str) -> None:
         ):
             Channel("memory:e", "192.0.2.1/24", **{name: number})
     for wrong in (True, 1.5, "7"):
-        with pytest.raises(TypeError, match=f"^{name} is a whole number, not {wrong}"):
+        with pytest.raises(TypeError, match=f"^{name} is a whole number, not {wrong!r}"):
             Channel("memory:e", "192.0.2.1/24", **{name: wrong})
 
 

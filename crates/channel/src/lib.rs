@@ -56,8 +56,9 @@ pub use millrace_port::clock::now;
 pub use millrace_port::name::{KINDS, PortName};
 pub use millrace_stack::{
     AcceptOverflow, AddressInfo, AddressState, Algorithm, ConnectionInfo, DhcpConfig, DhcpState,
-    Ecn, FastOpenConfig, Lease, ListenOptions, OptionName, ProbeConfig, Route, RouteInfo,
-    SocketOption, State, SynCookies, TcpInfo, UserTimeoutOption,
+    Ecn, FastOpenConfig, LONGEST_SETTING, Lease, ListenOptions, OptionName, ProbeConfig, Route,
+    RouteInfo, SettingError, SettingValue, SocketOption, State, SynCookies, TcpInfo,
+    UserTimeoutOption,
 };
 pub use operations::errno;
 pub use wait::Wake;

@@ -15,6 +15,7 @@ use crate::completion;
 use crate::errors::to_python;
 use crate::handle::{Handle, timeout};
 use crate::options;
+use crate::setting;
 use crate::shared::Shared;
 use crate::whole::{self, whole_or_none};
 
@@ -56,7 +57,7 @@ impl Channel {
     #[pyo3(signature = (
         port, address, *, gateway=None, mac=None, mtu=None, wait=None, frames=16384,
         frame_size=None, hugepages=None, write_queue=1048576, read_budget=262144, no_delay=true, host_name=None,
-        dhcp_timeout=30.0, slaac_timeout=10.0, watch=None, **limits
+        dhcp_timeout=30.0, slaac_timeout=10.0, watch=None, **settings
     ))]
     #[allow(clippy::too_many_arguments, reason = "they are keywords in Python")]
     fn new(
@@ -77,7 +78,7 @@ impl Channel {
         dhcp_timeout: f64,
         slaac_timeout: f64,
         watch: Option<bool>,
-        limits: Option<&Bound<'_, PyDict>>,
+        settings: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<Channel> {
         let Own { addresses, dhcp, slaac } = own(address)?;
         if addresses.is_empty() && !dhcp && !slaac {
@@ -116,7 +117,7 @@ impl Channel {
         config.read_budget = whole::whole("read_budget", read_budget)?;
         config.no_delay = no_delay;
         config.watch = watch.unwrap_or(config.watch);
-        options::limits(&mut config, limits)?;
+        options::settings(&mut config, settings)?;
         let mut channel =
             py.detach(|| millrace_channel::Channel::open(port, config)).map_err(to_python)?;
         if dhcp {
@@ -339,6 +340,21 @@ impl Channel {
             facts.set_item(name, text)?;
         }
         Ok(facts)
+    }
+
+    /// The settings of the stack, by the names that Channel() takes; but for the keys of Fast Open,
+    /// which are secret.
+    #[getter]
+    fn settings<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let core = self.shared.core()?;
+        let config = core.channel.stack().config();
+        let settings = PyDict::new(py);
+        for (name, value) in config.settings() {
+            settings.set_item(name, setting::to_python(py, value)?)?;
+        }
+        let ports = &config.ephemeral_ports;
+        settings.set_item("ephemeral_ports", (*ports.start(), *ports.end()))?;
+        Ok(settings)
     }
 
     /// The file of the page that `millrace top` and its like read, or None where the channel is not

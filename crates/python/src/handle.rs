@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use millrace_channel::OptionName;
+use millrace_channel::{LONGEST_SETTING, OptionName};
 use pyo3::buffer::PyUntypedBuffer;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
@@ -306,7 +306,7 @@ pub(crate) fn timeout(seconds: Option<f64>) -> PyResult<Option<Duration>> {
         Some(seconds) if seconds.is_nan() => {
             Err(PyValueError::new_err("a timeout is a number of seconds, not NaN"))
         }
-        Some(seconds) if seconds > options::LONGEST_SECONDS => Ok(None),
+        Some(seconds) if seconds > LONGEST_SETTING.as_secs_f64() => Ok(None),
         Some(seconds) => Ok(Some(Duration::from_secs_f64(seconds.max(0.0)))),
         None => Ok(None),
     }

@@ -17,6 +17,7 @@ mod handle;
 mod info;
 mod options;
 mod packets;
+mod setting;
 mod shared;
 mod simulation;
 mod whole;

@@ -4,22 +4,20 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use millrace_channel::{
-    AcceptOverflow, Algorithm, Config, Ecn, OptionName, SocketOption, SynCookies,
-    UserTimeoutOption, Wait,
+    Algorithm, Config, LONGEST_SETTING, OptionName, SettingError, SocketOption, Wait,
 };
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyDict, PyString, PyTuple};
 
 use crate::errors::to_python;
+use crate::setting;
 use crate::whole::{self, Bounded, whole};
-
-/// A century. What is later than all clocks go would overflow them.
-pub(crate) const LONGEST_SECONDS: f64 = 3.2e9;
 
 /// A time in seconds; a longer one than a century is a century.
 pub(crate) fn duration(name: &str, seconds: f64) -> PyResult<Duration> {
-    let bounded = if seconds.is_finite() { seconds.min(LONGEST_SECONDS) } else { seconds };
+    let bounded =
+        if seconds.is_finite() { seconds.min(LONGEST_SETTING.as_secs_f64()) } else { seconds };
     Duration::try_from_secs_f64(bounded).map_err(|_| {
         PyValueError::new_err(format!("{name} is a number of seconds from 0 on, not {seconds}"))
     })
@@ -84,99 +82,41 @@ pub(crate) fn wait_to_python(py: Python<'_>, wait: Wait) -> PyResult<Py<PyAny>> 
     })
 }
 
-/// Sets a field of the stack's configuration by its name.
-pub(crate) fn limits(config: &mut Config, limits: Option<&Bound<'_, PyDict>>) -> PyResult<()> {
-    let Some(limits) = limits else { return Ok(()) };
-    for (name, value) in limits {
+/// Sets what the keywords of a channel say of its stack.
+pub(crate) fn settings(config: &mut Config, settings: Option<&Bound<'_, PyDict>>) -> PyResult<()> {
+    let Some(settings) = settings else { return Ok(()) };
+    for (name, value) in settings {
         let name: String = name.extract()?;
-        let stack = &mut config.stack;
         match name.as_str() {
-            "connections" => stack.connections = number(&name, &value)?,
-            "time_wait_connections" => stack.time_wait_connections = number(&name, &value)?,
-            "listeners" => stack.listeners = number(&name, &value)?,
-            "datagram_sockets" => stack.datagram_sockets = number(&name, &value)?,
-            "datagram_queue" => stack.datagram_queue = number(&name, &value)?,
-            "neighbours" => stack.neighbours = number(&name, &value)?,
-            "neighbour_retries" => stack.neighbour_retries = number(&name, &value)?,
-            "frame_reserve" => stack.frame_reserve = number(&name, &value)?,
-            "memory_low" => stack.memory_low = number(&name, &value)?,
-            "memory_pressure" => stack.memory_pressure = number(&name, &value)?,
-            "memory_retries" => stack.memory_retries = number(&name, &value)?,
-            "send_buffer" => stack.send_buffer = number(&name, &value)?,
-            "send_buffer_max" => stack.send_buffer_max = number(&name, &value)?,
-            "receive_buffer_max" => stack.receive_buffer_max = number(&name, &value)?,
-            "receive_buffer" => stack.receive_buffer = number(&name, &value)?,
-            "initial_window" => stack.initial_window = number(&name, &value)?,
-            "syn_queue" => stack.syn_queue = number(&name, &value)?,
-            "syn_cookies" => {
-                stack.syn_cookies = match text(&name, &value)?.as_str() {
-                    "off" => SynCookies::Off,
-                    "when-full" => SynCookies::WhenFull,
-                    "always" => SynCookies::Always,
-                    other => {
-                        return Err(PyValueError::new_err(format!(
-                            "syn_cookies is 'off', 'when-full' or 'always', not '{other}'"
-                        )));
-                    }
-                }
-            }
-            "syn_patience" => stack.syn_patience = seconds(&name, &value)?,
-            "abort_on_overflow" => {
-                stack.accept_overflow = match flag(&name, &value)? {
-                    true => AcceptOverflow::Reset,
-                    false => AcceptOverflow::Drop,
-                }
-            }
-            "challenge_acks_per_second" => {
-                stack.challenge_acks_per_second = number(&name, &value)?;
-            }
-            "out_of_order_frames" => stack.out_of_order_frames = number(&name, &value)?,
-            "syn_retries" => stack.syn_retries = number(&name, &value)?,
-            "syn_ack_retries" => stack.syn_ack_retries = number(&name, &value)?,
-            "retries" => stack.retries = number(&name, &value)?,
-            "initial_rto" => stack.initial_rto = seconds(&name, &value)?,
-            "min_rto" => stack.min_rto = seconds(&name, &value)?,
-            "max_rto" => stack.max_rto = seconds(&name, &value)?,
-            "keepalive" => stack.keepalive = flag(&name, &value)?,
-            "keepalive_idle" => stack.keepalive_idle = seconds(&name, &value)?,
-            "keepalive_interval" => stack.keepalive_interval = seconds(&name, &value)?,
-            "keepalive_count" => stack.keepalive_count = number(&name, &value)?,
-            "user_timeout" => stack.user_timeout = Some(seconds(&name, &value)?),
-            "congestion" => stack.congestion = algorithm(&name, &value)?,
-            "ecn" => {
-                let ecn = text(&name, &value)?;
-                stack.ecn = Ecn::named(&ecn).ok_or_else(|| {
-                    let names = Ecn::ALL.map(Ecn::name).join("', '");
-                    PyValueError::new_err(format!("ecn is one of '{names}', not '{ecn}'"))
-                })?;
-            }
-            "user_timeout_option" => {
-                let on = flag(&name, &value)?;
-                stack.user_timeout_option = on.then(UserTimeoutOption::default);
-            }
-            "notsent_lowat" => stack.notsent_lowat = number(&name, &value)?,
-            "delayed_ack" => stack.delayed_ack = seconds(&name, &value)?,
-            "time_wait" => stack.time_wait = seconds(&name, &value)?,
-            "fin_wait_2" => stack.fin_wait_2 = seconds(&name, &value)?,
-            "dad_transmits" => stack.ipv6.dad_transmits = number(&name, &value)?,
-            "temporary_addresses" => stack.ipv6.temporary_addresses = flag(&name, &value)?,
-            "redirects" => stack.redirects = flag(&name, &value)?,
-            "neighbour_retry" => stack.neighbour_retry = seconds(&name, &value)?,
             "ephemeral_ports" => {
                 let (first, last): (Bound<'_, PyAny>, Bound<'_, PyAny>) =
                     value.extract().map_err(|_| {
                         PyTypeError::new_err("ephemeral_ports is (first, last), both 1 to 65535")
                     })?;
-                stack.ephemeral_ports = number(&name, &first)?..=number(&name, &last)?;
+                let (first, last) = (number(&name, &first)?, number(&name, &last)?);
+                config.stack.ephemeral_ports = first..=last;
             }
+            "fast_open_keys" => config.stack.fast_open.keys = fast_open_keys(&value)?,
             _ => {
-                return Err(PyTypeError::new_err(format!(
-                    "Channel() got an unexpected keyword argument '{name}'"
-                )));
+                let taken = setting::from_python(&value)?;
+                config.stack.set(&name, &taken).map_err(|error| match error {
+                    SettingError::Unknown => PyTypeError::new_err(format!(
+                        "Channel() got an unexpected keyword argument '{name}'"
+                    )),
+                    error => setting::error(&error, &name, &setting::shown(&value, &taken)),
+                })?;
             }
         }
     }
     Ok(())
+}
+
+fn fast_open_keys(value: &Bound<'_, PyAny>) -> PyResult<Vec<[u8; 16]>> {
+    let wanted = "fast_open_keys is a sequence of at most two keys of 16 bytes";
+    let keys: Vec<Vec<u8>> = value.extract().map_err(|_| PyTypeError::new_err(wanted))?;
+    let keys: Result<Vec<_>, _> = keys.into_iter().map(<[u8; 16]>::try_from).collect();
+    // Not the key: an error may be written down anywhere.
+    keys.map_err(|key| PyValueError::new_err(format!("{wanted}, not of {}", key.len())))
 }
 
 /// A socket option by its name, with the value that setsockopt(2) takes.
@@ -221,21 +161,4 @@ pub(crate) fn number<T: Bounded>(name: &str, value: &Bound<'_, PyAny>) -> PyResu
 fn whole_number(name: &str, value: &Bound<'_, PyAny>) -> PyResult<i128> {
     whole::number(value)
         .map_err(|_| PyTypeError::new_err(format!("{name} is a whole number, not {value}")))
-}
-
-fn flag(name: &str, value: &Bound<'_, PyAny>) -> PyResult<bool> {
-    value
-        .extract()
-        .map_err(|_| PyTypeError::new_err(format!("{name} is True or False, not {value}")))
-}
-
-fn text(name: &str, value: &Bound<'_, PyAny>) -> PyResult<String> {
-    value.extract().map_err(|_| PyTypeError::new_err(format!("{name} is a text, not {value}")))
-}
-
-fn seconds(name: &str, value: &Bound<'_, PyAny>) -> PyResult<Duration> {
-    let seconds: f64 = value
-        .extract()
-        .map_err(|_| PyTypeError::new_err(format!("{name} is a number of seconds, not {value}")))?;
-    duration(name, seconds)
 }

@@ -6,19 +6,20 @@ use std::path::PathBuf;
 use millrace_channel::errno;
 use millrace_frames::Duration;
 use millrace_simulate::{
-    Behaviour, Change, Conversation, Exchange, ExternalId, HostSpec, Manner, NodeId, Notice,
-    OptionValue, Pace, Report, RouterSpec, Settings, SideReport, Stop, Topology, WireId, WireSpec,
-    World, integrity, set_option,
+    Behaviour, Change, Conversation, Exchange, ExternalId, HostSpec, Manner, NodeId, Notice, Pace,
+    Report, RouterSpec, SettingError, Settings, SideReport, Stop, Topology, WireId, WireSpec,
+    World, explain, integrity, set_option,
 };
 use pyo3::IntoPyObjectExt;
 use pyo3::exceptions::{PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::{PyBool, PyBytes, PyDict, PyList, PyTuple};
+use pyo3::types::{PyBytes, PyDict, PyList, PyTuple};
 
 use crate::errors::to_python;
 use crate::forwarder::impairment;
 use crate::info::{ConnectionInfo, tcp_info};
 use crate::options::duration;
+use crate::setting;
 
 /// A network that is described first and then alive: the first thing that needs it alive brings it
 /// to life, and nothing can be added afterwards.
@@ -55,7 +56,14 @@ impl Simulation {
         let mut spec = HostSpec::default();
         for (name, value) in options {
             let name: String = name.extract()?;
-            set_option(&mut spec, &name, &option(&name, &value)?).map_err(to_python)?;
+            let taken = setting::from_python(&value)?;
+            set_option(&mut spec, &name, &taken).map_err(|error| {
+                let shown = setting::shown(&value, &taken);
+                match error {
+                    SettingError::Unknown => to_python(explain(&error, &name, &shown)),
+                    error => setting::error(&error, &name, &shown),
+                }
+            })?;
         }
         self.growing()?;
         let node = self.topology.host(name, spec).map_err(to_python)?;
@@ -361,21 +369,6 @@ impl Simulation {
         }
         self.world.as_mut().ok_or_else(|| PyRuntimeError::new_err("there is no network"))
     }
-}
-
-fn option(name: &str, value: &Bound<'_, PyAny>) -> PyResult<OptionValue> {
-    if value.is_instance_of::<PyBool>() {
-        return Ok(OptionValue::Flag(value.extract()?));
-    }
-    if let Ok(number) = value.extract::<u64>() {
-        return Ok(OptionValue::Integer(number));
-    }
-    if let Ok(number) = value.extract::<f64>() {
-        return Ok(OptionValue::Number(number));
-    }
-    value.extract::<String>().map(OptionValue::Text).map_err(|_| {
-        PyTypeError::new_err(format!("{name} is a number, a flag or a name, not {value}"))
-    })
 }
 
 fn behaviour(fields: &Bound<'_, PyDict>) -> PyResult<Behaviour> {

@@ -29,6 +29,14 @@ pub(crate) fn number_or_none(value: &Bound<'_, PyAny>) -> PyResult<Option<i128>>
     if value.is_none() { Ok(None) } else { number(value).map(Some) }
 }
 
+/// How what [`number`] made looks in an error.
+pub(crate) fn shown(number: i128) -> String {
+    match number {
+        i128::MAX | i128::MIN => "a number of more than 127 bits".to_owned(),
+        number => number.to_string(),
+    }
+}
+
 /// What an argument's range is taken from.
 pub(crate) trait Bounded: TryFrom<i128> {
     const LEAST: i128;
@@ -64,10 +72,7 @@ pub(crate) fn within<T: Bounded>(
 ) -> PyResult<T> {
     let found = T::try_from(number).ok().filter(|_| range.contains(&number));
     found.ok_or_else(|| {
-        let shown = match number {
-            i128::MAX | i128::MIN => "a number of more than 127 bits".to_owned(),
-            number => number.to_string(),
-        };
+        let shown = shown(number);
         let (least, most) = range.into_inner();
         PyValueError::new_err(format!(
             "{name} is a whole number from {least} to {most}, not {shown}"

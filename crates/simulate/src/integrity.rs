@@ -13,9 +13,10 @@ use std::path::PathBuf;
 
 use millrace_frames::{Duration, Instant};
 use millrace_port::impair::{GilbertElliott, Impairment};
+use millrace_stack::SettingValue;
 
 use crate::conversation::{Behaviour, Conversation, Exchange, Manner, Pace};
-use crate::options::{OptionValue, set_option};
+use crate::options::{explain, set_option};
 use crate::random::Dice;
 use crate::topology::{HostSpec, NodeId, RouterSpec, Topology, WireId, WireSpec};
 use crate::world::{Change, Settings, Stop, World};
@@ -200,69 +201,61 @@ impl Maker {
         let kind = self.kind;
         let dice = &mut self.dice;
         let mut options = vec![
-            ("connections", OptionValue::Integer(dice.pick(&[64, 64, 64, 256]))),
-            ("frame_size", OptionValue::Integer(dice.pick(&[2048, 2048, 4096]))),
+            ("connections", SettingValue::Whole(dice.pick(&[64, 64, 64, 256]))),
+            ("frame_size", SettingValue::Whole(dice.pick(&[2048, 2048, 4096]))),
         ];
-        let frames: &[u64] = if kind { &[4096] } else { &[120, 400, 4096, 4096] };
+        let frames: &[i128] = if kind { &[4096] } else { &[120, 400, 4096, 4096] };
         let frames = dice.pick(frames);
-        options.push(("frames", OptionValue::Integer(frames)));
-        options.push(("frame_reserve", OptionValue::Integer(dice.pick(&[40, 100]))));
+        options.push(("frames", SettingValue::Whole(frames)));
+        options.push(("frame_reserve", SettingValue::Whole(dice.pick(&[40, 100]))));
         for name in ["send_buffer", "receive_buffer"] {
             let bytes = dice.pick(&[2_048, 3_000, 5_000, 20_000, 65_535, 200_000, 1 << 20]);
-            options.push((name, OptionValue::Integer(bytes)));
+            options.push((name, SettingValue::Whole(bytes)));
         }
         if kind {
             // An outage of two seconds is no reason to call a neighbour dead.
-            options.push(("neighbour_retries", OptionValue::Integer(10)));
+            options.push(("neighbour_retries", SettingValue::Whole(10)));
         }
         if dice.happens(0.25) {
-            options.push((
-                "super_segments",
-                OptionValue::Integer(dice.pick(&[3_000, 16_000, 65_535])),
-            ));
+            options
+                .push(("super_segments", SettingValue::Whole(dice.pick(&[3_000, 16_000, 65_535]))));
         }
         if dice.happens(0.25) {
             let time = dice.pick(&[1e-6, 1e-5, 2e-4]);
-            options.push(("transmit_time", OptionValue::Number(time)));
+            options.push(("transmit_time", SettingValue::Number(time)));
         }
         if !kind && dice.happens(0.2) {
             let frames = dice.pick(&[1, 4, 30]);
-            options.push(("out_of_order_frames", OptionValue::Integer(frames)));
+            options.push(("out_of_order_frames", SettingValue::Whole(frames)));
         }
         if dice.happens(0.2) {
-            options.push(("initial_window", OptionValue::Integer(dice.pick(&[1, 2, 4]))));
+            options.push(("initial_window", SettingValue::Whole(dice.pick(&[1, 2, 4]))));
         }
         if dice.happens(0.2) {
-            options.push(("delayed_ack", OptionValue::Number(dice.pick(&[0.001, 0.2, 0.45]))));
+            options.push(("delayed_ack", SettingValue::Number(dice.pick(&[0.001, 0.2, 0.45]))));
         }
         if dice.happens(0.2) {
-            options.push(("neighbour_reachable", OptionValue::Number(dice.pick(&[1.0, 20.0]))));
+            options.push(("neighbour_reachable", SettingValue::Number(dice.pick(&[1.0, 20.0]))));
         }
         if dice.happens(0.5) {
             let name = dice.pick(&["reno", "cubic", "bbr", "dctcp"]);
-            options.push(("congestion", OptionValue::Text(name.into())));
+            options.push(("congestion", SettingValue::Text(name.into())));
         }
         for name in FEATURES {
             if dice.happens(0.15) {
-                options.push((name, OptionValue::Flag(false)));
+                options.push((name, SettingValue::Flag(false)));
             }
         }
         if !self.prediction {
-            options.push(("prediction", OptionValue::Flag(false)));
+            options.push(("prediction", SettingValue::Flag(false)));
         }
         for (name, value) in &options {
-            set_option(&mut spec, name, value)?;
+            set_option(&mut spec, name, value)
+                .map_err(|error| explain(&error, name, &value.to_string()))?;
         }
         let host = self.topology.host(None, spec)?;
-        let options: Vec<String> = options
-            .into_iter()
-            .map(|(name, value)| match value {
-                OptionValue::Integer(value) => format!("{name}={value}"),
-                OptionValue::Number(value) => format!("{name}={value}"),
-                OptionValue::Flag(value) => format!("{name}={value}"),
-                OptionValue::Text(value) => format!("{name}={value}"),
-            })
-            .collect();
+        let options: Vec<String> =
+            options.into_iter().map(|(name, value)| format!("{name}={value}")).collect();
         self.text.push(format!("{}: {}", self.topology.name(host), options.join(" ")));
         self.hosts.push(host);
         Ok(host)

@@ -30,7 +30,8 @@ pub use conversation::{Behaviour, Conversation, Exchange, Manner, Pace, Report, 
 pub use external::{ExternalId, Notice};
 pub use link::LinkCounters;
 pub use millrace_port::impair::{GilbertElliott, Impairment};
-pub use options::{OptionValue, set_option};
+pub use millrace_stack::{SettingError, SettingValue};
+pub use options::{explain, set_option};
 pub use random::Dice;
 pub use router::RouterCounters;
 pub use topology::{HostSpec, NodeId, RouterSpec, Topology, WireId, WireSpec};

@@ -2,7 +2,7 @@
 
 use millrace_frames::Duration;
 use millrace_simulate::{
-    Conversation, HostSpec, Impairment, OptionValue, Settings, Topology, WireSpec, World,
+    Conversation, HostSpec, Impairment, SettingValue, Settings, Topology, WireSpec, World,
     set_option,
 };
 
@@ -10,8 +10,8 @@ use millrace_simulate::{
 /// segments the receiver refused for their timestamps.
 fn refused(held: bool) -> u64 {
     let mut sender = HostSpec::default();
-    set_option(&mut sender, "held_timestamps", &OptionValue::Flag(held)).unwrap();
-    set_option(&mut sender, "congestion", &OptionValue::Text("bbr".into())).unwrap();
+    set_option(&mut sender, "held_timestamps", &SettingValue::Flag(held)).unwrap();
+    set_option(&mut sender, "congestion", &SettingValue::Text("bbr".into())).unwrap();
     let mut topology = Topology::new();
     let a = topology.host(Some("a"), sender).unwrap();
     let b = topology.host(Some("b"), HostSpec::default()).unwrap();

@@ -5,8 +5,8 @@ use std::io::Read;
 use millrace_frames::Duration;
 use millrace_port::pcap::PcapReader;
 use millrace_simulate::{
-    Change, Conversation, Exchange, HostSpec, Impairment, NodeId, Notice, OptionValue, RouterSpec,
-    Settings, Stop, Topology, WireSpec, World, set_option,
+    Change, Conversation, Exchange, HostSpec, Impairment, NodeId, Notice, RouterSpec, SettingValue,
+    Settings, Stop, Topology, WireSpec, World, explain, set_option,
 };
 use millrace_stack::{Failure, State};
 
@@ -74,7 +74,7 @@ fn a_world_in_parts_is_the_same_world() {
 #[test]
 fn a_bulk_transfer_fills_the_link() {
     let mut spec = HostSpec::default();
-    set_option(&mut spec, "receive_buffer", &OptionValue::Integer(100_000)).unwrap();
+    set_option(&mut spec, "receive_buffer", &SettingValue::Whole(100_000)).unwrap();
     let mut topology = Topology::new();
     let a = topology.host(Some("a"), HostSpec::default()).unwrap();
     let b = topology.host(Some("b"), spec).unwrap();
@@ -265,10 +265,12 @@ fn what_makes_no_sense_is_refused_by_name() {
     assert!(lonely.to_string().contains("host c has no wire"), "{lonely}");
     assert!(topology.host(Some("a"), HostSpec::default()).is_err());
     let mut spec = HostSpec::default();
-    let unknown = set_option(&mut spec, "sendbuffer", &OptionValue::Integer(1)).unwrap_err();
-    assert!(unknown.to_string().contains("send_buffer"), "{unknown}");
-    let wrong = set_option(&mut spec, "send_buffer", &OptionValue::Text("much".into()));
-    assert!(wrong.unwrap_err().to_string().contains("send_buffer is a whole number"));
+    let unknown = set_option(&mut spec, "sendbuffer", &SettingValue::Whole(1)).unwrap_err();
+    let said = explain(&unknown, "sendbuffer", "1").to_string();
+    assert!(said.contains("no option \"sendbuffer\"") && said.contains("send_buffer"), "{said}");
+    let wrong = set_option(&mut spec, "frames", &SettingValue::Text("much".into())).unwrap_err();
+    let said = explain(&wrong, "frames", "'much'").to_string();
+    assert_eq!(said, "frames is a whole number, not 'much'");
     let (topology, a, _) = pair(WireSpec::default());
     let mut world = World::new(topology, settings(8)).unwrap();
     assert!(world.converse(Conversation::bulk(a, a, 80, 1)).is_err());

@@ -1,5 +1,6 @@
 //! Every bound of a stack, in one place.
 
+pub(crate) mod by_name;
 pub(crate) mod check;
 
 use core::net::IpAddr;

@@ -47,6 +47,7 @@ mod udp;
 mod wheel;
 
 pub use address::{AddressInfo, AddressOrigin, AddressState};
+pub use config::by_name::{LONGEST_SETTING, SettingError, SettingField, SettingValue};
 pub use config::{
     AcceptOverflow, Config, FastOpenConfig, InterfaceAddress, MtuProbing, SynCookies, TcpFeatures,
     TimeWaitReuse, UserTimeoutOption,

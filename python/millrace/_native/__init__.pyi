@@ -379,7 +379,7 @@ class Channel:
         dhcp_timeout: float = 30.0,
         slaac_timeout: float = 10.0,
         watch: bool | None = None,
-        **limits: Any,
+        **settings: Any,
     ) -> Self:
         """Open a port and make a stack over it.
 
@@ -403,21 +403,17 @@ class Channel:
         `no_delay`: whether new connections send small segments at once.
         `watch`: show counters, tables and frames to `millrace top` and its like, in other processes
         of the same user and of root. By default yes, unless the environment has MILLRACE_WATCH=0.
-        `limits`: bounds of the stack, in numbers: connections, time_wait_connections, listeners,
-        syn_queue, challenge_acks_per_second, out_of_order_frames, datagram_sockets,
-        datagram_queue, neighbours, frame_reserve, memory_low and memory_pressure (frames in use at
-        which the pressure ends and begins), memory_retries, send_buffer, receive_buffer,
-        send_buffer_max, receive_buffer_max, notsent_lowat, keepalive_count, initial_window,
-        retries, syn_retries, syn_ack_retries, neighbour_retries, ephemeral_ports (first, last);
-        in seconds: syn_patience (for how long more may arrive than the stack can take before a
-        flood of SYNs is no longer answered in full), initial_rto, min_rto, max_rto, delayed_ack,
-        time_wait, fin_wait_2, neighbour_retry, keepalive_idle, keepalive_interval, user_timeout;
-        dad_transmits (questions whether another host has an IPv6 address) and temporary_addresses
-        (whether "slaac" makes such); `congestion` (a name that TCP_CONGESTION takes); `ecn` ("on"
-        and "accurate" ask for RFC 3168 or RFC 9768, "passive" grants what is asked for, "off" does
-        neither); `keepalive` and `user_timeout_option` (whether user timeouts are told to peers and
-        theirs taken: RFC 5482), each True or False; and `syn_cookies` ("off", "when-full",
-        "always") and `abort_on_overflow` (whether a full backlog resets what would be accepted).
+        `settings`: bounds, timers and switches of the stack by name; docs/channels.md has a table
+        of all, with units, defaults and sources, and the property `settings` tells what they are.
+        Whole numbers, such as connections, syn_queue, send_buffer and receive_buffer_max; times in
+        seconds, such as min_rto, delayed_ack, time_wait and user_timeout; names: `congestion` (one
+        that TCP_CONGESTION takes), `ecn` ("on" and "accurate" ask for RFC 3168 or RFC 9768,
+        "passive" grants what is asked for, "off" does neither), `syn_cookies` ("off", "when-full",
+        "always"), `mtu_probing` ("off", "black-hole", "always") and `time_wait_reuse` ("never",
+        "with-timestamps", "always"); True or False for each part of TCP that can be switched off
+        to measure what it is worth (sack, dsack, timestamps, window_scaling, rack,
+        tail_loss_probe, prr, frto, undo, limited_transmit, rto_restart, pacing, quick_ack and
+        others); `ephemeral_ports` (first, last), and `fast_open_keys`, at most two of 16 bytes.
 
         Raises ValueError or TypeError for what makes no sense, OSError when the port cannot be
         opened: EADDRINUSE when Linux has the address, PermissionError without the capabilities,
@@ -432,6 +428,13 @@ class Channel:
     @property
     def facts(self) -> dict[str, str]:
         """How it works, by name: the port and its mode, what was chosen and why."""
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The settings of the stack by the names that Channel() takes, as they are in use.
+
+        All but the keys of Fast Open, which are secret.
+        """
 
     @property
     def watch_page(self) -> Path | None:

@@ -31,8 +31,8 @@ from typing import Any, Literal, TypeAlias, TypedDict, Unpack, get_args
 from millrace.lab.errors import LabError
 from millrace.lab.impairment import Time, Wishes, flag, read, time, whole
 
-#: What a stack does with a bound or a flag: see the fields of the stack's configuration.
-OptionValue: TypeAlias = int | float | bool | str
+#: A setting of a stack; docs/channels.md has them all.
+OptionValue: TypeAlias = int | float | bool | str | None
 Manner: TypeAlias = Literal["patient", "polite", "hasty", "rude", "deaf", "fickle"]
 
 _PORTS = (1, 65535)
@@ -378,8 +378,8 @@ class Simulation:
     # What there is.
 
     def host(self, name: str | None = None, **options: OptionValue) -> Host:
-        """Add a host. Options are bounds and flags of its stack by name, such as `send_buffer`,
-        `receive_buffer`, `sack`, `delayed_ack`, and its arena's `frames`; an unknown one is refused
+        """Add a host. Options are settings of its stack by the names that a channel's have, such as
+        `send_buffer`, `sack`, `delayed_ack`, and its arena's `frames`; an unknown one is refused
         with all names. `super_segments` is how many bytes it hands out at once, `transmit_time`
         how long its port takes for a packet.
         """

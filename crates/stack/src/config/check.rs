@@ -83,7 +83,7 @@ pub(crate) fn check(config: &Config, arena: &Arena) -> io::Result<()> {
     }
     if config.reassembly.datagrams == 0 || config.reassembly.datagrams > 4096 {
         let datagrams = config.reassembly.datagrams;
-        return refuse(format!("reassembly.datagrams must be 1 to 4096, not {datagrams}"));
+        return refuse(format!("reassembly_datagrams must be 1 to 4096, not {datagrams}"));
     }
     if let Some(name) = config.dhcp.as_ref().and_then(|dhcp| dhcp.host_name.as_ref())
         && (name.is_empty() || name.len() > 63 || !name.bytes().all(|byte| byte.is_ascii_graphic()))
@@ -92,7 +92,7 @@ pub(crate) fn check(config: &Config, arena: &Arena) -> io::Result<()> {
     }
     if !(1..=7).contains(&config.multicast.robustness) {
         let robustness = config.multicast.robustness;
-        return refuse(format!("multicast.robustness must be 1 to 7, not {robustness}"));
+        return refuse(format!("multicast_robustness must be 1 to 7, not {robustness}"));
     }
     if config.out_of_order_frames > MOST_OUT_OF_ORDER_FRAMES {
         return refuse(format!(
@@ -106,6 +106,9 @@ pub(crate) fn check(config: &Config, arena: &Arena) -> io::Result<()> {
             "{} keys for Fast Open are more than 2",
             config.fast_open.keys.len()
         ));
+    }
+    if config.ipv6.hop_limit == 0 {
+        return refuse("hop_limit 0 would reach nobody; it must be 1 to 255".into());
     }
     if config.control_queue == 0 {
         return refuse("control_queue 0 would answer nobody; it must be at least 1".into());
