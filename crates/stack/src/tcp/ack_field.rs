@@ -2,6 +2,8 @@
 //! whether it is believed, the send window that comes with it, and what follows from progress.
 //! What it says of data in flight is [`super::acknowledgement`]'s.
 
+use millrace_wire::seq::Seq;
+
 use super::connection::{Flags, Ready, State};
 use super::input::Segment;
 use crate::stack::Stack;
@@ -12,13 +14,25 @@ const AWAITS_PROGRESS: Flags =
     Flags::WANT_WRITE.with(Flags::SMALL_SEGMENTS).with(Flags::MORE).with(Flags::PERSIST);
 
 impl Stack {
+    /// Whether it acknowledges what is before our first byte. RFC 5961 §5.2 takes what is not older than
+    /// a window, and a window may be larger than all that was ever sent: then anybody's guess between
+    /// would do.
+    #[inline]
+    fn never_sent(&self, index: usize, ack: Seq) -> bool {
+        let connection = &self.connections[index];
+        let behind = connection.snd_una - ack;
+        behind > 0
+            && behind as u32 >= (connection.snd_una - connection.iss) as u32
+            && self.transfer(index).is_none_or(|transfer| transfer.totals.acked_wraps == 0)
+    }
+
     /// An acknowledgement in a synchronised state. Returns whether the segment is to be looked at
     /// any further.
     #[inline]
     pub(crate) fn acknowledgement(&mut self, index: usize, segment: &Segment) -> bool {
-        let connection = &mut self.connections[index];
+        let connection = &self.connections[index];
         let ack = segment.ack;
-        if !connection.may_acknowledge(ack) {
+        if !connection.may_acknowledge(ack) || self.never_sent(index, ack) {
             self.counters.drop_tcp_bad_ack += 1;
             self.challenge(index);
             return false;
