@@ -361,6 +361,8 @@ impl Stack {
                         owed = u8::from(self.may_answer(index));
                     }
                 }
+            } else if fin {
+                self.report_lone_fin(index);
             }
             if owed > 0 {
                 let connection = &mut self.connections[index];

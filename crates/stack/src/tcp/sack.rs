@@ -103,6 +103,21 @@ impl Stack {
         self.push_out(index);
     }
 
+    /// A FIN came alone, beyond a gap. It is in no frame, and told of once: its block has no bytes here,
+    /// and gets the FIN's number where it is written.
+    pub(crate) fn report_lone_fin(&mut self, index: usize) {
+        let connection = &self.connections[index];
+        let fin_seq = connection.fin_seq;
+        if !connection.features.has(Features::SACK) || connection.flags.has(Flags::HALF_OPEN) {
+            return;
+        }
+        let transfer = self.transfer_mut(index);
+        let before = transfer.blocks.iter().last().filter(|block| block.end == fin_seq);
+        let block = before.map_or((fin_seq, fin_seq), |block| (block.start, block.end));
+        transfer.reports.arrived(block);
+        self.connections[index].flags.set(Flags::REPORT_DUPLICATE);
+    }
+
     /// SACK blocks for a segment of `len` bytes, as many as fit beside them: a duplicate and the
     /// block around it, the last blocks in which something came, and of the rest the first ones. Of
     /// acknowledgements that leave together each has the blocks that it would have had alone.
@@ -126,10 +141,10 @@ impl Stack {
             reports.duplicates.copy_within(1.., 0);
             reports.duplicates_len -= 1;
             count = 1;
-            if reports.duplicates_len == 0 {
-                connection.flags.clear(Flags::REPORT_DUPLICATE);
-            }
             self.counters.duplicates_reported += 1;
+        }
+        if reports.duplicates_len == 0 {
+            connection.flags.clear(Flags::REPORT_DUPLICATE);
         }
         let duplicates = count;
         let around = (duplicates > 0).then(|| blocks.containing(list[0].0)).flatten();

@@ -207,6 +207,34 @@ fn a_fin_beyond_the_gap_is_told_of() {
 }
 
 #[test]
+fn a_lone_fin_beyond_the_gap_is_told_of() {
+    let mut peer = with_sack();
+    for _ in 0..2 {
+        peer.send(FIN | ACK, 301, 1, &[]);
+        let segment = peer.expect_ack(1);
+        assert_eq!(peer.blocks(&segment), [(301, 302)]);
+    }
+    // Other answers do not repeat it, and what reaches it has it.
+    assert_eq!(arrives(&mut peer, 1), (0, vec![(100, 200), (300, 301)]));
+    assert_eq!(arrives(&mut peer, 2), (0, vec![(100, 301)]));
+    peer.send(FIN | ACK, 301, 1, &[]);
+    let segment = peer.expect_ack(1);
+    assert_eq!(peer.blocks(&segment), [(101, 302)]);
+    assert_eq!(arrives(&mut peer, 0), (301, vec![]));
+    assert_eq!(arrives(&mut peer, 2), (301, vec![(200, 300)]));
+}
+
+#[test]
+fn a_lone_fin_is_forgotten_with_the_gap() {
+    let mut peer = with_sack();
+    peer.send(FIN | ACK, 101, 1, &[]);
+    let segment = peer.expect_ack(1);
+    assert_eq!(peer.blocks(&segment), [(101, 102)]);
+    assert_eq!(arrives(&mut peer, 0), (101, vec![]));
+    assert_eq!(arrives(&mut peer, 0), (101, vec![(0, 100)]));
+}
+
+#[test]
 fn a_hoarder_leaves_room_for_others() {
     let mut peer = Peer::with(|config| {
         config.out_of_order_frames = 500;
