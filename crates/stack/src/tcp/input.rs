@@ -470,6 +470,19 @@ impl Stack {
             return self.drop_chain(frame);
         }
         let end = segment.seq + sequence_len;
+        if end == connection.rcv_nxt
+            && segment.has(Bits::ACK)
+            && connection.state != State::SynReceived
+        {
+            // The last that was acknowledged, once more: our acknowledgement is lost, and what this one
+            // acknowledges may be told by nothing else, for a peer that waits sends nothing new.
+            if !self.acknowledgement(index, segment)
+                || self.connections[index].state == State::Closed
+            {
+                return self.drop_chain(frame);
+            }
+        }
+        let connection = &self.connections[index];
         if end.le(connection.rcv_nxt) && sequence_len > 0 {
             self.counters.drop_tcp_duplicate += 1;
             self.counters.duplicates += 1;

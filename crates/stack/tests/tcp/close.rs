@@ -54,6 +54,41 @@ fn the_peer_closes_first() {
 }
 
 #[test]
+fn a_repeated_fin_may_be_what_acknowledges_ours() {
+    let mut peer = Peer::new();
+    let id = peer.accepted();
+    peer.send(FIN | ACK, 1, 1, &[]);
+    peer.expect_ack(2);
+    peer.shutdown_write(id);
+    peer.expect(FIN | ACK);
+    // All that we have sent since its FIN was lost but our FIN, and its answer to that.
+    peer.send(FIN | ACK, 1, 2, &[]);
+    assert_eq!(peer.state(id), State::Closed);
+    assert_eq!(peer.stack.failure(id).unwrap(), None);
+    peer.stack.release(id);
+    peer.expect_silence();
+}
+
+#[test]
+fn repeated_data_may_be_what_acknowledges_ours() {
+    let mut peer = Peer::new();
+    let id = peer.accepted();
+    peer.send(ACK, 1, 1, b"question");
+    peer.write(id, 0, 500);
+    peer.expect_data(1, 500);
+    peer.send(ACK, 1, 501, b"question");
+    peer.expect_ack(9);
+    assert_eq!(peer.stack.tcp_info(id).unwrap().unacked, 0);
+    // Who knows less of where we are than the peer is not heard.
+    peer.write(id, 500, 500);
+    peer.expect_data(501, 500);
+    peer.send(ACK, 1, 1001, b"quest");
+    peer.expect_ack(9);
+    assert_eq!(peer.stack.tcp_info(id).unwrap().unacked, 1);
+    peer.send(ACK, 9, 1001, &[]);
+}
+
+#[test]
 fn both_close_at_once() {
     let mut peer = Peer::new();
     let id = peer.accepted();
