@@ -460,7 +460,14 @@ impl Stack {
     ) {
         let connection = &mut self.connections[index];
         if segment.has(Bits::RST) {
-            self.counters.drop_tcp_outside_window += 1;
+            // Some that have sent a FIN, macOS among them, reset from its number and not from the one
+            // behind it.
+            let of_fin = segment.seq + 1 == connection.rcv_nxt
+                && matches!(connection.state, State::CloseWait | State::Closing | State::LastAck);
+            match of_fin {
+                true => self.reset_received(index),
+                false => self.counters.drop_tcp_outside_window += 1,
+            }
             return self.drop_chain(frame);
         }
         if segment.has(Bits::SYN) {

@@ -144,12 +144,39 @@ fn a_reset_outside_the_window_is_ignored() {
     for state in SYNCHRONISED {
         let mut peer = Peer::new();
         let (id, seq, _) = bring_to(&mut peer, state);
-        for other in [seq.wrapping_sub(1), seq + 65_600, seq.wrapping_add(1 << 31)] {
+        for other in [seq.wrapping_sub(2), seq + 65_600, seq.wrapping_add(1 << 31)] {
             peer.send(RST, other, 0, &[]);
             peer.expect_silence();
         }
         assert_eq!(peer.state(id.unwrap()), state);
         assert_eq!(peer.stack.counters().drop_tcp_outside_window, 3);
+    }
+}
+
+#[test]
+fn a_reset_may_have_the_number_of_the_fin() {
+    for (ours_first, theirs_first) in [(false, false), (false, true), (true, false)] {
+        let mut peer = Peer::new();
+        let id = peer.accepted();
+        if ours_first {
+            peer.shutdown_write(id);
+            peer.expect(FIN | ACK);
+        }
+        // Before there was a FIN it is an old number.
+        peer.send(RST, 0, 0, &[]);
+        assert_ne!(peer.state(id), State::Closed);
+        peer.send(FIN | ACK, 1, 1, &[]);
+        peer.expect_ack(2);
+        if theirs_first {
+            peer.shutdown_write(id);
+            peer.expect(FIN | ACK);
+        }
+        peer.send(RST, 0, 0, &[]);
+        assert_ne!(peer.state(id), State::Closed);
+        peer.send(RST, 1, 0, &[]);
+        assert_eq!(peer.state(id), State::Closed);
+        peer.stack.release(id);
+        peer.expect_silence();
     }
 }
 
