@@ -500,7 +500,10 @@ impl Stack {
             if segment.len == 0 {
                 // A FIN without data below the window repeats none that the connection waits for
                 // an answer to, or a repeated one is answered soon enough.
-                self.answer_outside_window(index, segment);
+                if self.may_answer(index) {
+                    self.report_duplicate(index, segment.seq, end);
+                    self.acknowledge_now(index);
+                }
                 return self.drop_chain(frame);
             }
             self.report_duplicate(index, segment.seq, end);

@@ -103,8 +103,8 @@ impl Stack {
         self.push_out(index);
     }
 
-    /// A FIN came alone, beyond a gap. It is in no frame, and told of once: its block has no bytes here,
-    /// and gets the FIN's number where it is written.
+    /// A FIN came alone, beyond a gap. It is in no frame: its block has no bytes here, and gets the FIN's
+    /// number where it is written.
     pub(crate) fn report_lone_fin(&mut self, index: usize) {
         let connection = &self.connections[index];
         let fin_seq = connection.fin_seq;
@@ -143,7 +143,11 @@ impl Stack {
             count = 1;
             self.counters.duplicates_reported += 1;
         }
-        if reports.duplicates_len == 0 {
+        let fin = connection.flags.has(Flags::FIN_SEEN).then_some(connection.fin_seq);
+        let lone = fin.filter(|&fin| {
+            fin.gt(connection.rcv_nxt) && blocks.iter().last().is_none_or(|last| last.end.lt(fin))
+        });
+        if reports.duplicates_len == 0 && lone.is_none() {
             connection.flags.clear(Flags::REPORT_DUPLICATE);
         }
         let duplicates = count;
@@ -152,7 +156,8 @@ impl Stack {
         let first = reports.tell(room, connection.acks_owed);
         let recent = reports.recent[first..reports.recent_len].iter().copied();
         let rest = blocks.iter().take(MAX_SACK_BLOCKS).map(|block| (block.start, block.end));
-        for range in around.into_iter().chain(recent).chain(rest) {
+        let lone = lone.map(|fin| (fin, fin));
+        for range in around.into_iter().chain(recent).chain(rest).chain(lone) {
             if count == most {
                 break;
             }
@@ -161,12 +166,10 @@ impl Stack {
                 count += 1;
             }
         }
-        if connection.flags.has(Flags::FIN_SEEN) {
-            // A FIN beyond the gap is kept as well.
-            for (_, end) in &mut list[duplicates..count] {
-                if *end == connection.fin_seq {
-                    *end += 1;
-                }
+        // A FIN beyond the gap is kept as well.
+        for (_, end) in &mut list[duplicates..count] {
+            if Some(*end) == fin {
+                *end += 1;
             }
         }
         to.sack(&list[..count]);

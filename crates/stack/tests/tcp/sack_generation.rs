@@ -214,7 +214,10 @@ fn a_lone_fin_beyond_the_gap_is_told_of() {
         let segment = peer.expect_ack(1);
         assert_eq!(peer.blocks(&segment), [(301, 302)]);
     }
-    // Other answers do not repeat it, and what reaches it has it.
+    // In every answer, as blocks are; and what reaches it has it.
+    peer.send(ACK, 1, 2, &[]);
+    let segment = peer.expect_ack(1);
+    assert_eq!(peer.blocks(&segment), [(301, 302)]);
     assert_eq!(arrives(&mut peer, 1), (0, vec![(100, 200), (300, 301)]));
     assert_eq!(arrives(&mut peer, 2), (0, vec![(100, 301)]));
     peer.send(FIN | ACK, 301, 1, &[]);
@@ -222,6 +225,16 @@ fn a_lone_fin_beyond_the_gap_is_told_of() {
     assert_eq!(peer.blocks(&segment), [(101, 302)]);
     assert_eq!(arrives(&mut peer, 0), (301, vec![]));
     assert_eq!(arrives(&mut peer, 2), (301, vec![(200, 300)]));
+}
+
+#[test]
+fn a_fin_that_comes_twice_is_told_of() {
+    let mut peer = with_sack();
+    for blocks in [vec![], vec![(1, 2)]] {
+        peer.send(FIN | ACK, 1, 1, &[]);
+        let segment = peer.expect_ack(2);
+        assert_eq!(peer.blocks(&segment), blocks);
+    }
 }
 
 #[test]
