@@ -248,8 +248,12 @@ impl Stack {
         !few && u32::from(frames) < most && gaps < MOST_BLOCKS && self.memory.fair(free, frames)
     }
 
-    /// Whether what waits ends there.
+    /// Whether what waits ends there, with the FIN or before it.
     pub(crate) fn ends_out_of_order(&self, index: usize, seq: Seq) -> bool {
+        let connection = &self.connections[index];
+        if connection.flags.has(Flags::FIN_SEEN) && seq == connection.fin_seq + 1 {
+            return true;
+        }
         self.transfer(index)
             .and_then(|transfer| transfer.blocks.list.last())
             .is_some_and(|block| block.end == seq)

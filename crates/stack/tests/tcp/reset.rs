@@ -3,7 +3,7 @@
 use core::time::Duration;
 use millrace_stack::{ConnectionId, Failure, Ready, State};
 
-use crate::common::peer::{ACK, FIN, PSH, Peer, RST, SYN};
+use crate::common::peer::{ACK, FIN, PSH, Peer, RST, SYN, pattern};
 
 /// Brings a connection into a state. Returns what the peer sends next and acknowledges.
 fn bring_to(peer: &mut Peer, state: State) -> (Option<ConnectionId>, u32, u32) {
@@ -177,6 +177,22 @@ fn a_reset_may_have_the_number_of_the_fin() {
         assert_eq!(peer.state(id), State::Closed);
         peer.stack.release(id);
         peer.expect_silence();
+    }
+}
+
+#[test]
+fn a_reset_may_come_from_behind_what_waits_for_a_gap() {
+    for (bits, number) in [(ACK, 201), (FIN | ACK, 201), (FIN | ACK, 202)] {
+        let mut peer = Peer::new();
+        let id = peer.accepted();
+        peer.send(bits, 101, 1, &pattern(100, 100));
+        peer.expect_ack(1);
+        peer.send(RST, 203, 0, &[]);
+        assert_eq!(peer.state(id), State::Established);
+        peer.send(RST, number, 0, &[]);
+        assert_eq!(peer.state(id), State::Closed, "{number}");
+        peer.stack.release(id);
+        peer.take();
     }
 }
 
