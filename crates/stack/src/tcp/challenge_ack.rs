@@ -33,9 +33,15 @@ impl Answers {
 
 impl Stack {
     /// A segment outside the window, which has a place in no stream: the peer is told where we
-    /// are. Segments with data are no part of a loop of answers and always get one.
+    /// are, and what of it was there. Segments with data are no part of a loop of answers and always
+    /// get one; a FIN alone repeats one that nobody waits for an answer to, or is answered soon enough.
     pub(crate) fn answer_outside_window(&mut self, index: usize, segment: &Segment) {
         if segment.len > 0 || self.may_answer(index) {
+            let end = segment.seq + segment.sequence_len();
+            let known = end.min(self.connections[index].rcv_nxt);
+            if known.gt(segment.seq) {
+                self.report_duplicate(index, segment.seq, known);
+            }
             self.acknowledge_now(index);
         }
     }

@@ -193,10 +193,6 @@ impl Stack {
                 self.challenge(index);
                 return self.drop_chain(frame);
             }
-            let end = seq + segment.sequence_len();
-            if len > 0 && end.le(self.connections[index].rcv_nxt) {
-                self.report_duplicate(index, seq, end);
-            }
             self.answer_outside_window(index, segment);
             return self.drop_chain(frame);
         }
@@ -497,22 +493,13 @@ impl Stack {
                 // The peer's FIN again: our last acknowledgement was lost (RFC 9293 §3.10.7.4).
                 self.arm_expiry(index, self.config.time_wait);
             }
-            if segment.len == 0 {
-                // A FIN without data below the window repeats none that the connection waits for
-                // an answer to, or a repeated one is answered soon enough.
-                if self.may_answer(index) {
-                    self.report_duplicate(index, segment.seq, end);
-                    self.acknowledge_now(index);
-                }
-                return self.drop_chain(frame);
+            if segment.len > 0 {
+                self.enter_quick_ack(index);
             }
-            self.report_duplicate(index, segment.seq, end);
-            self.enter_quick_ack(index);
-            self.acknowledge_now(index);
         } else {
             self.counters.drop_tcp_outside_window += 1;
-            self.answer_outside_window(index, segment);
         }
+        self.answer_outside_window(index, segment);
         self.drop_chain(frame);
     }
 

@@ -228,6 +228,19 @@ fn a_lone_fin_beyond_the_gap_is_told_of() {
 }
 
 #[test]
+fn of_an_old_timestamp_what_was_there_is_told_of() {
+    let mut peer = Peer::new();
+    peer.timestamp = Some(100_000);
+    peer.accepted_sack();
+    arrives(&mut peer, 0);
+    peer.timestamp = Some(50_000);
+    assert_eq!(span(&mut peer, 0, 100), (100, vec![(0, 100)]));
+    assert_eq!(span(&mut peer, 50, 150), (100, vec![(50, 100)]));
+    assert_eq!(span(&mut peer, 100, 200), (100, vec![]));
+    assert_eq!(peer.stack.counters().drop_tcp_paws, 3);
+}
+
+#[test]
 fn a_fin_that_comes_twice_is_told_of() {
     let mut peer = with_sack();
     for blocks in [vec![], vec![(1, 2)]] {
