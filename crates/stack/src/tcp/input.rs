@@ -336,6 +336,7 @@ impl Stack {
             len -= old;
         }
         let connection = &mut self.connections[index];
+        let repeated = connection.flags.has(Flags::FIN_SEEN);
         if fin {
             connection.flags.set(Flags::FIN_SEEN);
             connection.fin_seq = data_end;
@@ -358,6 +359,9 @@ impl Stack {
                     }
                 }
             } else if fin {
+                if repeated {
+                    self.report_duplicate(index, data_end, data_end + 1);
+                }
                 self.report_lone_fin(index);
             }
             if owed > 0 {
