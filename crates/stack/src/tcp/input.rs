@@ -7,7 +7,7 @@ use millrace_wire::protocol;
 use millrace_wire::seq::Seq;
 use millrace_wire::tcp::{self, Flags as Bits, Options};
 
-use super::connection::{Failure, Features, Flags, Ready, State};
+use super::connection::{Connection, Failure, Features, Flags, Ready, State};
 use super::out_of_order::Kept;
 use super::table::FourTuple;
 use super::traffic;
@@ -61,6 +61,15 @@ fn ip_codepoint(bytes: &[u8], start: usize) -> u8 {
         // The traffic class lies across the first two bytes.
         Some(&[_, second]) => second >> 4 & 0b11,
         _ => 0,
+    }
+}
+
+impl Connection {
+    /// Whether a reset has the number of the peer's FIN. Some that have sent one, macOS among them,
+    /// reset from it and not from the number behind it.
+    fn resets_from_fin(&self, seq: Seq) -> bool {
+        seq + 1 == self.rcv_nxt
+            && matches!(self.state, State::CloseWait | State::Closing | State::LastAck)
     }
 }
 
@@ -229,7 +238,11 @@ impl Stack {
             }
             // A peer that aborts while something of its data is missing here sends its reset from
             // the end of what it sent, which may be where the last block ends.
-            if seq == self.connections[index].rcv_nxt || self.ends_out_of_order(index, seq) {
+            let connection = &self.connections[index];
+            if seq == connection.rcv_nxt
+                || connection.resets_from_fin(seq)
+                || self.ends_out_of_order(index, seq)
+            {
                 self.reset_received(index);
             } else {
                 self.counters.drop_tcp_challenged += 1;
@@ -460,11 +473,7 @@ impl Stack {
     ) {
         let connection = &mut self.connections[index];
         if segment.has(Bits::RST) {
-            // Some that have sent a FIN, macOS among them, reset from its number and not from the one
-            // behind it.
-            let of_fin = segment.seq + 1 == connection.rcv_nxt
-                && matches!(connection.state, State::CloseWait | State::Closing | State::LastAck);
-            match of_fin {
+            match connection.resets_from_fin(segment.seq) {
                 true => self.reset_received(index),
                 false => self.counters.drop_tcp_outside_window += 1,
             }

@@ -173,7 +173,7 @@ fn a_reset_may_have_the_number_of_the_fin() {
         }
         peer.send(RST, 0, 0, &[]);
         assert_ne!(peer.state(id), State::Closed);
-        peer.send(RST, 1, 0, &[]);
+        peer.send(RST, 1, 0, if ours_first { b"why" } else { &[] });
         assert_eq!(peer.state(id), State::Closed);
         peer.stack.release(id);
         peer.expect_silence();
