@@ -230,6 +230,8 @@ counters! {
     drop_ip_checksum,
     /// IP destination is not ours.
     drop_ip_not_ours,
+    /// IPv4 source route (RFC 7126 §4.3.5).
+    drop_ip_source_route,
     /// IP source that no host may use (multicast, broadcast, loopback, unspecified).
     drop_ip_source,
     /// Fragment that is empty, cut within eight bytes, too small to name its ports, or that would

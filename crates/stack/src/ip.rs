@@ -129,6 +129,7 @@ impl Stack {
             len: packet.total_len() - packet.header_len(),
             many: many || broadcast,
         };
+        let options = check_options(&packet);
         let (fragment, protocol) = (packet.is_fragment(), packet.protocol());
         // A server may send its answer to the address that it gives.
         let to_client = self.dhcp_waits()
@@ -139,6 +140,11 @@ impl Stack {
             match destination.is_multicast() {
                 true => self.counters.drop_multicast_not_joined += 1,
                 false => self.counters.drop_ip_not_ours += 1,
+            }
+        } else if options != OptionsAre::Harmless {
+            match options {
+                OptionsAre::SourceRoute => self.counters.drop_ip_source_route += 1,
+                _ => self.counters.drop_ip_malformed += 1,
             }
         } else if (fragment || protocol != protocol::TCP)
             && !self.addresses.may_be_a_host(info.source)
@@ -212,4 +218,40 @@ impl Stack {
         }
         sum
     }
+}
+
+/// What an IPv4 header's options mean for its packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum OptionsAre {
+    /// There are none, or none that a host has to heed.
+    Harmless,
+    /// The sender chose the way, and may not be who it says: nobody else could have answered it
+    /// (RFC 7126 §4.3.5 and §4.4.5 drop it by default, as Linux does).
+    SourceRoute,
+    /// One says a length that it cannot have.
+    Malformed,
+}
+
+#[inline]
+fn check_options(packet: &ipv4::Packet<'_>) -> OptionsAre {
+    match packet.options() {
+        [] => OptionsAre::Harmless,
+        _ => check_all_options(packet),
+    }
+}
+
+#[cold]
+fn check_all_options(packet: &ipv4::Packet<'_>) -> OptionsAre {
+    const LOOSE_SOURCE_ROUTE: u8 = 131;
+    const STRICT_SOURCE_ROUTE: u8 = 137;
+    for option in packet.options_iter() {
+        match option {
+            Ok(option) if matches!(option.kind, LOOSE_SOURCE_ROUTE | STRICT_SOURCE_ROUTE) => {
+                return OptionsAre::SourceRoute;
+            }
+            Ok(_) => {}
+            Err(_) => return OptionsAre::Malformed,
+        }
+    }
+    OptionsAre::Harmless
 }

@@ -81,6 +81,51 @@ fn ip_drops_have_names() {
     assert_eq!(elsewhere, "drop_ip_not_ours");
 }
 
+/// Puts options, of four bytes or a multiple, into a packet's header.
+fn put_options(bytes: &mut Vec<u8>, options: &[u8]) {
+    bytes.splice(34..34, options.iter().copied());
+    bytes[14] += (options.len() / 4) as u8;
+    bytes[17] += options.len() as u8;
+    mend_ip_checksum(bytes);
+}
+
+#[test]
+fn a_way_that_the_sender_chose_is_refused() {
+    for kind in [131, 137] {
+        for options in [
+            [kind, 7, 4, 192, 0, 2, 9, 0].as_slice(),
+            &[1, kind, 7, 4, 192, 0, 2, 9],
+            // The way has been gone.
+            &[148, 4, 0, 0, kind, 3, 4, 0],
+        ] {
+            let name = dropped(|bytes| put_options(bytes, options));
+            assert_eq!(name, "drop_ip_source_route", "{options:?}");
+        }
+    }
+}
+
+#[test]
+fn options_without_a_length_that_fits_are_malformed() {
+    for options in [[7, 0, 0, 0], [7, 1, 0, 0], [7, 5, 4, 0], [1, 1, 1, 148]] {
+        let name = dropped(|bytes| put_options(bytes, &options));
+        assert_eq!(name, "drop_ip_malformed", "{options:?}");
+    }
+}
+
+#[test]
+fn options_that_concern_routers_are_passed_over() {
+    // Router alert; record route; no operation, and the end with what is behind it.
+    for options in [&[148, 4, 0, 0], &[7, 7, 4, 0, 0, 0, 0, 0][..], &[1, 1, 1, 0], &[0, 131, 0, 0]]
+    {
+        let mut peer = Peer::new();
+        peer.listen(80, 4);
+        let mut bytes = syn(PEER_IP, STACK_IP);
+        put_options(&mut bytes, options);
+        peer.inject(&bytes);
+        peer.expect(SYN | crate::common::peer::ACK);
+    }
+}
+
 #[test]
 fn sources_that_no_host_may_use_are_dropped() {
     for source in [
