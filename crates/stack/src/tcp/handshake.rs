@@ -10,9 +10,14 @@ use super::rtt::Sample;
 use crate::address::{Word, is_v4};
 use crate::stack::Stack;
 
-/// What a peer takes that does not say it (RFC 9293 §3.7.1).
-pub(crate) fn default_mss(remote: Word) -> u16 {
-    if is_v4(remote) { 536 } else { 1220 }
+/// The segment that a peer takes, by the option of its SYN. Without one it is 536 bytes, by IPv6 1220
+/// (RFC 9293 §3.7.1); who says 0 cannot mean it, and has said nothing.
+pub(crate) fn peer_mss(option: Option<u16>, remote: Word) -> u16 {
+    match option {
+        None | Some(0) if is_v4(remote) => 536,
+        None | Some(0) => 1220,
+        Some(mss) => mss,
+    }
 }
 
 impl Stack {
@@ -85,7 +90,6 @@ impl Stack {
     /// What both kinds of open take from the peer's SYN.
     pub(crate) fn take_syn(&mut self, index: usize, segment: &Segment) {
         let own_mss = self.announced_mss(index);
-        let default = default_mss(segment.tuple.remote);
         let shift = self.receive_shift();
         let window = u32::from(self.memory.first_window(self.receive_limit(index)));
         let (tcp, now_s) = (self.config.tcp, self.now_s);
@@ -111,10 +115,9 @@ impl Stack {
         if tcp.sack && segment.options.sack_permitted {
             connection.features.set(Features::SACK);
         }
-        // RFC 9293 §3.7.1: without the option the peer takes 536 bytes, by IPv6 1220. A smaller value than 48
-        // would only serve to make us send headers. The option means segments without options
-        // (RFC 6691), so what every segment has goes off it.
-        connection.mss = segment.options.mss.unwrap_or(default).clamp(48, own_mss);
+        // A smaller value than 48 would only serve to make us send headers. The option means segments
+        // without options (RFC 6691), so what every segment has goes off it.
+        connection.mss = peer_mss(segment.options.mss, segment.tuple.remote).clamp(48, own_mss);
         connection.mss -= connection.features.options_len();
         if let Some(peer_shift) = segment.options.window_scale.filter(|_| tcp.window_scaling) {
             connection.flags.set(Flags::SCALING);

@@ -16,7 +16,7 @@ use millrace_wire::tcp::{Flags as Bits, OptionWriter, Options};
 use super::connection::{Features, Flags, State};
 use super::ecn::accurate::Received;
 use super::ecn::negotiation::{self, ASKS_ACCURATE, ASKS_CLASSIC, Mode};
-use super::handshake::default_mss;
+use super::handshake::peer_mss;
 use super::input::Segment;
 use super::options::write_syn;
 use super::reset::Control;
@@ -81,7 +81,7 @@ impl Stack {
     /// Answers a SYN, and forgets it.
     pub(crate) fn send_cookie(&mut self, listener: usize, syn: &Segment, mac: Mac) {
         self.listeners[listener].cookie_at = Some(self.now_s);
-        let mss = syn.options.mss.unwrap_or(default_mss(syn.tuple.remote));
+        let mss = peer_mss(syn.options.mss, syn.tuple.remote);
         let size = SIZES.partition_point(|&size| size <= mss).saturating_sub(1) as u32;
         let iss = self.cookie(&syn.tuple, syn.seq, self.now_s / PERIOD, size);
         let tcp = self.config.tcp;

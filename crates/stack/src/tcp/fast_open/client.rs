@@ -13,7 +13,7 @@ use crate::address::{Word, word};
 use crate::stack::Stack;
 use crate::tcp::api::ConnectionId;
 use crate::tcp::connection::{Features, Flags, State};
-use crate::tcp::handshake::default_mss;
+use crate::tcp::handshake::peer_mss;
 use crate::tcp::input::Segment;
 use crate::tcp::output::Payload;
 use crate::tcp::scoreboard::frame_of;
@@ -217,7 +217,7 @@ impl Stack {
         let Some(server) = self.fast_open_cache.entry(&self.keys, remote, most, now_s) else {
             return;
         };
-        server.mss = segment.options.mss.unwrap_or(default_mss(remote));
+        server.mss = peer_mss(segment.options.mss, remote);
         if let Some(cookie) = cookie {
             server.cookie = Some(cookie);
             server.experiment = segment.options.fast_open_experiment;
