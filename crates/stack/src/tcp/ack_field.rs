@@ -14,7 +14,7 @@ const AWAITS_PROGRESS: Flags =
     Flags::WANT_WRITE.with(Flags::SMALL_SEGMENTS).with(Flags::MORE).with(Flags::PERSIST);
 
 impl Stack {
-    /// Whether it acknowledges what is before our first byte. RFC 5961 §5.2 takes what is not older than
+    /// Whether it acknowledges what is before our SYN. RFC 5961 §5.2 takes what is not older than
     /// a window, and a window may be larger than all that was ever sent: then anybody's guess between
     /// would do.
     #[inline]
@@ -22,7 +22,7 @@ impl Stack {
         let connection = &self.connections[index];
         let behind = connection.snd_una - ack;
         behind > 0
-            && behind as u32 >= (connection.snd_una - connection.iss) as u32
+            && behind as u32 > (connection.snd_una - connection.iss) as u32
             && self.transfer(index).is_none_or(|transfer| transfer.totals.acked_wraps == 0)
     }
 
