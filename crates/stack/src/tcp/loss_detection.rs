@@ -4,6 +4,7 @@
 use super::acknowledgement::Told;
 use super::congestion::{CaState, LostSegment};
 use super::connection::Features;
+use super::frto::Frto;
 use super::rack::{self, Circumstances};
 use super::scoreboard::Mark;
 use super::transfer::Transfer;
@@ -45,6 +46,14 @@ impl Stack {
                 let most = connection.flight().saturating_sub(sent.lost.max(mss));
                 recovery.duplicate_bytes = (recovery.duplicate_bytes + mss).min(most);
                 told.delivered += mss;
+            } else if told.duplicate
+                && (recovery.frto == Frto::SendingNew || recovery.duplicate_bytes > 0)
+            {
+                // What F-RTO tried has arrived (RFC 5682 §2.1, step 3a). Later ones are of copies.
+                let tried = (connection.snd_nxt - recovery.high).max(0) as u32;
+                let known = recovery.duplicate_bytes;
+                recovery.duplicate_bytes = (known + mss).min(tried).max(known);
+                told.delivered += recovery.duplicate_bytes - known;
             } else if told.acked > 0 {
                 let known = recovery.duplicate_bytes;
                 told.delivered = told.delivered.saturating_sub(known).max(mss.min(told.acked));

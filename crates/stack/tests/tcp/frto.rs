@@ -174,6 +174,25 @@ fn without_sack_an_acknowledgement_of_a_copy_and_more_goes_on_with_recovery() {
     assert_eq!(again, 1, "the second hole is filled without another timeout");
 }
 
+/// RFC 5682 §2.1, step 3a: the duplicates say that the new data has arrived, and so does no longer
+/// keep the next hole from being filled.
+#[test]
+fn without_sack_duplicates_of_new_data_let_the_next_hole_be_filled() {
+    let (mut peer, id, _) = timed_out_without_sack(5);
+    peer.write(id, 6000, 5000);
+    // The copy alone is acknowledged: the segment after it was lost too.
+    peer.send(ACK, 1, 2001, &[]);
+    let sent: Vec<u32> = peer.take().iter().map(|segment| segment.seq).collect();
+    assert_eq!(sent, [6001, 7001], "new data and nothing old");
+    peer.advance_ms(50);
+    peer.send(ACK, 1, 2001, &[]);
+    peer.expect_data(2001, 1000);
+    peer.send(ACK, 1, 2001, &[]);
+    peer.expect_data(3001, 1000);
+    assert_eq!(peer.stack.counters().retransmission_timeouts, 1);
+    assert_eq!(peer.stack.counters().spurious_timeouts, 0);
+}
+
 /// RFC 3522 §3.2, step 3: the acknowledgement that proves it advances.
 #[test]
 fn a_report_of_an_old_duplicate_does_not_take_a_timeout_back() {
