@@ -270,8 +270,10 @@ impl Stack {
     /// is in flight is lost, but for what left so late that it may still arrive.
     pub(crate) fn enter_loss(&mut self, index: usize) {
         let now_us = self.now_us;
-        let (by_time, detect_spurious) = (self.config.tcp.rack, self.config.tcp.frto);
+        let (rack, detect_spurious) = (self.config.tcp.rack, self.config.tcp.frto);
         let connection = &mut self.connections[index];
+        // Nothing would tell that what left late has arrived (RFC 8985 §3.1).
+        let by_time = rack && connection.features.has(Features::SACK);
         let mss = u32::from(connection.mss);
         let rtt = connection.rtt.smoothed();
         let Some(transfer) = self.transfers.get_mut(connection.transfer) else { return };

@@ -172,6 +172,31 @@ fn after_a_timeout_everything_is_sent_again_from_the_beginning() {
     peer.expect_data(5001, 100);
 }
 
+/// RFC 8985 §3.1: time tells what is lost only with SACK. Without it nothing would ever say that what
+/// left just before the timeout has arrived, and it would take up the window.
+#[test]
+fn after_a_timeout_without_sack_what_left_late_is_to_be_sent_again_too() {
+    let mut peer = Peer::with(|config| config.tcp.pacing = false);
+    let id = peer.accepted();
+    // 50 ms from now on.
+    for at in 0..20u32 {
+        peer.write(id, at as usize * 100, 100);
+        peer.expect_data(1 + at * 100, 100);
+        peer.advance_ms(50);
+        peer.send(ACK, 1, 101 + at * 100, &[]);
+    }
+    peer.write(id, 2000, 2000);
+    assert_eq!(peer.take().len(), 2);
+    peer.advance_ms(200);
+    peer.write(id, 4000, 4000);
+    assert_eq!(peer.take().len(), 4);
+    peer.wait();
+    peer.expect_data(2001, 1000);
+    assert_eq!(peer.stack.counters().retransmission_timeouts, 1);
+    let info = peer.stack.info(id).unwrap();
+    assert_eq!(info.congestion_window, 1000, "RFC 5681 §3.1: one segment");
+}
+
 #[test]
 fn part_of_a_segment_may_be_acknowledged() {
     let mut peer = Peer::new();
