@@ -210,7 +210,7 @@ impl Stack {
     }
 
     #[inline]
-    fn send_data(&mut self, index: usize, out: &mut TxBatch) -> Stop {
+    pub(super) fn send_data(&mut self, index: usize, out: &mut TxBatch) -> Stop {
         let mut train = Train::default();
         let before = self.connections[index].snd_nxt;
         loop {

@@ -51,9 +51,8 @@ impl Stack {
                 return Stop::Done;
             };
             let force = transfer.recovery.force;
-            if transfer.recovery.frto == Frto::SendingNew && !force {
-                return Stop::Done;
-            }
+            let tries_new = transfer.recovery.frto == Frto::SendingNew && !force;
+            let high = transfer.recovery.high;
             let Some(at) = transfer.sent.next_lost() else {
                 transfer.recovery.force = false;
                 return Stop::Done;
@@ -75,6 +74,20 @@ impl Stack {
             }
             if !force && !self.may_leave(index) {
                 return Stop::Done;
+            }
+            if tries_new {
+                if self.connections[index].snd_nxt.le(high)
+                    && self.send_data(index, out) == Stop::Again
+                {
+                    return Stop::Again;
+                }
+                if self.connections[index].snd_nxt.gt(high) {
+                    return Stop::Done;
+                }
+                // The window does not take it, or Nagle's algorithm holds it (RFC 5682 §2.1, step 2b).
+                if let Some(transfer) = self.transfer_if_any(index) {
+                    transfer.recovery.frto = Frto::Off;
+                }
             }
             let piece = match piece.len() < mss {
                 true => self.coalesce(index, at, piece, mss.min(left).min(room.max(piece.len()))),

@@ -59,6 +59,36 @@ fn a_real_loss_is_recovered_in_slow_start() {
     assert!(peer.stack.info(id).unwrap().congestion_window < window);
 }
 
+/// RFC 5682 §2.1, step 2b: without a window for new data there is nothing to try.
+#[test]
+fn new_data_that_the_window_does_not_take_keeps_nothing_from_being_sent_again() {
+    let (mut peer, id, _) = timed_out(|_| ());
+    peer.write(id, 5000, 5000);
+    // There is room for less than a segment behind what is in flight.
+    peer.window = 4900;
+    peer.send(ACK, 1, 1001, &[]);
+    let sent: Vec<u32> = peer.take().iter().map(|segment| segment.seq).collect();
+    assert_eq!(sent, [1001, 2001]);
+}
+
+#[test]
+fn new_data_that_nagle_holds_keeps_nothing_from_being_sent_again() {
+    let mut peer = Peer::with(|config| {
+        config.tcp.pacing = false;
+        config.tcp.tail_loss_probe = false;
+    });
+    let id = peer.accepted_sack_over(50);
+    peer.write(id, 0, 4900);
+    assert_eq!(peer.take().len(), 5);
+    peer.wait();
+    peer.expect_data(1, 1000);
+    // A small segment is in flight, and another must wait for it (RFC 9293 §3.7.4).
+    peer.write(id, 4900, 100);
+    peer.send(ACK, 1, 1001, &[]);
+    let sent: Vec<u32> = peer.take().iter().map(|segment| segment.seq).collect();
+    assert_eq!(sent, [1001, 2001]);
+}
+
 #[test]
 fn reports_of_all_copies_as_duplicates_take_a_recovery_back() {
     let mut peer = Peer::with(|config| {
