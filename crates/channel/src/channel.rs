@@ -260,13 +260,22 @@ impl Channel {
         if self.closed {
             return Err(io::Error::new(io::ErrorKind::NotConnected, "the channel is closed"));
         }
-        if !self.owner.is_here() {
-            return Err(io::Error::new(
-                io::ErrorKind::PermissionDenied,
-                "the channel is this process's parent's, from which fork(2) copied it; open one here",
-            ));
+        self.check_process()
+    }
+
+    /// Whether this process may use the channel.
+    ///
+    /// # Errors
+    /// `PermissionDenied` in a child that fork(2) made.
+    #[inline]
+    pub fn check_process(&self) -> io::Result<()> {
+        if self.owner.is_here() {
+            return Ok(());
         }
-        Ok(())
+        Err(io::Error::new(
+            io::ErrorKind::PermissionDenied,
+            "the channel is this process's parent's, from which fork(2) copied it; open one here",
+        ))
     }
 
     /// Lets go of what the last turn brought.

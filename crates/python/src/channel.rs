@@ -311,7 +311,10 @@ impl Channel {
     /// What the port has counted, by name; what it lost begins with "rx_" or "tx_" and says why,
     /// what only this kind of port counts begins with "detail_".
     fn statistics<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
-        let statistics = self.shared.core()?.channel.statistics();
+        let mut core = self.shared.core()?;
+        // The kernel counts anew from each reading on, whoever reads.
+        core.channel.check_process().map_err(to_python)?;
+        let statistics = core.channel.statistics();
         let counters = PyDict::new(py);
         for (name, value) in [
             ("rx_packets", statistics.rx_packets),

@@ -2,7 +2,7 @@
 //! as long as it is open.
 
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use millrace_channel::{LONGEST_SETTING, OptionName};
@@ -16,7 +16,7 @@ use crate::completion::socket_address;
 use crate::errors::to_python;
 use crate::info::{ConnectionInfo, tcp_info};
 use crate::options;
-use crate::shared::Shared;
+use crate::shared::{Core, Shared};
 use crate::whole;
 use crate::write;
 
@@ -42,6 +42,14 @@ impl Handle {
     #[inline]
     pub(crate) fn inner(&self) -> millrace_channel::Handle {
         self.inner
+    }
+
+    /// The channel, for its own thread in the process that opened it.
+    #[inline]
+    fn core(&self) -> PyResult<MutexGuard<'_, Core>> {
+        let core = self.shared.core()?;
+        core.channel.check_process().map_err(to_python)?;
+        Ok(core)
     }
 }
 
@@ -86,7 +94,7 @@ impl Handle {
     /// handle was closed before; BrokenPipeError after shutdown().
     #[inline]
     pub(crate) fn write(&self, data: &Bound<'_, PyAny>) -> PyResult<usize> {
-        let mut core = self.shared.core()?;
+        let mut core = self.core()?;
         write::write(&mut core, self.inner, data)
     }
 
@@ -100,7 +108,7 @@ impl Handle {
     fn send(&self, data: &Bound<'_, PyAny>, to: Option<&Bound<'_, PyTuple>>) -> PyResult<()> {
         let to = to.map(options::socket_address).transpose()?;
         let buffer = PyUntypedBuffer::get(data)?;
-        let mut core = self.shared.core()?;
+        let mut core = self.core()?;
         write::with_bytes(&buffer, |bytes| {
             core.channel.send_datagram(self.inner, bytes, to).map_err(to_python)
         })?
@@ -109,28 +117,28 @@ impl Handle {
     /// Bytes that write() would take now without letting any wait.
     #[getter]
     fn write_room(&self) -> PyResult<usize> {
-        self.shared.core()?.channel.write_room(self.inner).map_err(to_python)
+        self.core()?.channel.write_room(self.inner).map_err(to_python)
     }
 
     /// Bytes that were written and wait for room in the send buffer.
     #[getter]
     fn waiting(&self) -> PyResult<usize> {
-        self.shared.core()?.channel.waiting(self.inner).map_err(to_python)
+        self.core()?.channel.waiting(self.inner).map_err(to_python)
     }
 
     /// Take no more of what comes in until resume(); the peer is held back as its window closes.
     fn pause(&self) -> PyResult<()> {
-        self.shared.core()?.channel.pause(self.inner).map_err(to_python)
+        self.core()?.channel.pause(self.inner).map_err(to_python)
     }
 
     /// Take again what comes in, beginning with what came meanwhile.
     fn resume(&self) -> PyResult<()> {
-        self.shared.core()?.channel.resume(self.inner).map_err(to_python)
+        self.core()?.channel.resume(self.inner).map_err(to_python)
     }
 
     /// Write no more: the peer is told that this was all. Reading goes on.
     fn shutdown(&self) -> PyResult<()> {
-        self.shared.core()?.channel.shutdown_write(self.inner).map_err(to_python)
+        self.core()?.channel.shutdown_write(self.inner).map_err(to_python)
     }
 
     /// Close it; what was written is still delivered.
@@ -152,19 +160,19 @@ impl Handle {
     #[pyo3(signature = (seconds))]
     fn linger(&self, seconds: Option<f64>) -> PyResult<()> {
         let time = seconds.map(|seconds| options::duration("linger", seconds)).transpose()?;
-        self.shared.core()?.channel.set_linger(self.inner, time).map_err(to_python)
+        self.core()?.channel.set_linger(self.inner, time).map_err(to_python)
     }
 
     /// Whether small segments are sent at once (True, the channel's default) or wait for
     /// acknowledgements (Nagle's algorithm).
     fn no_delay(&self, on: bool) -> PyResult<()> {
-        self.shared.core()?.channel.set_no_delay(self.inner, on).map_err(to_python)
+        self.core()?.channel.set_no_delay(self.inner, on).map_err(to_python)
     }
 
     /// Whether datagrams carry the don't-fragment bit (IP_MTU_DISCOVER); send() then raises
     /// ValueError for one that does not fit the MTU. False at first.
     fn dont_fragment(&self, on: bool) -> PyResult<()> {
-        self.shared.core()?.channel.set_dont_fragment(self.inner, on).map_err(to_python)
+        self.core()?.channel.set_dont_fragment(self.inner, on).map_err(to_python)
     }
 
     /// Take datagrams to a multicast group: from every source, or only from `source` and those of
@@ -174,7 +182,7 @@ impl Handle {
     #[pyo3(signature = (group, source=None))]
     fn join_group(&self, group: &str, source: Option<&str>) -> PyResult<()> {
         let (group, source) = (options::ip(group)?, source.map(options::ip).transpose()?);
-        self.shared.core()?.channel.join_group(self.inner, group, source).map_err(to_python)
+        self.core()?.channel.join_group(self.inner, group, source).map_err(to_python)
     }
 
     /// Take no more datagrams to a group, or no more from a source that was joined by name.
@@ -183,64 +191,64 @@ impl Handle {
     #[pyo3(signature = (group, source=None))]
     fn leave_group(&self, group: &str, source: Option<&str>) -> PyResult<()> {
         let (group, source) = (options::ip(group)?, source.map(options::ip).transpose()?);
-        self.shared.core()?.channel.leave_group(self.inner, group, source).map_err(to_python)
+        self.core()?.channel.leave_group(self.inner, group, source).map_err(to_python)
     }
 
     /// Take no datagrams from `source` any more, of a group that was joined for every source.
     fn block_source(&self, group: &str, source: &str) -> PyResult<()> {
         let (group, source) = (options::ip(group)?, options::ip(source)?);
-        self.shared.core()?.channel.block_source(self.inner, group, source).map_err(to_python)
+        self.core()?.channel.block_source(self.inner, group, source).map_err(to_python)
     }
 
     /// Take datagrams from a blocked source again.
     fn unblock_source(&self, group: &str, source: &str) -> PyResult<()> {
         let (group, source) = (options::ip(group)?, options::ip(source)?);
-        self.shared.core()?.channel.unblock_source(self.inner, group, source).map_err(to_python)
+        self.core()?.channel.unblock_source(self.inner, group, source).map_err(to_python)
     }
 
     /// How many routers may forward what is sent to groups: 1 at first, which is none; 0 keeps it
     /// on this host (IP_MULTICAST_TTL, IPV6_MULTICAST_HOPS).
     fn multicast_ttl(&self, #[pyo3(from_py_with = whole::number)] ttl: i128) -> PyResult<()> {
         let ttl = whole::whole("ttl", ttl)?;
-        self.shared.core()?.channel.set_multicast_ttl(self.inner, ttl).map_err(to_python)
+        self.core()?.channel.set_multicast_ttl(self.inner, ttl).map_err(to_python)
     }
 
     /// Whether members on this channel hear what is sent to groups (IP_MULTICAST_LOOP). True at
     /// first.
     fn multicast_loop(&self, on: bool) -> PyResult<()> {
-        self.shared.core()?.channel.set_multicast_loop(self.inner, on).map_err(to_python)
+        self.core()?.channel.set_multicast_loop(self.inner, on).map_err(to_python)
     }
 
     /// The channel's address that what is sent to groups comes from (IP_MULTICAST_IF); None for the
     /// first one.
     fn multicast_source(&self, address: Option<&str>) -> PyResult<()> {
         let address = address.map(options::ip).transpose()?;
-        self.shared.core()?.channel.set_multicast_source(self.inner, address).map_err(to_python)
+        self.core()?.channel.set_multicast_source(self.inner, address).map_err(to_python)
     }
 
     /// Set an option of a connection, or of a listener, whose connections inherit it: by the name
     /// and with the value that setsockopt(2) has, such as ("TCP_KEEPIDLE", 10).
     fn set_option(&self, name: &str, value: &Bound<'_, PyAny>) -> PyResult<()> {
         let option = options::socket_option(name, value)?;
-        self.shared.core()?.channel.set_option(self.inner, option).map_err(to_python)
+        self.core()?.channel.set_option(self.inner, option).map_err(to_python)
     }
 
     /// An option of a connection or a listener, as set_option() takes it.
     fn option<'py>(&self, py: Python<'py>, name: &str) -> PyResult<Bound<'py, PyAny>> {
         let name: OptionName = name.parse().map_err(to_python)?;
-        let option = self.shared.core()?.channel.option(self.inner, name).map_err(to_python)?;
+        let option = self.core()?.channel.option(self.inner, name).map_err(to_python)?;
         options::socket_option_to_python(py, option)
     }
 
     /// All that TCP knows of this connection, under the names of Linux's struct tcp_info.
     fn tcp_info<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
-        let info = self.shared.core()?.channel.tcp_info(self.inner).map_err(to_python)?;
+        let info = self.core()?.channel.tcp_info(self.inner).map_err(to_python)?;
         tcp_info(py, &info)
     }
 
     /// What TCP knows of this connection now.
     fn info(&self) -> PyResult<ConnectionInfo> {
-        let core = self.shared.core()?;
+        let core = self.core()?;
         core.channel.info(self.inner).map(ConnectionInfo::from).map_err(to_python)
     }
 
@@ -248,21 +256,21 @@ impl Handle {
     #[getter]
     fn local<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         let address: SocketAddr =
-            self.shared.core()?.channel.local_address(self.inner).map_err(to_python)?;
+            self.core()?.channel.local_address(self.inner).map_err(to_python)?;
         socket_address(py, address)
     }
 
     /// The peer's address and port, (host, port), of a connection.
     #[getter]
     fn remote<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        let info = self.shared.core()?.channel.info(self.inner).map_err(to_python)?;
+        let info = self.core()?.channel.info(self.inner).map_err(to_python)?;
         socket_address(py, info.remote)
     }
 
     /// Datagrams that this socket dropped because nobody took them in time.
     #[getter]
     fn dropped(&self) -> PyResult<u64> {
-        self.shared.core()?.channel.datagrams_dropped(self.inner).map_err(to_python)
+        self.core()?.channel.datagrams_dropped(self.inner).map_err(to_python)
     }
 
     fn __repr__(&self) -> String {
