@@ -243,3 +243,13 @@ def test_redirect_maps_take_what_they_redirect_to() -> None:
 def test_wrong_declarations_are_refused(make: Callable[[], Map]) -> None:
     with pytest.raises((TypeError, ValueError)):
         make()
+
+
+@pytest.mark.parametrize("name", ["kind", "key_size", "value_size", "entries", "flags"])
+def test_numbers_that_no_map_has_are_named_with_their_range(name: str) -> None:
+    from millrace import _native
+
+    shape = {"kind": 1, "key_size": 4, "value_size": 4, "entries": 1, "flags": 0}
+    for number in (-1, 1 << 32, 1 << 200):
+        with pytest.raises(ValueError, match=f"{name} is a whole number from 0 to 4294967295"):
+            _native.XdpMap(name="shape", **{**shape, name: number})

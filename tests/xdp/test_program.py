@@ -172,6 +172,9 @@ def test_run_says_what_is_wrong() -> None:
     assert caught.value.errno == errno.ENODEV
     with pytest.raises(ValueError, match="queue 99 of interface 1"):
         swap.run(frames.arp(), interface="lo", queue=99)
+    for queue in (-1, 1 << 32, 1 << 200):
+        with pytest.raises(ValueError, match="queue is a whole number from 0 to 4294967295"):
+            swap.run(frames.arp(), interface="lo", queue=queue)
     assert swap.run(frames.arp(), interface="lo")[0].verdict is TX
 
 

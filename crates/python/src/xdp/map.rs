@@ -10,6 +10,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList};
 
 use super::to_python;
+use crate::whole;
 
 /// A map in the kernel, for as long as this object or a program that uses it lives. A value of a
 /// per-CPU kind is one value, rounded up to eight bytes, for each possible CPU.
@@ -26,18 +27,26 @@ impl XdpMap {
     #[pyo3(signature = (kind, name, key_size, value_size, entries, flags=0, open=None))]
     #[allow(clippy::too_many_arguments)]
     fn new(
-        kind: u32,
+        #[pyo3(from_py_with = whole::number)] kind: i128,
         name: &str,
-        key_size: u32,
-        value_size: u32,
-        entries: u32,
-        flags: u32,
+        #[pyo3(from_py_with = whole::number)] key_size: i128,
+        #[pyo3(from_py_with = whole::number)] value_size: i128,
+        #[pyo3(from_py_with = whole::number)] entries: i128,
+        #[pyo3(from_py_with = whole::number)] flags: i128,
         open: Option<PathBuf>,
     ) -> PyResult<Self> {
+        let kind = whole::whole("kind", kind)?;
         let Some(kind) = MapKind::from_number(kind) else {
             return Err(PyValueError::new_err(format!("no kind of map has the number {kind}")));
         };
-        let spec = MapSpec { name, kind, key_size, value_size, max_entries: entries, flags };
+        let spec = MapSpec {
+            name,
+            kind,
+            key_size: whole::whole("key_size", key_size)?,
+            value_size: whole::whole("value_size", value_size)?,
+            max_entries: whole::whole("entries", entries)?,
+            flags: whole::whole("flags", flags)?,
+        };
         let inner = match open {
             Some(path) => Map::open(&path, &spec),
             None => Map::create(&spec),
@@ -64,7 +73,12 @@ impl XdpMap {
 
     /// Write a value: `mode` 0 in any case, 1 only if the key is new, 2 only if it is there.
     #[pyo3(signature = (key, value, mode=0))]
-    fn set(&self, key: &[u8], value: &[u8], mode: u32) -> PyResult<()> {
+    fn set(
+        &self,
+        key: &[u8],
+        value: &[u8],
+        #[pyo3(from_py_with = whole::number)] mode: i128,
+    ) -> PyResult<()> {
         let mode = match mode {
             0 => Update::Any,
             1 => Update::Insert,

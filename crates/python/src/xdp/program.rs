@@ -9,6 +9,7 @@ use pyo3::types::{PyBytes, PyDict, PyList};
 
 use super::link::XdpLink;
 use super::{information, mode_named, program_from, to_python};
+use crate::whole;
 
 /// A program in the kernel, for as long as this object or a link to it lives.
 #[pyclass(frozen, module = "millrace._native")]
@@ -40,7 +41,13 @@ impl XdpProgram {
     }
 
     /// Attach it to an interface of this network namespace.
-    fn attach(&self, py: Python<'_>, ifindex: u32, mode: &str) -> PyResult<XdpLink> {
+    fn attach(
+        &self,
+        py: Python<'_>,
+        #[pyo3(from_py_with = whole::number)] ifindex: i128,
+        mode: &str,
+    ) -> PyResult<XdpLink> {
+        let ifindex = whole::whole("ifindex", ifindex)?;
         let mode = mode_named(mode)?;
         let link = py.detach(|| self.inner.attach(ifindex, mode)).map_err(to_python)?;
         Ok(XdpLink::new(link))
@@ -58,10 +65,17 @@ impl XdpProgram {
         &self,
         py: Python<'py>,
         frames: &Bound<'py, PyList>,
-        repeat: u32,
-        ingress: Option<(u32, u32)>,
+        #[pyo3(from_py_with = whole::number)] repeat: i128,
+        ingress: Option<(Bound<'py, PyAny>, Bound<'py, PyAny>)>,
     ) -> PyResult<Bound<'py, PyList>> {
-        let ingress = ingress.map(|(ifindex, queue)| Ingress { ifindex, queue });
+        let repeat = whole::whole("repeat", repeat)?;
+        let ingress = match ingress {
+            None => None,
+            Some((ifindex, queue)) => Some(Ingress {
+                ifindex: whole::whole("ifindex", whole::number(&ifindex)?)?,
+                queue: whole::whole("queue", whole::number(&queue)?)?,
+            }),
+        };
         let results = PyList::empty(py);
         let mut out = Vec::new();
         for frame in frames {
