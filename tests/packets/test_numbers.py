@@ -80,3 +80,10 @@ def test_what_is_no_whole_number_is_a_type_error(uses: dict[str, Use], use: str,
     for wrong in (1.5, True, "7"):
         with pytest.raises(TypeError, match=name):
             uses[use](name, wrong)
+
+
+def test_no_more_packets_are_rendered_than_there_may_be_memory_for() -> None:
+    template = Template(udp())
+    for count in (1 << 62, 1 << 40, (1 << 30) // len(udp())):
+        with pytest.raises(ValueError, match=f"^count is a whole number .*, not {count}$"):
+            Generator(template).render(count)

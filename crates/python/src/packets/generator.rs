@@ -16,6 +16,9 @@ use crate::errors::to_python;
 use crate::options::duration;
 use crate::whole::{self, whole_or_none, within};
 
+/// What rendered packets may take in Python, and what each takes besides its bytes.
+const MOST_RENDERED_BYTES: usize = 1 << 30;
+const OBJECT_BYTES: usize = 64;
 /// Percentiles that are told of times.
 const PERCENTILES: [f64; 8] = [0.0, 50.0, 90.0, 99.0, 99.9, 99.99, 99.999, 100.0];
 
@@ -124,12 +127,13 @@ impl Generator {
         lock(&self.inner).template().period()
     }
 
-    /// The next packets, which are not sent then.
+    /// The next packets, which are not sent then; as many as fit into a gigabyte.
     fn render(&self, #[pyo3(from_py_with = whole::number)] count: i128) -> PyResult<Vec<Vec<u8>>> {
-        let count = whole::whole("count", count)?;
         let inner = lock(&self.inner);
         let mut template = inner.template().clone();
         drop(inner);
+        let most = MOST_RENDERED_BYTES / (template.size() + OBJECT_BYTES);
+        let count = whole::within("count", count, 0..=most as i128)?;
         let mut next = || {
             let mut frame = vec![0; template.size()];
             template.render(&mut frame, 0);

@@ -89,7 +89,7 @@ class Generator:
         return self._native.period
 
     def render(self, count: int) -> list[bytes]:
-        """The next packets, which are not sent by that."""
+        """The next packets, which are not sent by that: as many as fit into a gigabyte."""
         return self._native.render(count)
 
     def run(
