@@ -29,6 +29,8 @@ def test_labs_side_by_side(lab: Lab) -> None:
         assert a.netns != b.netns
         with pytest.raises(LabError, match="host a does not belong to lab"):
             lab.wire(a, b)
+        with pytest.raises(TypeError, match="a wire joins two hosts of a lab, not 'a'"):
+            lab.wire(a, "a")  # type: ignore[arg-type]
 
 
 def test_same_name_twice() -> None:

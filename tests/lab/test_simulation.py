@@ -404,6 +404,15 @@ def test_mistakes_are_named() -> None:
         with pytest.raises(LabError, match="host stranger belongs to another simulation"):
             use()
     for use in (
+        lambda: sim.wire("a", b),  # type: ignore[arg-type]
+        lambda: sim.bulk("a", b, bytes=1),  # type: ignore[arg-type]
+        lambda: a.connect("a", 7),  # type: ignore[arg-type]
+    ):
+        with pytest.raises(TypeError, match="a host, a switch or a router is wanted, not 'a'"):
+            use()
+    with pytest.raises(TypeError, match="a connection goes to a host, not to <Router r>"):
+        a.connect(sim.router("r"), 7)  # type: ignore[arg-type]
+    for use in (
         lambda: a.ipv6,
         lambda: a.connect(b, 7, ipv6=True),
         lambda: sim.bulk(a, b, bytes=1, ipv6=True),

@@ -130,6 +130,8 @@ class Lab:
         """
         self._check_open()
         for host in (a, b):
+            if not isinstance(host, Host):
+                raise TypeError(f"a wire joins two hosts of a lab, not {host!r}")
             if self.hosts.get(host.name) is not host:
                 raise LabError(f"host {host.name} does not belong to lab {self.name}")
         for what, pair in (("addresses", addresses), ("macs", macs), ("names", names)):

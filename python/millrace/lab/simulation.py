@@ -147,6 +147,8 @@ class Host(Node):
         """Open a connection; set its callbacks before the simulation goes on."""
         native = self._simulation._native
         self._simulation._own(server)
+        if not isinstance(server, Host):
+            raise TypeError(f"a connection goes to a host, not to {server!r}")
         whole("port", port, *_PORTS)
         address = server.ipv6 if ipv6 else server.address
         return Connection(self, native.connect(self._number, address, port))
@@ -423,6 +425,8 @@ class Simulation:
         return Wire(self, number, mtu)
 
     def _own(self, node: Node) -> int:
+        if not isinstance(node, Node):
+            raise TypeError(f"a host, a switch or a router is wanted, not {node!r}")
         if node._simulation is not self:
             kind = type(node).__name__.lower()
             raise LabError(f"{kind} {node.name} belongs to another simulation")
