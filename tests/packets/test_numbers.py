@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 import millrace
+from millrace.lab import Lab
 from millrace.packets import Capture, Replay, forward, l2fwd, rxdrop, txpush
 from millrace.packets.generator import Generator, Template
 
@@ -87,3 +88,17 @@ def test_no_more_packets_are_rendered_than_there_may_be_memory_for() -> None:
     for count in (1 << 62, 1 << 40, (1 << 30) // len(udp())):
         with pytest.raises(ValueError, match=f"^count is a whole number .*, not {count}$"):
             Generator(template).render(count)
+
+
+@pytest.mark.networks
+def test_a_ring_that_is_larger_than_any_is_refused(lab: Lab) -> None:
+    """Not quietly made smaller, while `Capture.facts` told of the size that was asked for."""
+    host = lab.host("one")
+    most = 2 << 30
+    with host.enter():
+        with pytest.raises(
+            ValueError, match=f"^buffer_bytes is .* from 0 to {most}, not {1 << 40}$"
+        ):
+            Capture("lo", buffer_bytes=1 << 40)
+        with pytest.raises(ValueError, match=f"lo: a receive ring .* at most {most // 2} bytes"):
+            millrace.open("af_packet:lo", ring_bytes=most)

@@ -144,6 +144,12 @@ fn what_cannot_be_opened_is_told() {
     let (kind, text) = error(AfPacketConfig { filter: bad, ..plain.clone() });
     assert_eq!(kind, ErrorKind::InvalidInput);
     assert!(text.contains("filter"), "{text}");
+    for (receive, most) in [(Receive::RingV2, 1 << 30), (Receive::RingV3, 2 << 30)] {
+        let ring_bytes = most + 1;
+        let (kind, text) = error(AfPacketConfig { receive, ring_bytes, ..plain.clone() });
+        assert_eq!(kind, ErrorKind::InvalidInput);
+        assert!(text.contains(&format!("at most {most} bytes, not {ring_bytes}")), "{text}");
+    }
     let refused = || kernel::without_capabilities(|| AfPacket::open(&plain)).unwrap_err();
     let refused = wire.ours.enter(refused);
     let text = refused.to_string();

@@ -106,7 +106,7 @@ class Capture:
 
         `expression`: which packets, in tcpdump's language. `packets` and `seconds` end it.
         `snap_length`: bytes kept of a packet at most (0: all). `buffer_bytes`: the kernel's ring
-        (64 MiB); what finds it full is lost, and counted.
+        (64 MiB; at most 2 GiB); what finds it full is lost, and counted.
 
         Files follow one another (`trace-00001.pcapng` and on) with `rotate_bytes` and
         `rotate_seconds`; the oldest are deleted when there are more than `keep`. `flows`: follow

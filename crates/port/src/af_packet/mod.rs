@@ -58,7 +58,7 @@ use self::timestamps::Stamping;
 use self::transmit::Sender;
 use crate::{Capabilities, Port, Statistics, Timestamps, interface, vnet};
 
-pub use self::ring_v3::Blocks;
+pub use self::ring_v3::{Blocks, MOST_BYTES as MOST_V3_BYTES};
 
 /// How packets are received.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -123,7 +123,7 @@ pub struct AfPacketConfig {
     pub outgoing: bool,
     /// How packets are received.
     pub receive: Receive,
-    /// Bytes of the receive ring.
+    /// Bytes of the receive ring, about: at most 1 GiB, and 2 GiB for V3.
     pub ring_bytes: usize,
     /// The blocks of a V3 ring.
     pub blocks: Blocks,
@@ -286,6 +286,16 @@ impl AfPacket {
             return invalid(format!(
                 "a ring's block has 128 KiB to 4 MiB, a power of two, and waits a millisecond at \
                  least, not {bytes} bytes and {retire_ms} ms"
+            ));
+        }
+        let most = match receive {
+            Receive::RingV3 => MOST_V3_BYTES,
+            _ => ring_v2::MOST_BYTES,
+        };
+        if config.ring_bytes > most {
+            return invalid(format!(
+                "{}: a receive ring of this kind has at most {most} bytes, not {}",
+                config.interface, config.ring_bytes
             ));
         }
         let ring = match receive {

@@ -19,6 +19,8 @@ use crate::vnet::{self, Header};
 const SLOT: usize = 2048;
 /// The unit in which the kernel allocates.
 const BLOCK: usize = 64 << 10;
+/// Bytes of the largest ring.
+pub(super) const MOST_BYTES: usize = 1 << 30;
 
 /// A burst ends with the packet that makes it this long: what is copied now should still be in the
 /// processor's cache when the stack looks at it.
@@ -36,7 +38,7 @@ pub(super) struct RingV2 {
 impl RingV2 {
     /// Sets the socket's ring up with about `bytes` of memory.
     pub(super) fn new(socket: &Socket, bytes: usize) -> io::Result<RingV2> {
-        let blocks = (bytes / BLOCK).clamp(1, 1 << 14);
+        let blocks = (bytes / BLOCK).clamp(1, MOST_BYTES / BLOCK);
         let slots = blocks * (BLOCK / SLOT);
         let request = libc::tpacket_req {
             tp_block_size: BLOCK as u32,

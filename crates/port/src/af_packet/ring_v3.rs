@@ -30,8 +30,8 @@ impl Default for Blocks {
     }
 }
 
-/// Bytes of the largest ring.
-const MOST_BYTES: usize = 2 << 30;
+/// Bytes of the largest V3 ring.
+pub const MOST_BYTES: usize = 2 << 30;
 
 /// Where a block says whose it is, how many packets it has, and where the first is
 /// (`struct tpacket_block_desc`).

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex};
 use millrace_packets::capture::{
     self, Control, End, Limits, Output, Rotation, Settings, Sink, Source, SourceOptions,
 };
+use millrace_port::af_packet::MOST_V3_BYTES;
 use millrace_port::name::PortName;
 use millrace_port::pcap::FileFormat;
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
@@ -19,7 +20,7 @@ use super::memory::Memory;
 use super::numpy::{self, Kind};
 use crate::errors::to_python;
 use crate::options::duration;
-use crate::whole::{self, whole_or_none};
+use crate::whole::{self, whole_or_none, within};
 
 /// What a file says it was written by.
 const PROGRAM: &str = concat!("millrace ", env!("CARGO_PKG_VERSION"));
@@ -109,7 +110,10 @@ impl Capture {
             filter: filter.map(|filter| filter.get().inner().clone()),
             expression: filter.map(|filter| filter.get().expression().to_owned()),
             snap_length: whole::whole("snap_length", snap_length)?,
-            ring_bytes: whole_or_none("buffer_bytes", buffer_bytes)?.unwrap_or(capture::RING_BYTES),
+            ring_bytes: match buffer_bytes {
+                Some(bytes) => within("buffer_bytes", bytes, 0..=MOST_V3_BYTES as i128)?,
+                None => capture::RING_BYTES,
+            },
             promiscuous,
             incoming,
             outgoing,
