@@ -1,11 +1,13 @@
 //! The neighbour cache: hardware addresses of hosts on the link (RFC 826, RFC 1122 §2.3.2).
 //!
 //! Bounded; entries expire, are asked for again while they are still used, and keep the latest few
-//! packets that wait for an answer (RFC 1122 §2.3.2.2, RFC 4861 §7.2.2). It decides what to ask; the
-//! stack writes the requests.
+//! packets that wait for an answer ([`waiting`]). It decides what to ask; the stack writes the
+//! requests.
 //!
 //! Whoever sends packets from invented addresses can make us ask for them. So questions that have half of
 //! the cache push out no answers, but one another (RFC 6583 §7).
+
+mod waiting;
 
 use millrace_frames::{Duration, Instant, Transmit};
 use millrace_wire::mac::Mac;
@@ -14,6 +16,7 @@ use crate::address::{Word, address, is_v4};
 use crate::hash::Keys;
 use crate::table::FlowTable;
 use crate::tables::NeighbourInfo;
+use waiting::Waiting;
 
 /// An entry by number and generation, so that one who kept it notices that it is another's now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -107,12 +110,10 @@ struct Entry {
     attempts: u8,
     /// A connection attempt of ours waits for it.
     connecting: bool,
-    /// More packets came than may wait.
-    overflowed: bool,
     /// Incomplete, Probing, Delay: when to ask next. Reachable: when belief ends.
     deadline: Instant,
     used: Instant,
-    queue: Vec<Transmit>,
+    waiting: Waiting,
 }
 
 /// What is known of a next hop now.
@@ -180,10 +181,9 @@ impl Neighbours {
                     state: State::Free,
                     attempts: 0,
                     connecting: false,
-                    overflowed: false,
                     deadline: Instant::ZERO,
                     used: Instant::ZERO,
-                    queue: Vec::with_capacity(queue_limit),
+                    waiting: Waiting::new(queue_limit),
                 })
                 .collect(),
             table: FlowTable::new(config.neighbours.into()),
@@ -267,7 +267,6 @@ impl Neighbours {
         entry.address = address;
         entry.hash = hash;
         entry.used = now;
-        entry.overflowed = false;
         Some(index)
     }
 
@@ -304,7 +303,7 @@ impl Neighbours {
         })?;
         if self.entries[index].state != State::Free {
             self.forget(index);
-            self.evicted.append(&mut self.entries[index].queue);
+            self.entries[index].waiting.leave(&mut self.evicted);
         }
         Some(index)
     }
@@ -394,57 +393,6 @@ impl Neighbours {
         }
     }
 
-    /// Lets a packet wait for an entry that is Incomplete. Gives it back when nothing may wait.
-    pub(crate) fn enqueue(
-        &mut self,
-        neighbour: NeighbourRef,
-        packet: Transmit,
-    ) -> Result<(), Transmit> {
-        match self.entries.get_mut(neighbour.index()) {
-            Some(entry)
-                if entry.generation == neighbour.generation()
-                    && entry.state == State::Incomplete
-                    && self.queue_limit > 0 =>
-            {
-                entry.queue.push(packet);
-                Ok(())
-            }
-            Some(entry) if entry.generation == neighbour.generation() => {
-                entry.overflowed = true;
-                Err(packet)
-            }
-            _ => Err(packet),
-        }
-    }
-
-    /// Whether as many packets wait for an entry as may. The oldest is then to make way for another.
-    pub(crate) fn is_full(&self, neighbour: NeighbourRef) -> bool {
-        self.waiting(neighbour).len() >= self.queue_limit.max(1)
-    }
-
-    /// Takes the oldest packet that waits for an entry, to be lost.
-    pub(crate) fn lose_oldest(&mut self, neighbour: NeighbourRef) -> Option<Transmit> {
-        let entry = self.entries.get_mut(neighbour.index())?;
-        if entry.generation != neighbour.generation() || entry.queue.is_empty() {
-            return None;
-        }
-        entry.overflowed = true;
-        Some(entry.queue.remove(0))
-    }
-
-    /// The packets that wait for an entry, the oldest first.
-    pub(crate) fn waiting(&self, neighbour: NeighbourRef) -> &[Transmit] {
-        match self.entries.get(neighbour.index()) {
-            Some(entry) if entry.generation == neighbour.generation() => &entry.queue,
-            _ => &[],
-        }
-    }
-
-    /// Lets a packet wait that belongs to the one that was the last to wait, whatever the limit.
-    pub(crate) fn enqueue_behind_last(&mut self, neighbour: NeighbourRef, packet: Transmit) {
-        self.entries[neighbour.index()].queue.push(packet);
-    }
-
     /// A neighbour told its hardware address. Where nobody has asked, it is believed only if
     /// `to_us` (RFC 826: whoever asks for us will hear from us). Packets that waited for it are
     /// moved to `released`, those of one that made way to `evicted`; [`Learned::Overflowed`] says that
@@ -480,11 +428,9 @@ impl Neighbours {
         entry.connecting = false;
         entry.deadline =
             now + if is_v4(entry.address) { self.reachable } else { self.reachable_v6 };
-        self.released.append(&mut entry.queue);
-        if core::mem::take(&mut entry.overflowed) {
-            Learned::Overflowed(NeighbourRef::new(index, entry.generation))
-        } else {
-            Learned::Known
+        match entry.waiting.leave(&mut self.released) {
+            true => Learned::Overflowed(NeighbourRef::new(index, entry.generation)),
+            false => Learned::Known,
         }
     }
 
@@ -562,13 +508,6 @@ impl Neighbours {
         self.reachable_v6 = time;
     }
 
-    /// Moves the packets that wait, whoever they wait for, to `released`.
-    pub(crate) fn release_waiting(&mut self) {
-        for entry in &mut self.entries {
-            self.released.append(&mut entry.queue);
-        }
-    }
-
     /// When [`Neighbours::act`] has something to do.
     pub(crate) fn next_deadline(&self) -> Option<Instant> {
         (self.asking > 0).then_some(self.earliest)
@@ -595,10 +534,10 @@ impl Neighbours {
         let entry = &mut self.entries[index];
         if entry.attempts >= self.retries {
             let neighbour = NeighbourRef::new(index, entry.generation);
-            let (address, packets) = (entry.address, entry.queue.len());
+            let (address, packets) = (entry.address, entry.waiting.packets().len());
             let connecting = entry.connecting;
             self.forget(index);
-            self.released.append(&mut self.entries[index].queue);
+            self.entries[index].waiting.leave(&mut self.released);
             return Some(Action::Lost { neighbour, address, packets, connecting });
         }
         if entry.state == State::Delay {
