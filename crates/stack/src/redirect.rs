@@ -62,7 +62,7 @@ impl Stack {
         });
         if added {
             self.counters.redirects_taken += 1;
-            self.ipv6_due(expires);
+            self.lifetimes_due(expires);
         }
         // An older one may have made way even so.
         self.routes_changed();

@@ -47,7 +47,7 @@ impl Stack {
         slot.detection = Detection { next, sent: 0, nonce, ..slot.detection };
         let state = if optimistic { AddressState::Optimistic } else { AddressState::Tentative };
         self.addresses.set_state(local, state);
-        self.ipv6_due(next);
+        self.lifetimes_due(next);
     }
 
     pub(crate) fn detection_timers(&mut self) {

@@ -105,8 +105,9 @@ impl Stack {
             .min(self.ip6.solicitation.next);
     }
 
-    /// Something is to be done at that time.
-    pub(crate) fn ipv6_due(&mut self, at: Instant) {
+    /// A lifetime ends at that time, or a step of configuration is due: of addresses, of routes of both
+    /// families, of solicitations.
+    pub(crate) fn lifetimes_due(&mut self, at: Instant) {
         self.ip6.due = self.ip6.due.min(at);
     }
 }

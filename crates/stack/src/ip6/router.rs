@@ -56,7 +56,7 @@ impl Stack {
     pub(crate) fn solicit_routers(&mut self) {
         let next = self.now + self.random_time(FIRST_DELAY);
         self.ip6.solicitation = Solicitation { next, interval: FIRST_INTERVAL };
-        self.ipv6_due(next);
+        self.lifetimes_due(next);
     }
 
     pub(crate) fn router_timers(&mut self) {
@@ -268,7 +268,7 @@ impl Stack {
             }
         }
         self.addresses.routes.add(entry);
-        self.ipv6_due(entry.expires);
+        self.lifetimes_due(entry.expires);
         if known != Some(entry.preference) {
             self.routes_changed();
         }

@@ -64,7 +64,7 @@ impl Stack {
             _ => self.random_time(FIRST_DELAY),
         };
         self.detect_duplicate(local, delay);
-        self.ipv6_due(slot.preferred_until.min(slot.valid_until).min(slot.renew_at));
+        self.lifetimes_due(slot.preferred_until.min(slot.valid_until).min(slot.renew_at));
     }
 
     /// The same for the same prefix on the same interface, and nothing to who does not know the
@@ -189,7 +189,7 @@ impl Stack {
         slot.valid_until = believed(slot.valid_until, valid_until, now);
         let due = slot.preferred_until.min(slot.valid_until);
         self.settle_preference(local);
-        self.ipv6_due(due);
+        self.lifetimes_due(due);
     }
 
     /// Preferred or deprecated, by the lifetime.
@@ -221,7 +221,7 @@ impl Stack {
             current |= slot.renew_at != Instant::FAR_FUTURE;
             self.settle_preference(local);
         }
-        self.ipv6_due(due);
+        self.lifetimes_due(due);
         if current || preferred_until <= self.now + RENEW_BEFORE {
             return;
         }
