@@ -120,15 +120,14 @@ impl Stack {
             }
         }
         self.solicited_group(local, false);
-        if slot.origin == AddressOrigin::Configured {
+        let attempt = slot.detection.attempt + 1;
+        if slot.origin == AddressOrigin::Configured || attempt == MOST_ATTEMPTS {
+            // It is told, and for as long as its prefix is advertised no other is made instead.
             return self.addresses.set_state(local, AddressState::Duplicate);
         }
         self.addresses.remove(local);
         self.routes_changed();
-        let attempt = slot.detection.attempt + 1;
-        if attempt < MOST_ATTEMPTS {
-            self.make_address(&slot, attempt);
-        }
+        self.make_address(&slot, attempt);
     }
 
     /// What IPv6 does first: its configured addresses are looked for, a link-local one is made, and

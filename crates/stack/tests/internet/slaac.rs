@@ -431,8 +431,9 @@ fn a_duplicate_makes_another_address_three_times() {
     });
     advertise(&mut peer, |one| one.prefix(PREFIX, BOTH, 7200, 3600));
     let mut tried = Vec::new();
-    while let Some(one) = made(&peer, AddressOrigin::Stable).first().copied() {
-        assert_eq!(one.state, AddressState::Tentative);
+    let of_prefix = |peer: &Peer| made(peer, AddressOrigin::Stable)[0];
+    while of_prefix(&peer).state == AddressState::Tentative {
+        let one = of_prefix(&peer);
         let address = v6(one.address);
         assert!(!tried.contains(&address));
         tried.push(address);
@@ -442,6 +443,19 @@ fn a_duplicate_makes_another_address_three_times() {
     }
     assert_eq!(tried.len(), 3);
     assert_eq!(peer.stack.counters().duplicate_addresses, 3);
+    // What is told again begins nothing again (RFC 7217 §6), until it was not told for a while.
+    for _ in 0..3 {
+        peer.advance(Duration::from_secs(600));
+        advertise(&mut peer, |one| one.prefix(PREFIX, BOTH, 7200, 3600));
+        assert_eq!(of_prefix(&peer).state, AddressState::Duplicate);
+        assert_eq!(v6(of_prefix(&peer).address), tried[2]);
+    }
+    let remote = SocketAddr::new(FAR.into(), 80);
+    assert!(peer.stack.connect(remote, None).is_err(), "nothing is sent from it");
+    peer.advance(Duration::from_secs(7201));
+    assert!(made(&peer, AddressOrigin::Stable).is_empty());
+    advertise(&mut peer, |one| one.prefix(PREFIX, BOTH, 7200, 3600));
+    assert_eq!(of_prefix(&peer).state, AddressState::Tentative);
     end(&mut peer);
 }
 
