@@ -1,4 +1,4 @@
-//! Every bound of a stack, in one place.
+//! Every bound of a stack, in one place. What others may set has its name in [`by_name`].
 
 pub(crate) mod by_name;
 pub(crate) mod check;
