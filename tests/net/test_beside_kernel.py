@@ -30,7 +30,6 @@ from millrace.net import ACCEPTED, CLOSED, FINISHED, Channel, Handle
 
 pytestmark = pytest.mark.networks
 
-PEER, HOST = "192.0.2.1", "192.0.2.2"
 PORT = 7000
 FIN, SYN, RST, PSH, ACK, ECE, CWR = 0x01, 0x02, 0x04, 0x08, 0x10, 0x40, 0x80
 #: Of as many seeds as the environment says.
@@ -132,10 +131,105 @@ def checksum(data: bytes) -> int:
     return ~total & 0xFFFF
 
 
-def ipv4(protocol: int, payload: bytes) -> bytes:
-    ends = socket.inet_aton(PEER) + socket.inet_aton(HOST)
-    head = struct.pack(">BBHHHBBH", 0x45, 0, 20 + len(payload), 0, 0x4000, 64, protocol, 0) + ends
-    return head[:10] + struct.pack(">H", checksum(head)) + head[12:] + payload
+class Ipv4:
+    """Packets between two hosts, echoes (RFC 792) and hardware addresses (RFC 826)."""
+
+    peer, host, prefix = "192.0.2.1", "192.0.2.2", 24
+    ether_type = 0x0800
+    family = socket.AF_INET
+
+    @classmethod
+    def packet(cls, protocol: int, payload: bytes) -> bytes:
+        ends = socket.inet_aton(cls.peer) + socket.inet_aton(cls.host)
+        size = 20 + len(payload)
+        head = struct.pack(">BBHHHBBH", 0x45, 0, size, 0, 0x4000, 64, protocol, 0) + ends
+        return head[:10] + struct.pack(">H", checksum(head)) + head[12:] + payload
+
+    @classmethod
+    def pseudo(cls, protocol: int, size: int) -> bytes:
+        ends = socket.inet_aton(cls.peer) + socket.inet_aton(cls.host)
+        return ends + struct.pack(">HH", protocol, size)
+
+    @classmethod
+    def echo(cls, number: int) -> bytes:
+        message = struct.pack(">BBHHH", 8, 0, 0, 7, number)
+        return cls.packet(1, message[:2] + struct.pack(">H", checksum(message)) + message[4:])
+
+    @classmethod
+    def payload(cls, packet: bytes) -> tuple[int, bytes]:
+        """The protocol, and what is in a packet."""
+        return packet[9], packet[(packet[0] & 15) * 4 : int.from_bytes(packet[2:4])]
+
+    @classmethod
+    def is_echo(cls, protocol: int, message: bytes, number: int) -> bool:
+        return protocol == 1 and message[0] == 0 and int.from_bytes(message[6:8]) == number
+
+    @classmethod
+    def resolve(cls, frame: bytes, own: bytes) -> bytes | None:
+        """The answer to who has the peer's address, if this frame asks for it."""
+        question = frame[14:]
+        peer = socket.inet_aton(cls.peer)
+        if frame[12:14] != b"\x08\x06" or question[6:8] != b"\x00\x01" or question[24:28] != peer:
+            return None
+        answer = question[:6] + b"\x00\x02" + own + peer + question[8:18]
+        return question[8:14] + own + b"\x08\x06" + answer
+
+    @classmethod
+    def give_address(cls, host: Host) -> None:
+        host.run(["ip", "address", "add", f"{cls.host}/{cls.prefix}", "dev", "eth0"])
+
+
+class Ipv6(Ipv4):
+    """The same by RFC 8200, RFC 4443 and RFC 4861."""
+
+    peer, host, prefix = "2001:db8::1", "2001:db8::2", 64
+    ether_type = 0x86DD
+    family = socket.AF_INET6
+
+    @classmethod
+    def ends(cls) -> bytes:
+        return b"".join(socket.inet_pton(cls.family, end) for end in (cls.peer, cls.host))
+
+    @classmethod
+    def packet(cls, protocol: int, payload: bytes, hops: int = 64) -> bytes:
+        return struct.pack(">IHBB", 6 << 28, len(payload), protocol, hops) + cls.ends() + payload
+
+    @classmethod
+    def pseudo(cls, protocol: int, size: int) -> bytes:
+        return cls.ends() + struct.pack(">II", size, protocol)
+
+    @classmethod
+    def message(cls, kind: int, body: bytes) -> bytes:
+        data = struct.pack(">BBH", kind, 0, 0) + body
+        return data[:2] + struct.pack(">H", checksum(cls.pseudo(58, len(data)) + data)) + body
+
+    @classmethod
+    def echo(cls, number: int) -> bytes:
+        return cls.packet(58, cls.message(128, struct.pack(">HH", 7, number)))
+
+    @classmethod
+    def payload(cls, packet: bytes) -> tuple[int, bytes]:
+        return packet[6], packet[40 : 40 + int.from_bytes(packet[4:6])]
+
+    @classmethod
+    def is_echo(cls, protocol: int, message: bytes, number: int) -> bool:
+        return protocol == 58 and message[0] == 129 and int.from_bytes(message[6:8]) == number
+
+    @classmethod
+    def resolve(cls, frame: bytes, own: bytes) -> bytes | None:
+        protocol, question = cls.payload(frame[14:])
+        peer, host = (socket.inet_pton(cls.family, end) for end in (cls.peer, cls.host))
+        wanted = protocol == 58 and question[0] == 135 and question[8:24] == peer
+        if frame[12:14] != b"\x86\xdd" or not wanted or frame[22:38] != host:
+            return None
+        answer = cls.message(136, b"\x60\x00\x00\x00" + peer + b"\x02\x01" + own)
+        return frame[6:12] + own + b"\x86\xdd" + cls.packet(58, answer, 255)
+
+    @classmethod
+    def give_address(cls, host: Host) -> None:
+        host.sysctl("net.ipv6.conf.eth0.disable_ipv6", 0)
+        where = ["dev", "eth0", "nodad"]
+        host.run(["ip", "-6", "address", "add", f"{cls.host}/{cls.prefix}", *where])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -167,8 +261,9 @@ class Heard:
 class Wire:
     """The peer's end of a wire to a host. The peer's kernel has no address there, and is silent."""
 
-    def __init__(self, lab: Lab, peer: Host, host: Host, name: str, address: str | None) -> None:
-        lab.wire(peer, host, addresses=(None, address), names=(name, None))
+    def __init__(self, lab: Lab, peer: Host, host: Host, name: str, ip: type[Ipv4]) -> None:
+        lab.wire(peer, host, addresses=(None, None), names=(name, None))
+        self.ip = ip
         with peer.enter():
             self.socket = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3))
         self.socket.bind((name, 3))
@@ -183,14 +278,12 @@ class Wire:
         self._echoes = 0
 
     def send(self, packet: bytes) -> None:
-        self.socket.send(self._head + b"\x08\x00" + packet)
+        self.socket.send(self._head + struct.pack(">H", self.ip.ether_type) + packet)
 
     def answers(self, turn: Any) -> list[Heard]:
         """What came back before the echo of what is sent now. `turn` lets the host do its work."""
         self._echoes = (self._echoes + 1) & 0xFFFF
-        message = struct.pack(">BBHHH", 8, 0, 0, 7, self._echoes)
-        message = message[:2] + struct.pack(">H", checksum(message)) + message[4:]
-        self.send(ipv4(1, message))
+        self.send(self.ip.echo(self._echoes))
         heard: list[Heard] = []
         for _ in range(20_000):
             turn()
@@ -200,22 +293,15 @@ class Wire:
                 continue
             if frame[6:12] == self._own:
                 continue
-            if frame[12:14] == b"\x08\x06":
-                self._resolve(frame[14:])
-            elif frame[12:14] == b"\x08\x00":
-                packet = frame[14 : 14 + int.from_bytes(frame[16:18])]
-                inner = packet[(packet[0] & 15) * 4 :]
-                if packet[9] == 1 and inner[0] == 0 and int.from_bytes(inner[6:8]) == self._echoes:
+            if answer := self.ip.resolve(frame, self._own):
+                self.socket.send(answer)
+            elif int.from_bytes(frame[12:14]) == self.ip.ether_type:
+                protocol, inner = self.ip.payload(frame[14:])
+                if self.ip.is_echo(protocol, inner, self._echoes):
                     return heard
-                if packet[9] == 6:
+                if protocol == 6:
                     heard.append(Heard.of(inner))
         raise AssertionError("the host does not answer")
-
-    def _resolve(self, question: bytes) -> None:
-        """Answer who has the peer's address (RFC 826)."""
-        if question[6:8] == b"\x00\x01" and question[24:28] == socket.inet_aton(PEER):
-            answer = question[:6] + b"\x00\x02" + self._own + question[24:28] + question[8:18]
-            self.socket.send(question[8:14] + self._own + b"\x08\x06" + answer)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -267,6 +353,8 @@ class Kernel(Arm):
 
     def __init__(self, wire: Wire, host: Host) -> None:
         host.sysctl("net.ipv4.tcp_invalid_ratelimit", 0)
+        wire.ip.give_address(host)
+        self._ip = wire.ip
         self._accepted: socket.socket | None = None
         self._host = host
         self._listen()
@@ -274,10 +362,10 @@ class Kernel(Arm):
 
     def _listen(self) -> None:
         with self._host.enter():
-            self._listener = socket.socket()
+            self._listener = socket.socket(self._ip.family)
         self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         self._listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self._listener.bind((HOST, PORT))
+        self._listener.bind((self._ip.host, PORT))
         self._listener.listen(16)
         self._listener.setblocking(False)
 
@@ -325,8 +413,9 @@ class Ours(Arm):
         with host.enter():
             self.channel = Channel(
                 "af_packet:eth0",
-                f"{HOST}/24",
+                f"{wire.ip.host}/{wire.ip.prefix}",
                 hugepages=False,
+                dad_transmits=0,
                 invalid_ack_interval=0,
                 resets_per_second=(1 << 32) - 1,
                 challenge_acks_per_second=(1 << 32) - 1,
@@ -427,9 +516,9 @@ class Run:
         offset = (5 + len(options) // 4) << 4
         head = struct.pack(">HHIIBBHHH", self._port, PORT, *numbers, offset, flags, 65_535, 0, 0)
         head += options
-        ends = socket.inet_aton(PEER) + socket.inet_aton(HOST)
-        total = checksum(ends + struct.pack(">HH", 6, len(head) + len(data)) + head + data)
-        self._arm.wire.send(ipv4(6, head[:16] + struct.pack(">H", total) + head[18:] + data))
+        ip = self._arm.wire.ip
+        total = checksum(ip.pseudo(6, len(head) + len(data)) + head + data)
+        self._arm.wire.send(ip.packet(6, head[:16] + struct.pack(">H", total) + head[18:] + data))
         return self._hear()
 
     def _hear(self) -> list[Heard]:
@@ -444,14 +533,14 @@ class Run:
         return heard
 
 
-@pytest.fixture
-def arms(lab: Lab) -> Iterator[list[Arm]]:
+@pytest.fixture(params=[Ipv4, Ipv6])
+def arms(lab: Lab, request: pytest.FixtureRequest) -> Iterator[list[Arm]]:
     peer, kernel, ours = lab.host("peer"), lab.host("kernel"), lab.host("ours")
     for host in (peer, kernel, ours):
         host.sysctl("net.ipv6.conf.all.disable_ipv6", 1)
     made: list[Arm] = [
-        Kernel(Wire(lab, peer, kernel, "wire0", f"{HOST}/24"), kernel),
-        Ours(Wire(lab, peer, ours, "wire1", None), ours),
+        Kernel(Wire(lab, peer, kernel, "wire0", request.param), kernel),
+        Ours(Wire(lab, peer, ours, "wire1", request.param), ours),
     ]
     yield made
     for arm in made:
