@@ -13,6 +13,7 @@ right answer, or ours is the stricter.
 
 from __future__ import annotations
 
+import abc
 import contextlib
 import dataclasses
 import os
@@ -314,7 +315,7 @@ class Seen:
     failed: bool
 
 
-class Arm:
+class Arm(abc.ABC):
     """A host with a listener, and what its program has seen of the connection."""
 
     def __init__(self, wire: Wire) -> None:
@@ -333,15 +334,17 @@ class Arm:
         failed = self.failed and not self.ended
         return Seen(len(self.data), zlib.crc32(self.data), self.ended, failed)
 
+    @abc.abstractmethod
     def turn(self) -> None:
-        raise NotImplementedError
+        """Let the host work, and the program read."""
 
+    @abc.abstractmethod
     def write(self, size: int) -> None:
-        raise NotImplementedError
+        """The program writes so much; 0: nothing more."""
 
+    @abc.abstractmethod
     def drop(self) -> None:
         """Forget the connection, if there is one."""
-        raise NotImplementedError
 
     def close(self) -> None:
         self.drop()

@@ -18,7 +18,6 @@ from millrace.net import Channel
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "channels.md").read_text()
-STUB = ROOT / "python" / "millrace" / "_native" / "__init__.pyi"
 EXAMPLES = re.findall(r"^```python\n(.*?)^```$", PAGE, re.S | re.M)
 OURS, KERNEL = "192.0.2.2", "192.0.2.1"
 #: More than one segment, buffer and turn take.

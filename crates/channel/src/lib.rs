@@ -57,7 +57,7 @@ pub use millrace_port::name::{KINDS, PortName};
 pub use millrace_stack::{
     AcceptOverflow, AddressInfo, AddressState, Algorithm, ConnectionInfo, DhcpConfig, DhcpState,
     Ecn, FastOpenConfig, LONGEST_SETTING, Lease, ListenOptions, OptionName, ProbeConfig, Route,
-    RouteInfo, SettingError, SettingValue, SocketOption, State, SynCookies, TcpInfo,
+    RouteInfo, SettingError, SettingField, SettingValue, SocketOption, State, SynCookies, TcpInfo,
     UserTimeoutOption,
 };
 pub use operations::errno;

@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use millrace_channel::{
-    Algorithm, Config, LONGEST_SETTING, OptionName, SettingError, SocketOption, Wait,
+    Algorithm, Config, OptionName, SettingError, SettingField, SettingValue, SocketOption, Wait,
 };
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
@@ -16,11 +16,8 @@ use crate::whole::{self, Bounded, whole};
 
 /// A time in seconds; a longer one than a century is a century.
 pub(crate) fn duration(name: &str, seconds: f64) -> PyResult<Duration> {
-    let bounded =
-        if seconds.is_finite() { seconds.min(LONGEST_SETTING.as_secs_f64()) } else { seconds };
-    Duration::try_from_secs_f64(bounded).map_err(|_| {
-        PyValueError::new_err(format!("{name} is a number of seconds from 0 on, not {seconds}"))
-    })
+    Duration::take(&SettingValue::Number(seconds))
+        .map_err(|error| setting::error(&error, name, &seconds.to_string()))
 }
 
 /// A (host, port). The host is an address: names are not looked up here.
