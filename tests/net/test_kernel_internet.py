@@ -254,10 +254,12 @@ def test_a_real_server_gives_an_address(lab: Lab, serve: Callable[..., Path]) ->
         address, _, prefix = lease["address"].partition("/")
         assert address.startswith("192.0.2.1")
         assert prefix == "24"
+        "--dhcp-option=option:domain-search,lab.example.org,example.org,example.net",
         assert lease["server"] == KERNEL
         assert lease["routes"] == [("10.0.0.0/8", "192.0.2.9"), ("0.0.0.0/0", KERNEL)]
         assert lease["name_servers"] == channel.name_servers == ["192.0.2.53"]
-        assert channel.search_domains == ["example.org"]
+        domains = ["lab.example.org", "example.org", "example.net"]
+        assert lease["search_domains"] == channel.search_domains == domains
         assert (lease["domain"], lease["mtu"]) == ("example.org", 1400)
         assert 3500 < lease["expires"] <= 3600
         assert 1700 < lease["renewal"] <= 1800

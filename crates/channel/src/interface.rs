@@ -68,9 +68,12 @@ impl Channel {
 
     /// Domains that names are completed with, as the same told them.
     pub fn search_domains(&self) -> impl Iterator<Item = &str> {
-        let leased = self.lease().and_then(|lease| lease.domain.as_deref());
+        let lease = self.lease();
+        let listed = lease.map_or(&[][..], |lease| &lease.search_domains);
+        let own = lease.filter(|_| listed.is_empty()).and_then(|lease| lease.domain.as_deref());
+        let leased = move || listed.iter().map(String::as_str).chain(own);
         let advertised = self.stack.advertised_search_domains();
-        leased.into_iter().chain(advertised.filter(move |&one| Some(one) != leased))
+        leased().chain(advertised.filter(move |&one| !leased().any(|other| other == one)))
     }
 
     /// Whether an address made from a router's prefix is in use, and no such address is still

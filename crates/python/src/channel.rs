@@ -442,8 +442,8 @@ impl Channel {
     }
 
     /// What a DHCP server gave, by name, or None: address (with prefix), server, routes as
-    /// (network, gateway or None), name_servers, domain, mtu; renewal and expires are seconds from
-    /// now, None without an end.
+    /// (network, gateway or None), name_servers, domain, search_domains, mtu; renewal and expires are
+    /// seconds from now, None without an end.
     #[getter]
     fn lease<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyDict>>> {
         let core = self.shared.core()?;
@@ -474,6 +474,7 @@ impl Channel {
 
     /// Name servers that the DHCP server of the lease and IPv6 routers (RFC 8106) told, while that
     /// holds, in the order in which they are to be asked.
+        told.set_item("search_domains", lease.search_domains.clone())?;
     #[getter]
     fn name_servers(&self) -> PyResult<Vec<String>> {
         let core = self.shared.core()?;

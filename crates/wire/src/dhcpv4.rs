@@ -35,7 +35,7 @@ pub mod option {
     pub const DOMAIN_NAME_SERVER: u8 = 6;
     /// The client's name.
     pub const HOST_NAME: u8 = 12;
-    /// The domain that names are completed with.
+    /// The domain that the client is in.
     pub const DOMAIN_NAME: u8 = 15;
     /// Largest IP packet of the link.
     pub const INTERFACE_MTU: u8 = 26;
@@ -61,6 +61,8 @@ pub mod option {
     pub const REBINDING_TIME: u8 = 59;
     /// Tells one client from another.
     pub const CLIENT_IDENTIFIER: u8 = 61;
+    /// Domains that names are completed with (RFC 3397).
+    pub const DOMAIN_SEARCH: u8 = 119;
     /// Routes with prefixes of any length (RFC 3442).
     pub const CLASSLESS_ROUTES: u8 = 121;
 }

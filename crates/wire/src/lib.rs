@@ -18,6 +18,7 @@ pub mod checksum;
 #[cfg(test)]
 mod deterministic;
 pub mod dhcpv4;
+pub mod domain;
 pub mod ether;
 pub mod flow;
 pub mod icmpv4;

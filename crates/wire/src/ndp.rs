@@ -7,6 +7,7 @@
 
 use core::net::Ipv6Addr;
 
+use crate::domain::Names;
 use crate::icmpv6::kind;
 use crate::{Mac, Malformed};
 
@@ -232,66 +233,6 @@ pub struct Prefix {
     pub valid_lifetime: u32,
     /// Seconds that it is preferred; `u32::MAX`: without end.
     pub preferred_lifetime: u32,
-}
-
-/// Names of domains, one after the other (RFC 1035 §3.1, without compression).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Names<'a> {
-    rest: &'a [u8],
-}
-
-impl<'a> Names<'a> {
-    /// Zeros may follow the last name. `None` if any is cut or too long.
-    fn parse(bytes: &'a [u8]) -> Option<Self> {
-        let mut rest = bytes;
-        while rest.first().is_some_and(|&len| len != 0) {
-            (_, rest) = Name::split(rest)?;
-        }
-        rest.iter().all(|&byte| byte == 0).then_some(Self { rest: bytes })
-    }
-}
-
-impl<'a> Iterator for Names<'a> {
-    type Item = Name<'a>;
-
-    fn next(&mut self) -> Option<Name<'a>> {
-        let (name, rest) = Name::split(self.rest).filter(|(name, _)| !name.labels.is_empty())?;
-        self.rest = rest;
-        Some(name)
-    }
-}
-
-/// The name of a domain.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Name<'a> {
-    labels: &'a [u8],
-}
-
-impl<'a> Name<'a> {
-    /// The first name, and what follows it.
-    fn split(bytes: &'a [u8]) -> Option<(Self, &'a [u8])> {
-        const MOST_LABEL: u8 = 63;
-        const MOST: usize = 255;
-        let mut at = 0;
-        loop {
-            let len = *bytes.get(at).filter(|&&len| len <= MOST_LABEL && at < MOST)?;
-            if len == 0 {
-                return Some((Self { labels: &bytes[..at] }, &bytes[at + 1..]));
-            }
-            at += 1 + usize::from(len);
-        }
-    }
-
-    /// Its labels, the most specific first: 1 to 63 bytes of any value.
-    pub fn labels(self) -> impl Iterator<Item = &'a [u8]> {
-        let mut rest = self.labels;
-        core::iter::from_fn(move || {
-            let (&len, labels) = rest.split_first()?;
-            let (label, labels) = labels.split_at_checked(len.into())?;
-            rest = labels;
-            Some(label)
-        })
-    }
 }
 
 impl<'a> Options<'a> {

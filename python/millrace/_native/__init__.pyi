@@ -491,7 +491,7 @@ class Channel:
         """What a DHCP server gave, by name, or None.
 
         address (with prefix), server, routes as (network, gateway or None), name_servers, domain,
-        mtu; renewal and expires are seconds from now, None without an end.
+        search_domains, mtu; renewal and expires are seconds from now, None without an end.
         """
 
     @property

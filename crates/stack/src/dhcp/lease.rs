@@ -5,6 +5,7 @@ use core::time::Duration;
 
 use millrace_frames::Instant;
 use millrace_wire::dhcpv4::{Packet, option};
+use millrace_wire::domain::Names;
 
 use crate::config::InterfaceAddress;
 use crate::route::Route;
@@ -14,7 +15,7 @@ use crate::route::Route;
 const MOST_ROUTES: usize = 256;
 /// Longest domain name, as text (RFC 1035 §2.3.4).
 const MOST_NAME: usize = 253;
-/// Most name servers that are remembered.
+/// Most name servers that are remembered, and most domains.
 const MOST_SERVERS: usize = 8;
 /// A lease without an end (RFC 2131 §3.3).
 const INFINITE: u32 = u32::MAX;
@@ -32,8 +33,10 @@ pub struct Lease {
     pub routes: Vec<Route>,
     /// Name servers, the best first.
     pub name_servers: Vec<IpAddr>,
-    /// The domain that names are completed with.
+    /// The domain that the host is in.
     pub domain: Option<String>,
+    /// Domains that names are completed with, in that order (RFC 3397).
+    pub search_domains: Vec<String>,
     /// Largest IP packet of the link, in bytes.
     pub mtu: Option<u16>,
     /// When the server is asked to prolong it; `None`: never.
@@ -48,6 +51,13 @@ pub struct Lease {
 pub(super) fn is_a_hosts(address: Ipv4Addr) -> bool {
     let first = address.octets()[0];
     first != 0 && first < 224 && !address.is_loopback()
+}
+
+/// Domains of option 119; none if any of them makes no sense.
+fn search_domains(bytes: &[u8]) -> Vec<String> {
+    let names = Names::parse_compressed(bytes).into_iter().flatten();
+    let plain = names.filter(|name| name.is_plain());
+    plain.map(|name| name.to_string()).take(MOST_SERVERS).collect()
 }
 
 /// Bits of a mask; `None` if it has holes or covers nothing.
@@ -163,6 +173,9 @@ impl Lease {
                 .take(MOST_SERVERS)
                 .collect(),
             domain: text(option::DOMAIN_NAME),
+            search_domains: search_domains(
+                &packet.joined(option::DOMAIN_SEARCH).collect::<Vec<_>>(),
+            ),
             mtu: packet.short_option(option::INTERFACE_MTU).filter(|&mtu| mtu >= LEAST_MTU),
             renew_at,
             rebind_at,

@@ -110,6 +110,7 @@ impl Dhcp {
             option::ROUTER,
             option::DOMAIN_NAME_SERVER,
             option::DOMAIN_NAME,
+            option::DOMAIN_SEARCH,
             option::INTERFACE_MTU,
             option::LEASE_TIME,
             option::RENEWAL_TIME,

@@ -3,7 +3,7 @@
 use core::net::Ipv6Addr;
 
 use millrace_frames::Instant;
-use millrace_wire::ndp::{Name, Names};
+use millrace_wire::domain::Names;
 
 use super::router::end;
 use crate::address::{Word, is_v4};
@@ -72,18 +72,6 @@ impl<T: PartialEq> Learned<T> {
     }
 }
 
-/// A name as text; `None` if it has what no domain has.
-fn text(name: Name<'_>) -> Option<String> {
-    let labels: Option<Vec<&str>> = name
-        .labels()
-        .map(|label| {
-            let plain = label.iter().all(|&byte| byte.is_ascii_graphic() && byte != b'.');
-            plain.then(|| core::str::from_utf8(label).ok()).flatten()
-        })
-        .collect();
-    Some(labels?.join("."))
-}
-
 impl Stack {
     /// Name servers that routers advertised, while that holds, in the order in which they were told.
     pub fn advertised_name_servers(&self) -> impl Iterator<Item = Ipv6Addr> + '_ {
@@ -112,7 +100,8 @@ impl Stack {
     pub(crate) fn learn_search_domains(&mut self, router: Word, names: Names<'_>, seconds: u32) {
         let (now, expires) = (self.now, end(self.now, seconds));
         let most = self.config.ipv6.learned_name_servers;
-        for domain in names.filter_map(text) {
+        for domain in names.filter(|name| name.is_plain()) {
+            let domain = domain.to_string();
             if !self.ip6.search_domains.learn(domain, router, expires, now, most) {
                 self.counters.learned_name_servers_refused += 1;
             }

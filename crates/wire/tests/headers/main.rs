@@ -5,6 +5,7 @@ mod arp;
 #[path = "../../src/deterministic.rs"]
 mod deterministic;
 mod dhcpv4;
+mod domain;
 mod ether;
 mod flow;
 mod hostile;

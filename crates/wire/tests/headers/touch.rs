@@ -3,6 +3,7 @@
 
 use std::hint::black_box;
 
+use millrace_wire::domain::Name;
 use millrace_wire::ipv6::extension;
 use millrace_wire::tcp::{Quoted, Segment};
 use millrace_wire::{Flow, arp, dhcpv4, ether, icmpv4, icmpv6, igmp, ipv4, ipv6, mld, ndp, udp};
@@ -145,7 +146,7 @@ pub fn ndp(bytes: &[u8]) {
             ndp::Opt::RouteInformation { prefix, .. } => assert!(prefix <= 128),
             ndp::Opt::NameServers { servers, .. } => assert!(!servers.is_empty()),
             ndp::Opt::SearchDomains { names, .. } => {
-                for label in names.flat_map(ndp::Name::labels) {
+                for label in names.flat_map(Name::labels) {
                     assert!((1..=63).contains(&label.len()));
                     offset_in(label, bytes);
                 }

@@ -19,6 +19,7 @@ fn everything_that_the_server_tells_is_there() {
         (option::ROUTER, &[192, 0, 2, 254]),
         (option::DOMAIN_NAME_SERVER, &[192, 0, 2, 53, 198, 51, 100, 53, 255, 255, 255, 255]),
         (option::DOMAIN_NAME, b"example.org\0"),
+        (option::DOMAIN_SEARCH, b"\x03lab\x07example\x03org\0\xc0\x04"),
         (option::INTERFACE_MTU, &[5, 0]),
         (
             option::CLASSLESS_ROUTES,
@@ -30,6 +31,7 @@ fn everything_that_the_server_tells_is_there() {
     assert_eq!(lease.server, SERVER);
     assert_eq!(lease.name_servers, [ip("192.0.2.53"), ip("198.51.100.53")]);
     assert_eq!(lease.domain.as_deref(), Some("example.org"));
+    assert_eq!(lease.search_domains, ["lab.example.org", "example.org"]);
     assert_eq!(lease.mtu, Some(1280));
     let start = client.now;
     assert_eq!(lease.renew_at, Some(start + 1800 * SECOND));
@@ -62,11 +64,13 @@ fn times_that_make_no_sense_are_replaced() {
         (option::REBINDING_TIME, &[0xff; 4]),
         (option::INTERFACE_MTU, &[0, 68]),
         (option::DOMAIN_NAME, b"two words"),
+        (option::DOMAIN_SEARCH, b"\x03lab\0\xc0\x05"),
     ]);
     let lease = client.stack.dhcp_lease().unwrap();
     assert_eq!(lease.renew_at, Some(client.now + 1800 * SECOND));
     assert_eq!(lease.rebind_at, Some(client.now + 3150 * SECOND));
     assert_eq!((lease.mtu, lease.domain.as_ref()), (None, None));
+    assert_eq!(lease.search_domains, [""; 0]);
     assert_eq!(client.stack.config().mtu, 1500);
 }
 
@@ -206,14 +210,18 @@ fn what_comes_in_parts_is_whole() {
         (option::CLASSLESS_ROUTES, first),
         (option::DOMAIN_NAME_SERVER, &[192, 0, 2, 53, 192, 0]),
         (option::DOMAIN_NAME, b"exam"),
+        (option::DOMAIN_SEARCH, b"\x07exam"),
         (option::CLASSLESS_ROUTES, second),
         (option::DOMAIN_NAME_SERVER, &[2, 54]),
         (option::DOMAIN_NAME, b"ple.org"),
+        (option::DOMAIN_SEARCH, b"ple\x03org\0\x02in\xc0"),
+        (option::DOMAIN_SEARCH, b"\x08"),
     ]);
     let mut client = Client::bound(&options);
     let lease = client.stack.dhcp_lease().unwrap();
     assert_eq!(lease.name_servers, [ip("192.0.2.53"), ip("192.0.2.54")]);
     assert_eq!(lease.domain.as_deref(), Some("example.org"));
+    assert_eq!(lease.search_domains, ["example.org", "in.org"]);
     assert_eq!(lease.routes.len(), 40);
     assert!(lease.routes.iter().all(|route| route.gateway == Some(ip("192.0.2.254"))));
     // And the network of our own.
