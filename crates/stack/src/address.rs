@@ -6,8 +6,9 @@ use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use millrace_frames::Instant;
 
 use crate::config::InterfaceAddress;
+use crate::first_hop::Advertisers;
 use crate::ip6::Detection;
-use crate::route::{Entry, Route, Routes};
+use crate::route::{Route, Routes};
 
 /// Both families as one number: IPv4 as an IPv4-mapped IPv6 address (RFC 4291 §2.5.5.2).
 pub(crate) type Word = u128;
@@ -52,7 +53,7 @@ pub(crate) fn is_link_local(word: Word) -> bool {
 /// The same for both families: no router gets packets to it (RFC 3927 §2.6.2), but for hosts of IPv4
 /// that a route names more closely.
 #[inline]
-fn is_on_every_link(word: Word) -> bool {
+pub(crate) fn is_on_every_link(word: Word) -> bool {
     is_link_local(word) || word >> 16 == (ANY_V4 | 0xa9fe_0000) >> 16
 }
 
@@ -129,8 +130,8 @@ pub(crate) struct Slot {
     pub(crate) most_preferred: Instant,
     pub(crate) most_valid: Instant,
     pub(crate) renew_at: Instant,
-    /// The router that told the prefix last; 0: none did.
-    pub(crate) told_by: Word,
+    /// The routers that told the prefix.
+    pub(crate) told_by: Advertisers,
     pub(crate) detection: Detection,
     /// When it was last defended against another host's claim (RFC 5227 §2.4).
     pub(crate) defended: Option<Instant>,
@@ -152,13 +153,6 @@ pub(crate) struct Addresses {
     pub(crate) routes: Routes,
     /// Temporary addresses are preferred to stable ones (RFC 6724 §5, rule 7).
     prefer_temporary: bool,
-}
-
-/// Where a packet for a destination goes next, and from which address of ours.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Path {
-    pub(crate) local: u8,
-    pub(crate) next_hop: Word,
 }
 
 /// Most addresses: their number must fit a connection's entry.
@@ -332,73 +326,20 @@ impl Addresses {
         allowed && self.find(source).is_none()
     }
 
-    /// Our address in whose network the target is, the longest prefix first.
-    fn on_link(&self, target: Word) -> Option<(u8, u8)> {
-        self.slots()
-            .filter(|(_, slot)| {
-                slot.on_link
-                    && slot.state != Some(AddressState::Duplicate)
-                    && is_v4(slot.address) == is_v4(target)
-                    && (slot.address ^ target).leading_zeros() >= slot.bits.into()
-            })
-            .map(|(local, slot)| (slot.bits, local))
-            .max_by_key(|&(bits, local)| (bits, core::cmp::Reverse(local)))
-    }
-
-    /// Whether the target is reached without a router.
-    pub(crate) fn is_on_link(&self, target: Word) -> bool {
-        self.on_link(target).is_some()
-            || match self.route_of(target) {
-                Some(route) => route.gateway == 0,
-                None => is_on_every_link(target),
-            }
-    }
-
-    /// The route that a destination has. One to all link-local hosts does not count, for they are on the
-    /// link; one to some of IPv4's is meant as it is: a router has the hosts by which clouds tell a
-    /// machine about itself.
-    fn route_of(&self, target: Word) -> Option<&Entry> {
-        let route = self.routes.find(target)?;
-        let counts = !is_on_every_link(target) || (is_v4(target) && route.bits > 96 + 16);
-        counts.then_some(route)
-    }
-
-    /// Where packets to the destination go next: the longest prefix wins, on the link before a
-    /// router. `None`: there is no way there.
-    pub(crate) fn route(&self, destination: IpAddr) -> Option<Path> {
-        let target = word(destination);
-        let on_link = self.on_link(target);
-        let v6_group = destination.is_ipv6() && destination.is_multicast();
-        let next_hop = if v6_group {
-            target
-        } else {
-            match (on_link, self.route_of(target)) {
-                (Some((bits, _)), Some(route)) if route.bits > bits && route.gateway != 0 => {
-                    route.gateway
-                }
-                (Some(_), _) => target,
-                (None, Some(route)) if route.gateway == 0 => target,
-                (None, Some(route)) if self.is_on_link(route.gateway) => route.gateway,
-                (None, None) if is_on_every_link(target) => target,
-                (None, _) => return None,
-            }
-        };
-        let local = match on_link {
-            _ if !is_v4(target) => self.source_by(target, next_hop)?,
-            Some((_, local)) if next_hop == target => local,
-            // A network or a router that is on the link because a route says so is in none of ours.
-            _ => self.on_link(next_hop).map(|(_, local)| local).or_else(|| self.first_v4())?,
-        };
-        Some(Path { local, next_hop })
-    }
-
-    /// A router advertises the network of 64 bits.
-    pub(crate) fn told_by(&mut self, network_of: Word, router: Word) {
+    /// A router advertises the network of 64 bits, or does so no more. Returns whether that is new for
+    /// an address of ours.
+    pub(crate) fn told_by(&mut self, network_of: Word, router: Word, still: bool) -> bool {
+        let mut new = false;
         for slot in self.slots.iter_mut().filter(|slot| slot.state.is_some()) {
             if !is_v4(slot.address) && network(slot.address ^ network_of, 64) == 0 {
-                slot.told_by = router;
+                new |= slot.told_by.has(router) != still;
+                match still {
+                    true => slot.told_by.add(router),
+                    false => slot.told_by.remove(router),
+                }
             }
         }
+        new
     }
 
     /// The first of our IPv4 addresses, for what is in no network of theirs.
@@ -415,7 +356,7 @@ impl Addresses {
     }
 
     /// The same for packets by a router, or 0.
-    fn source_by(&self, destination: Word, next_hop: Word) -> Option<u8> {
+    pub(crate) fn source_by(&self, destination: Word, next_hop: Word) -> Option<u8> {
         let wanted_scope = scope(destination);
         self.slots()
             .filter(|(_, slot)| !is_v4(slot.address) && slot.state != Some(AddressState::Duplicate))
@@ -436,7 +377,7 @@ impl Addresses {
                     // Rule 3: none that is deprecated.
                     slot.state == Some(AddressState::Preferred),
                     // Rule 5.5: of a prefix of the next hop's, for others may not forward it.
-                    next_hop != 0 && slot.told_by == next_hop,
+                    slot.told_by.has(next_hop),
                     // Rule 6: the same label.
                     label(slot.address) == label(destination),
                     // Rule 7: temporary ones, if wanted.
@@ -466,7 +407,7 @@ impl Slot {
         most_preferred: Instant::FAR_FUTURE,
         most_valid: Instant::FAR_FUTURE,
         renew_at: Instant::FAR_FUTURE,
-        told_by: 0,
+        told_by: Advertisers::NONE,
         detection: Detection::NONE,
         defended: None,
         in_group: false,
@@ -542,20 +483,6 @@ mod tests {
             let original: IpAddr = text.parse().unwrap();
             assert_eq!(address(word(original)), original);
         }
-    }
-
-    #[test]
-    fn the_longest_prefix_wins_and_the_rest_goes_to_the_gateway() {
-        let addresses = Addresses::new(
-            &[own("10.0.0.1", 8), own("10.1.0.1", 16)],
-            Some("10.1.0.254".parse().unwrap()),
-            8,
-        );
-        let route = |text: &str| addresses.route(text.parse().unwrap());
-        assert_eq!(route("10.1.2.3"), Some(Path { local: 1, next_hop: hop("10.1.2.3") }));
-        assert_eq!(route("10.2.2.3"), Some(Path { local: 0, next_hop: hop("10.2.2.3") }));
-        assert_eq!(route("192.0.2.1"), Some(Path { local: 1, next_hop: hop("10.1.0.254") }));
-        assert_eq!(route("2001:db8::1"), None);
     }
 
     #[test]

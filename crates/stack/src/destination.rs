@@ -3,7 +3,8 @@
 use core::net::{IpAddr, SocketAddr};
 use std::io;
 
-use crate::address::{Path, word};
+use crate::address::word;
+use crate::first_hop::Path;
 use crate::stack::Stack;
 
 /// The same place, with IPv4 that is written as IPv6 written as IPv4 (RFC 4291 §2.5.5.2): what holds

@@ -19,6 +19,7 @@ mod control;
 mod counters;
 mod destination;
 mod dhcp;
+mod first_hop;
 mod fragmentation;
 mod group;
 mod hash;

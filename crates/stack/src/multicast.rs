@@ -9,9 +9,10 @@ use millrace_wire::mac::Mac;
 use millrace_wire::{ether, ipv4, ipv6, udp};
 
 use crate::Stack;
-use crate::address::{Path, Word, address, is_v4, word};
+use crate::address::{Word, address, is_v4, word};
 use crate::control::L2;
 use crate::destination::no_source;
+use crate::first_hop::Path;
 use crate::fragmentation::IpHeader;
 use crate::group::{Filter, FilterMode, Listening};
 use crate::ip::IpInfo;

@@ -3,7 +3,7 @@
 
 use core::time::Duration;
 
-use crate::address::{Word, address, is_v4};
+use crate::address::{Word, is_v4};
 use crate::route::{Entry, RouteOrigin};
 use crate::stack::Stack;
 
@@ -21,8 +21,9 @@ impl Stack {
         destination: Word,
         target: Word,
     ) -> bool {
-        let by_our_router =
-            self.addresses.route(address(destination)).is_some_and(|path| path.next_hop == router);
+        let Some(corrected) = self.addresses.corrected_by(router, destination) else {
+            return false;
+        };
         let ours = [target, destination].iter().any(|&one| self.addresses.find_any(one).is_some());
         // What was given for this one host is meant, and is found before what is learned.
         let meant = self.addresses.routes.iter().any(|route| {
@@ -30,13 +31,16 @@ impl Stack {
                 && route.origin != RouteOrigin::Redirect
         });
         let most = usize::from(self.config.learned_redirects);
-        if !self.config.redirects || most == 0 || !by_our_router || meant || ours {
+        if !self.config.redirects || most == 0 || meant || ours {
             return false;
         }
         let routes = &mut self.addresses.routes;
-        // One for the same destination makes way before another does.
-        routes
-            .remove(|route| route.origin == RouteOrigin::Redirect && route.network == destination);
+        // One for the same destination makes way before another does. From another network of ours
+        // packets may go by another router, of whom it says nothing (RFC 8028 §3.4).
+        routes.remove(|route| {
+            route.origin == RouteOrigin::Redirect
+                && (route.network, route.told_by) == (destination, corrected)
+        });
         let redirects = || {
             routes.iter().filter(|route| {
                 route.origin == RouteOrigin::Redirect && is_v4(route.network) == is_v4(destination)
@@ -55,7 +59,7 @@ impl Stack {
             // on the link by the network of an address of ours.
             gateway: if target == destination && !is_v4(target) { 0 } else { target },
             origin: RouteOrigin::Redirect,
-            told_by: router,
+            told_by: corrected,
             preference: 0,
             expires,
             unreachable: false,

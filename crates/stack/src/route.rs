@@ -64,7 +64,7 @@ pub(crate) struct Entry {
     /// 0: on the link.
     pub(crate) gateway: Word,
     pub(crate) origin: RouteOrigin,
-    /// The router that told it last; 0: nobody did.
+    /// The router that told it last, of a redirect the one whose way it corrects; 0: nobody did.
     pub(crate) told_by: Word,
     /// 1 high, 0 medium, -1 low (RFC 4191 §2.1).
     pub(crate) preference: i8,
@@ -183,15 +183,44 @@ impl Routes {
         self.entries.len() != before
     }
 
-    /// The route for a destination. A router that was found dead is taken only if no other leads
-    /// there (RFC 4191 §3.2).
-    pub(crate) fn find(&self, target: Word) -> Option<&Entry> {
-        let mut covering = self.entries.iter().filter(|entry| entry.covers(target));
-        let first = covering.next()?;
-        if !first.unreachable {
-            return Some(first);
+    /// The route for a destination. A redirect is followed in place of the route that it corrects.
+    pub(crate) fn find(&self, target: Word, preferred: impl Fn(Word) -> bool) -> Option<&Entry> {
+        let route = self.first(target, preferred);
+        let holds = |redirect: &Entry| match route {
+            // That it is on the link is so from wherever packets come (RFC 8028 §3.4).
+            _ if redirect.gateway == 0 => route.is_none_or(|route| route.bits < redirect.bits),
+            Some(route) => route.gateway == redirect.told_by,
+            None => false,
+        };
+        self.entries
+            .iter()
+            .take_while(|entry| entry.bits == 128)
+            .filter(|entry| entry.origin == RouteOrigin::Redirect && entry.network == target)
+            .find(|redirect| holds(redirect))
+            .or(route)
+    }
+
+    /// The route for a destination before redirects: the longest prefix first, then by a preferred
+    /// router, then the greatest preference. A router that was found dead is taken only if no other
+    /// leads there (RFC 4191 §3.2).
+    pub(crate) fn first(&self, target: Word, preferred: impl Fn(Word) -> bool) -> Option<&Entry> {
+        let mut best: Option<((bool, u8, bool), &Entry)> = None;
+        for entry in &self.entries {
+            if entry.origin == RouteOrigin::Redirect || !entry.covers(target) {
+                continue;
+            }
+            let alive = !entry.unreachable;
+            let preferred = alive && (entry.gateway == 0 || preferred(entry.gateway));
+            let rank = (alive, entry.bits, preferred);
+            if best.is_none_or(|(other, _)| rank > other) {
+                best = Some((rank, entry));
+            }
+            // Those behind it have no longer prefix.
+            if preferred {
+                break;
+            }
         }
-        covering.find(|entry| !entry.unreachable).or(Some(first))
+        best.map(|(_, entry)| entry)
     }
 
     /// A router did not answer: it goes behind its equals, so that if all are dead each gets its
@@ -248,7 +277,7 @@ mod tests {
     }
 
     fn gateway(routes: &Routes, target: &str) -> Option<String> {
-        let entry = routes.find(word(target.parse().unwrap()))?;
+        let entry = routes.find(word(target.parse().unwrap()), |_| true)?;
         Some(address(entry.gateway).to_string())
     }
 

@@ -5,11 +5,12 @@ use std::io;
 
 use millrace_frames::{Arena, BURST, Frame, Instant, Owners, RxBatch, TxBatch};
 
-use crate::address::{Addresses, Path, Word, is_v4};
+use crate::address::{Addresses, Word, is_v4};
 use crate::backlog::Backlog;
 use crate::config::check::check;
 use crate::control::Waiting;
 use crate::dhcp::Dhcp;
+use crate::first_hop::Path;
 use crate::group::Listening;
 use crate::hash::Keys;
 use crate::ip6;
@@ -39,11 +40,12 @@ use crate::{Config, Counters};
 /// No listener or socket has the port.
 pub(crate) const NO_SOCKET: u16 = u16::MAX;
 
-/// The last destination of a connection that a next hop was found for, and how it is reached:
-/// connections come in runs. Forgotten when routes or addresses change.
+/// The last destination of a connection that a next hop was found for, from which address, and how it
+/// is reached: connections come in runs. Forgotten when routes or addresses change.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct LastHop {
     pub(crate) destination: Word,
+    pub(crate) local: u8,
     pub(crate) path: Path,
     pub(crate) neighbour: NeighbourRef,
 }
@@ -53,6 +55,7 @@ impl LastHop {
     /// ones come from.
     pub(crate) const NONE: LastHop = LastHop {
         destination: Word::MAX,
+        local: 0,
         path: Path { local: 0, next_hop: 0 },
         neighbour: NeighbourRef::NONE,
     };

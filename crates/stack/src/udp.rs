@@ -8,11 +8,12 @@ use millrace_wire::mac::Mac;
 use millrace_wire::{checksum, dhcpv4, ipv4, ipv6, protocol, udp};
 
 use crate::Stack;
-use crate::address::{Path, Word, address, is_v4, word, word_v4};
+use crate::address::{Word, address, is_v4, word, word_v4};
 use crate::bound::Bound;
 use crate::chain;
 use crate::control::{Hop, L4};
 use crate::destination::{canonical, no_source};
+use crate::first_hop::Path;
 use crate::fragmentation::{Body, IpHeader};
 use crate::ip::IpInfo;
 use crate::multicast::{SocketMulticast, group_mac, is_multicast};
@@ -351,23 +352,22 @@ impl Stack {
     }
 
     /// Our address that a datagram comes from: the socket's own, or the one of the route.
-    pub(crate) fn datagram_source(&self, bound: Bound, chosen: u8) -> io::Result<Word> {
+    pub(crate) fn datagram_source(&self, bound: Bound, chosen: u8) -> io::Result<u8> {
         let source = match bound {
             // A socket that is bound to a group sends from an address of its stack's.
             Bound::One(own) if !is_multicast(own) => own,
             _ => self.addresses.word(chosen),
         };
-        match self.addresses.find(source) {
-            Some(_) => Ok(source),
-            None => Err(io::Error::new(
+        self.addresses.find(source).ok_or_else(|| {
+            io::Error::new(
                 io::ErrorKind::AddrNotAvailable,
                 format!(
                     "{} is no address of this stack that can be used now: it was removed, another \
                      host has it, or duplicate address detection is under way",
                     address(source)
                 ),
-            )),
-        }
+            )
+        })
     }
 
     /// Sends one datagram to `remote`, or to the peer that the socket is connected to: in
@@ -438,7 +438,7 @@ impl Stack {
             Hop::Address(route.next_hop)
         };
         let (IpAddr::V4(source), IpAddr::V4(destination)) =
-            (address(self.datagram_source(local, route.local)?), remote.ip())
+            (self.addresses.get(self.datagram_source(local, route.local)?), remote.ip())
         else {
             return Err(other_family(local, remote.ip()));
         };

@@ -122,7 +122,11 @@ impl Stack {
         self.solicited_group(local, false);
         let attempt = slot.detection.attempt + 1;
         if slot.origin == AddressOrigin::Configured || attempt == MOST_ATTEMPTS {
-            // It is told, and for as long as its prefix is advertised no other is made instead.
+            // It is told, and for as long as its prefix is advertised no other is made instead: of
+            // temporary ones neither (RFC 8981 §3.4).
+            if let Some(slot) = self.addresses.slot_mut(local) {
+                (slot.renew_at, slot.most_valid) = (Instant::FAR_FUTURE, Instant::FAR_FUTURE);
+            }
             return self.addresses.set_state(local, AddressState::Duplicate);
         }
         self.addresses.remove(local);

@@ -6,9 +6,10 @@ use std::io;
 use millrace_frames::Frame;
 use millrace_wire::{checksum, icmpv4, icmpv6, ipv6, ndp, protocol, udp};
 
-use crate::address::{Path, Word, is_v4};
+use crate::address::{Word, is_v4};
 use crate::bound::Bound;
 use crate::control::{Hop, L4_V6};
+use crate::first_hop::Path;
 use crate::fragmentation::{Body, IpHeader};
 use crate::ip::{IpInfo, pseudo};
 use crate::multicast::leaves_the_host;
@@ -34,14 +35,19 @@ impl Stack {
             return Err(too_long(data.len(), most, dont_fragment));
         }
         let group = destination.is_multicast();
-        let Path { local, next_hop } = match group {
+        let Path { local: chosen, next_hop } = match group {
             true => self.multicast_path(destination.into(), group_source)?,
             false => self.route_to(destination.into())?,
         };
-        let source = self.datagram_source(bound, local)?;
+        let local = self.datagram_source(bound, chosen)?;
+        let source = self.addresses.word(local);
         let hop = match group {
             true => Hop::Mac(ndp::group_mac(destination)),
-            false => Hop::Address(next_hop),
+            false if local == chosen => Hop::Address(next_hop),
+            false => {
+                let path = self.addresses.route_from(destination.into(), local);
+                Hop::Address(path.map_or(next_hop, |path| path.next_hop))
+            }
         };
         let len = udp::HEADER_LEN + data.len();
         let header = ipv6::Header {

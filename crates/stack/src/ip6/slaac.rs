@@ -9,6 +9,7 @@ use millrace_wire::ndp::Prefix;
 use super::dad::Detection;
 use super::router::end;
 use crate::address::{AddressOrigin, AddressState, Slot, Word, is_link_local, network};
+use crate::first_hop::Advertisers;
 use crate::stack::Stack;
 
 /// Bits of a prefix that leaves room for our 64 bits (RFC 4862 §5.5.3 d, RFC 4291 §2.5.1).
@@ -107,8 +108,9 @@ impl Stack {
         if prefix.on_link {
             self.learn_on_link(prefix, router);
         }
-        if prefix.len == PREFIX && prefix.valid_lifetime > 0 {
-            self.addresses.told_by(word, router);
+        if prefix.len == PREFIX && self.addresses.told_by(word, router, prefix.valid_lifetime > 0) {
+            // What comes from there may go by another router now.
+            self.routes_changed();
         }
         let sane = prefix.preferred_lifetime <= prefix.valid_lifetime && prefix.len == PREFIX;
         if !self.config.ipv6.slaac || !prefix.autonomous || !sane {
@@ -130,7 +132,8 @@ impl Stack {
                 }
             }
             let made = made_slot(word, AddressOrigin::Stable, Instant::FAR_FUTURE);
-            let told_by = router;
+            let mut told_by = Advertisers::NONE;
+            told_by.add(router);
             self.make_address(&Slot { preferred_until, valid_until, told_by, ..made }, 0);
         }
         self.renew_temporary(word, preferred_until, valid_until);
@@ -146,8 +149,9 @@ impl Stack {
     /// and nobody's connections end because a stranger tells something. Returns false if nobody has
     /// more than enough.
     fn give_up_prefix(&mut self, router: Word) -> bool {
-        let count = |router| self.stable().filter(|(_, slot)| slot.told_by == router).count();
-        let routers = self.stable().map(|(_, slot)| slot.told_by);
+        let count =
+            |router| self.stable().filter(|(_, slot)| slot.told_by.last() == router).count();
+        let routers = self.stable().map(|(_, slot)| slot.told_by.last());
         let Some(most) = routers.max_by_key(|&other| count(other)) else { return false };
         if count(most) <= count(router) + 1 {
             return false;
@@ -161,7 +165,7 @@ impl Stack {
         };
         let unused = self
             .stable()
-            .filter(|(_, slot)| slot.told_by == most)
+            .filter(|(_, slot)| slot.told_by.last() == most)
             .map(|(_, slot)| network(slot.address, PREFIX))
             .filter(|&prefix| made_from(prefix).all(|(_, slot)| slot.users == 0))
             .last();
@@ -218,7 +222,8 @@ impl Stack {
             slot.preferred_until = preferred_until.min(slot.most_preferred);
             slot.valid_until = believed(slot.valid_until, valid_until, now).min(slot.most_valid);
             due = due.min(slot.preferred_until).min(slot.valid_until);
-            current |= slot.renew_at != Instant::FAR_FUTURE;
+            current |=
+                slot.renew_at != Instant::FAR_FUTURE || slot.state == Some(AddressState::Duplicate);
             self.settle_preference(local);
         }
         self.lifetimes_due(due);
@@ -236,10 +241,9 @@ impl Stack {
         }
         let made = made_slot(prefix, AddressOrigin::Temporary, renew_at);
         let stable = self.made_from(prefix, AddressOrigin::Stable).next();
-        let told_by =
-            stable.and_then(|local| self.addresses.slot(local)).map_or(0, |slot| slot.told_by);
+        let told_by = stable.and_then(|local| self.addresses.slot(local)).map(|slot| slot.told_by);
         let slot = Slot {
-            told_by,
+            told_by: told_by.unwrap_or(Advertisers::NONE),
             preferred_until: preferred_until.min(most_preferred),
             valid_until: valid_until.min(most_valid),
             most_preferred,

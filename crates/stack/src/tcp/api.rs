@@ -11,8 +11,9 @@ use super::connection::{Failure, Flags, Ready, State};
 use super::rtt::Rtt;
 use super::settings::SocketOption;
 use super::table::FourTuple;
-use crate::address::{Path, Word, address, is_v4, word};
+use crate::address::{Word, address, is_v4, word};
 use crate::destination::canonical;
+use crate::first_hop::Path;
 use crate::stack::{NO_SOCKET, Stack};
 
 /// A connection of this stack. Another connection that later uses the same entry has another id.

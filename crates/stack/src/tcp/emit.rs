@@ -184,10 +184,11 @@ impl Stack {
         }
     }
 
-    /// The neighbour of the last packet whose next hop was found, if it went to the same place.
+    /// The neighbour of the last packet whose next hop was found, if it went to the same place, from
+    /// the same address.
     #[inline]
-    pub(crate) fn last_neighbour(&self, remote: Word) -> NeighbourRef {
-        match self.last_hop.destination == remote {
+    pub(crate) fn last_neighbour(&self, remote: Word, local: u8) -> NeighbourRef {
+        match self.last_hop.destination == remote && self.last_hop.local == local {
             true => self.last_hop.neighbour,
             false => NeighbourRef::NONE,
         }
@@ -197,15 +198,14 @@ impl Stack {
     /// neighbour is looked up, and asked for.
     #[inline(never)]
     fn find_next_hop(&mut self, index: usize) -> Option<Mac> {
-        let word = self.connections[index].remote;
-        let neighbour = self.last_neighbour(word);
+        let Connection { remote: word, local, .. } = self.connections[index];
+        let neighbour = self.last_neighbour(word, local);
         if let Resolution::Known(mac) = self.neighbours.resolve(neighbour, self.now) {
             self.connections[index].neighbour = neighbour;
             return Some(mac);
         }
-        let remote = address(word);
         let connecting = self.connections[index].state == State::SynSent;
-        let route = self.addresses.route(remote);
+        let route = self.addresses.route_from(address(word), local);
         let found = route.and_then(|route| {
             self.neighbours.look_up(&self.keys, route.next_hop, self.now, connecting)
         });
@@ -219,7 +219,7 @@ impl Stack {
         self.connections[index].neighbour = neighbour;
         match (route, self.neighbours.resolve(neighbour, self.now)) {
             (Some(path), Resolution::Known(mac)) => {
-                self.last_hop = LastHop { destination: word, path, neighbour };
+                self.last_hop = LastHop { destination: word, local, path, neighbour };
                 Some(mac)
             }
             _ => None,

@@ -20,6 +20,7 @@ use super::table::FourTuple;
 use crate::address::address;
 use crate::bound::Bound;
 use crate::config::AcceptOverflow;
+use crate::neighbour::NeighbourRef;
 use crate::stack::{NO_SOCKET, Stack};
 
 #[derive(Clone, Debug)]
@@ -478,12 +479,12 @@ impl Stack {
     /// an address that it just showed would add a round trip. Anybody can have written that frame, so
     /// nothing else goes there before the handshake has ended.
     fn answer_sender(&mut self, index: usize, mac: Mac) {
-        let remote = self.connections[index].remote;
-        if self.last_hop.destination == remote {
+        let (remote, local) = (self.connections[index].remote, self.connections[index].local);
+        if self.last_neighbour(remote, local) != NeighbourRef::NONE {
             return;
         }
-        let on_link =
-            self.addresses.route(address(remote)).is_some_and(|route| route.next_hop == remote);
+        let route = self.addresses.route_from(address(remote), local);
+        let on_link = route.is_some_and(|route| route.next_hop == remote);
         if on_link
             && mac.is_unicast()
             && let Some(neighbour) = self.neighbours.show(&self.keys, remote, mac, self.now)

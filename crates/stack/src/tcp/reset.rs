@@ -61,7 +61,6 @@ impl Stack {
             local_port: connection.local_port,
             local: connection.local,
         };
-        let Some(route) = self.addresses.route(address(connection.remote)) else { return };
         // What the peer expects next if nothing was lost; else it asks again with a challenge
         // acknowledgement (RFC 5961 §3.2). Beyond its window it would not look at it.
         let seq = connection.snd_nxt.min(connection.snd_una + connection.snd_wnd);
@@ -76,16 +75,17 @@ impl Stack {
             options: options.padded(),
             fields: self.settings(index).ip_fields(),
         };
-        if self.control_segment(&reset, Hop::Address(route.next_hop)) {
+        if self.control_segment(&reset, Hop::Address(tuple.remote)) {
             self.counters.resets_sent += 1;
         }
     }
 
-    /// Sends a segment without payload that is no connection's. Returns whether it could.
+    /// Sends a segment without payload that is no connection's, by a route if to an address. Returns
+    /// whether it could.
     pub(crate) fn control_segment(&mut self, segment: &Control<'_>, hop: Hop) -> bool {
         let Control { tuple, seq, ack, bits, ace, window, options, fields } = *segment;
         let hop = match hop {
-            Hop::Address(remote) => match self.addresses.route(address(remote)) {
+            Hop::Address(remote) => match self.addresses.route_from(address(remote), tuple.local) {
                 Some(route) => Hop::Address(route.next_hop),
                 None => return false,
             },

@@ -64,7 +64,7 @@ impl Stack {
         }
         let index = self.free_connections as usize;
         let address_sum = pseudo(self.addresses.word(tuple.local), tuple.remote, 0, 0);
-        let neighbour = self.last_neighbour(tuple.remote);
+        let neighbour = self.last_neighbour(tuple.remote, tuple.local);
         self.addresses.hold(tuple.local);
         let connection = &mut self.connections[index];
         self.free_connections = connection.link;

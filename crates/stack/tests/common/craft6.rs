@@ -134,6 +134,17 @@ pub fn udp(source: (Ipv6Addr, u16), destination: (Ipv6Addr, u16), data: &[u8]) -
 
 /// A segment from the peer's address to the stack's.
 pub fn segment(ports: (u16, u16), flags: Flags, seq: u32, ack: u32, data: &[u8]) -> Vec<u8> {
+    segment_between((PEER_V6, STACK_V6), ports, flags, (seq, ack), data)
+}
+
+/// A segment from one address to another.
+pub fn segment_between(
+    (source, destination): (Ipv6Addr, Ipv6Addr),
+    ports: (u16, u16),
+    flags: Flags,
+    (seq, ack): (u32, u32),
+    data: &[u8],
+) -> Vec<u8> {
     let mut options = OptionWriter::new();
     if flags.contains(Flags::SYN) {
         options.mss(1000);
@@ -149,10 +160,10 @@ pub fn segment(ports: (u16, u16), flags: Flags, seq: u32, ack: u32, data: &[u8])
         urgent: 0,
     }
     .emit(&mut bytes, options.padded());
-    let pseudo = checksum::pseudo_v6(PEER_V6, STACK_V6, protocol::TCP, bytes.len() + data.len());
+    let pseudo = checksum::pseudo_v6(source, destination, protocol::TCP, bytes.len() + data.len());
     tcp::fill_checksum(&mut bytes, pseudo, checksum::sum(data));
     bytes.extend_from_slice(data);
-    packet(PEER_V6, STACK_V6, 64, protocol::TCP, &bytes)
+    packet(source, destination, 64, protocol::TCP, &bytes)
 }
 
 /// The segment of an IPv4 packet of the peer's, over IPv6.

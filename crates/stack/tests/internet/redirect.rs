@@ -1,4 +1,5 @@
-//! Redirects of IPv4 (RFC 792, RFC 1122 §3.2.2.2). Those of IPv6 are in [`crate::slaac`].
+//! Redirects of IPv4 (RFC 792, RFC 1122 §3.2.2.2). Those of IPv6 are in
+//! [`crate::redirect_v6`].
 
 use core::net::{IpAddr, Ipv4Addr, SocketAddr};
 use core::time::Duration;

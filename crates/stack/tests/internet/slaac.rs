@@ -1,5 +1,5 @@
-//! Router discovery (RFC 4861 §6.3, RFC 4191, RFC 7559), addresses made from prefixes (RFC 4862
-//! §5.5, RFC 7217, RFC 8981) and redirects (RFC 4861 §8).
+//! Router discovery (RFC 4861 §6.3, RFC 4191, RFC 7559) and addresses made from prefixes (RFC 4862
+//! §5.5, RFC 7217, RFC 8981).
 
 use core::net::{IpAddr, Ipv6Addr, SocketAddr};
 use core::time::Duration;
@@ -14,7 +14,7 @@ use millrace_wire::protocol;
 use crate::common::craft::{PEER_MAC, Packet, STACK_MAC};
 use crate::common::craft6::{
     ALL_NODES, ALL_ROUTERS, PEER_LINK, PEER_V6, RouterAdvertisement, STACK_V6, V6, advertisement,
-    extended, fragments, icmp, solicitation,
+    extended, fragments, solicitation,
 };
 use crate::common::peer::Peer;
 use crate::six;
@@ -75,7 +75,7 @@ pub(crate) fn v6(address: IpAddr) -> Ipv6Addr {
 /// Sends a datagram to a destination and says where it went: the hardware address, or whom the
 /// stack asks for.
 #[track_caller]
-fn next_hop(peer: &mut Peer, to: Ipv6Addr) -> Result<Mac, Ipv6Addr> {
+pub(crate) fn next_hop(peer: &mut Peer, to: Ipv6Addr) -> Result<Mac, Ipv6Addr> {
     let socket =
         peer.stack.bind_datagram(SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), 0)).unwrap();
     peer.stack.send_datagram(socket, b"?", Some(SocketAddr::new(to.into(), 7))).unwrap();
@@ -245,9 +245,11 @@ fn several_routers_by_preference_and_the_dead_last() {
     let mut peer = listening(|_| {});
     let router = |source, preference, mac: u8| {
         let options = vec![1, 1, 2, 0, 0, 0, 0, mac];
-        RouterAdvertisement { source, preference, options, ..RouterAdvertisement::default() }
+        let one = RouterAdvertisement { source, preference, options, ..Default::default() };
+        // Both, or packets from there would go by the one that does (RFC 8028).
+        one.prefix(PREFIX, BOTH, 7200, 3600)
     };
-    peer.inject(&router(PEER_LINK, 0, 2).prefix(PREFIX, BOTH, 7200, 3600).bytes());
+    peer.inject(&router(PEER_LINK, 0, 2).bytes());
     assert_eq!(next_hop(&mut peer, FAR), Ok(PEER_MAC));
     // Low, then high (RFC 4191 §2.1).
     peer.inject(&router(SECOND, 3, 3).bytes());
@@ -459,6 +461,38 @@ fn a_duplicate_makes_another_address_three_times() {
     end(&mut peer);
 }
 
+/// RFC 8981 §3.4: after three duplicates none is tried any more.
+#[test]
+fn duplicates_end_temporary_addresses() {
+    let mut peer = listening(|config| {
+        config.ipv6.dad_transmits = 1;
+        config.ipv6.link_local = false;
+        config.ipv6.temporary_addresses = true;
+        config.ipv6.temporary_preferred = Duration::from_secs(3600);
+        config.ipv6.temporary_valid = Duration::from_secs(2 * 3600);
+    });
+    let tell = |peer: &mut Peer| advertise(peer, |one| one.prefix(PREFIX, BOTH, 86_400, 86_400));
+    tell(&mut peer);
+    let mut tried = 0;
+    let temporary = |peer: &Peer| made(peer, AddressOrigin::Temporary)[0];
+    while temporary(&peer).state == AddressState::Tentative {
+        tried += 1;
+        let address = v6(temporary(&peer).address);
+        peer.advance(Duration::from_secs(1));
+        peer.inject(&solicitation(Ipv6Addr::UNSPECIFIED, address, None));
+    }
+    assert_eq!(tried, 3);
+    for _ in 0..20 {
+        peer.advance(Duration::from_secs(1200));
+        tell(&mut peer);
+        let left: Vec<_> = made(&peer, AddressOrigin::Temporary);
+        assert_eq!(left.iter().map(|one| one.state).collect::<Vec<_>>(), [AddressState::Duplicate]);
+    }
+    assert_eq!(peer.stack.counters().duplicate_addresses, 3);
+    assert_eq!(made(&peer, AddressOrigin::Stable)[0].state, AddressState::Preferred);
+    end(&mut peer);
+}
+
 #[test]
 fn temporary_addresses_come_and_go() {
     let day = Duration::from_secs(24 * 3600);
@@ -504,145 +538,6 @@ fn temporary_addresses_come_and_go() {
     end(&mut peer);
 }
 
-/// RFC 6724 §5, rule 5.5: a router may forward nothing from the prefix of another (RFC 8028).
-#[test]
-fn the_source_is_of_a_prefix_that_the_router_in_use_advertised() {
-    for (temporary, slaac) in [(false, true), (true, true), (false, false)] {
-        let second = Ipv6Addr::new(0x2001, 0xdb8, 0xfffe, 0, 0, 0, 0, 0);
-        let own = [PREFIX, second].map(|prefix| InterfaceAddress {
-            address: Ipv6Addr::from_bits(prefix.to_bits() | 5).into(),
-            prefix: 64,
-        });
-        let mut peer = listening(|config| {
-            (config.ipv6.temporary_addresses, config.ipv6.slaac) = (temporary, slaac);
-            if !slaac {
-                config.addresses = own.to_vec();
-            }
-        });
-        let by_second = |preference| RouterAdvertisement {
-            source: SECOND,
-            preference,
-            options: vec![1, 1, 2, 0, 0, 0, 0, 3],
-            ..RouterAdvertisement::default()
-        };
-        advertise(&mut peer, |one| one.prefix(PREFIX, BOTH, 86_400, 86_400));
-        // Its prefix has more in common with the destination.
-        peer.inject(&by_second(3).prefix(second, BOTH, 86_400, 86_400).bytes());
-        while peer.next_packet().is_some() {}
-        let sent = |peer: &mut Peer| {
-            let any = SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), 0);
-            let socket = peer.stack.bind_datagram(any).unwrap();
-            peer.stack.send_datagram(socket, b"?", Some(SocketAddr::new(FAR.into(), 7))).unwrap();
-            peer.stack.close_datagram(socket);
-            let packet = peer.expect_v6();
-            (packet.to, Ipv6Addr::from_bits(packet.source.to_bits() >> 64 << 64))
-        };
-        assert_eq!(sent(&mut peer), (PEER_MAC, PREFIX));
-        // The other is preferred now.
-        peer.inject(&by_second(1).prefix(second, BOTH, 86_400, 86_400).bytes());
-        assert_eq!(sent(&mut peer), (Mac([2, 0, 0, 0, 0, 3]), second));
-        end(&mut peer);
-    }
-}
-
-// Redirects.
-
-fn redirect(source: Ipv6Addr, target: Ipv6Addr, destination: Ipv6Addr, mac: Option<u8>) -> Vec<u8> {
-    let mut message = vec![137, 0, 0, 0, 0, 0, 0, 0];
-    message.extend(target.octets());
-    message.extend(destination.octets());
-    if let Some(mac) = mac {
-        message.extend([2, 1, 2, 0, 0, 0, 0, mac]);
-    }
-    icmp(source, STACK_V6, 255, &message)
-}
-
-fn redirectable(change: impl FnOnce(&mut Config)) -> Peer {
-    let mut peer = listening(|config| {
-        config.addresses = vec![InterfaceAddress { address: STACK_V6.into(), prefix: 64 }];
-        change(config);
-    });
-    advertise(&mut peer, |one| one);
-    peer
-}
-
-#[test]
-fn a_redirect_by_our_router_is_followed() {
-    let mut peer = redirectable(|_| {});
-    assert_eq!(next_hop(&mut peer, FAR), Ok(PEER_MAC));
-    peer.inject(&redirect(PEER_LINK, SECOND, FAR, Some(3)));
-    assert_eq!(next_hop(&mut peer, FAR), Ok(Mac([2, 0, 0, 0, 0, 3])));
-    assert_eq!(peer.stack.counters().redirects_taken, 1);
-    // Others go as before.
-    let other = Ipv6Addr::from_bits(FAR.to_bits() + 1);
-    assert_eq!(next_hop(&mut peer, other), Ok(PEER_MAC));
-    // On the link, by itself.
-    peer.inject(&redirect(SECOND, FAR, FAR, Some(9)));
-    assert_eq!(next_hop(&mut peer, FAR), Ok(Mac([2, 0, 0, 0, 0, 9])));
-    end(&mut peer);
-}
-
-#[test]
-fn redirects_by_others_are_not() {
-    let mut peer = redirectable(|_| {});
-    let stranger = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0x66);
-    let mut through_a_router = redirect(PEER_LINK, SECOND, FAR, Some(3));
-    through_a_router[21] = 254;
-    for (message, malformed) in [
-        (redirect(stranger, SECOND, FAR, Some(3)), false),
-        (redirect(PEER_LINK, STACK_V6, STACK_V6, None), false),
-        (redirect(PEER_V6, SECOND, FAR, Some(3)), true),
-        (redirect(PEER_LINK, PEER_V6, FAR, Some(3)), true),
-        (redirect(PEER_LINK, SECOND, "ff02::1".parse().unwrap(), Some(3)), true),
-        (redirect(PEER_LINK, SECOND, "::1".parse().unwrap(), Some(3)), true),
-        (through_a_router, true),
-    ] {
-        let before = peer.stack.counters().clone();
-        peer.inject(&message);
-        let now = peer.stack.counters();
-        assert_eq!(now.drop_ndp_malformed - before.drop_ndp_malformed, u64::from(malformed));
-        assert_eq!(now.drop_ndp_not_ours - before.drop_ndp_not_ours, u64::from(!malformed));
-    }
-    assert_eq!(next_hop(&mut peer, FAR), Ok(PEER_MAC));
-    end(&mut peer);
-    let mut off = redirectable(|config| config.redirects = false);
-    off.inject(&redirect(PEER_LINK, SECOND, FAR, Some(3)));
-    assert_eq!(next_hop(&mut off, FAR), Ok(PEER_MAC));
-    end(&mut off);
-}
-
-#[test]
-fn so_many_redirects_are_remembered() {
-    let mut peer = redirectable(|config| config.learned_redirects = 3);
-    for number in 0..10 {
-        let destination = Ipv6Addr::from_bits(FAR.to_bits() + number);
-        peer.inject(&redirect(PEER_LINK, SECOND, destination, Some(3)));
-        peer.advance_ms(10);
-    }
-    let kept = |peer: &Peer| -> Vec<_> {
-        let redirects = peer.stack.routes().filter(|one| one.origin == RouteOrigin::Redirect);
-        redirects.map(|one| v6(one.route.destination).to_bits() - FAR.to_bits()).collect()
-    };
-    assert_eq!(kept(&peer), [7, 8, 9]);
-    // One that is there already costs no other its place.
-    let destination = Ipv6Addr::from_bits(FAR.to_bits() + 9);
-    peer.inject(&redirect(SECOND, SECOND, destination, Some(3)));
-    assert_eq!(kept(&peer), [7, 8, 9]);
-    let mut none = redirectable(|config| config.learned_redirects = 0);
-    none.inject(&redirect(PEER_LINK, SECOND, FAR, Some(3)));
-    assert_eq!((kept(&none), none.stack.counters().redirects_taken), (vec![], 0));
-    end(&mut none);
-    // One that leads nowhere is forgotten.
-    peer.advance_ms(1000);
-    while peer.next_packet().is_some() {}
-    let last = Ipv6Addr::from_bits(FAR.to_bits() + 9);
-    assert_eq!(next_hop(&mut peer, last), Ok(Mac([2, 0, 0, 0, 0, 3])));
-    peer.advance(Duration::from_secs(9));
-    while peer.next_packet().is_some() {}
-    assert_eq!(next_hop(&mut peer, last), Ok(PEER_MAC));
-    end(&mut peer);
-}
-
 #[test]
 fn groups_of_solicitations_are_joined_and_left() {
     let mut peer = six(|_| {});
@@ -661,16 +556,4 @@ fn groups_of_solicitations_are_joined_and_left() {
     while let Some(packet) = peer.next_packet() {
         assert!(matches!(packet, Packet::V6(_)));
     }
-}
-
-/// RFC 4861 §7.3.3: whoever does not answer is looked for by the router again.
-#[test]
-fn a_host_that_is_not_on_the_link_after_all_is_reached_by_the_router() {
-    let mut peer = redirectable(|_| {});
-    peer.inject(&redirect(PEER_LINK, FAR, FAR, None));
-    assert_eq!(next_hop(&mut peer, FAR), Err(FAR));
-    peer.advance(Duration::from_secs(5));
-    while peer.next_packet().is_some() {}
-    assert_eq!(next_hop(&mut peer, FAR), Ok(PEER_MAC));
-    end(&mut peer);
 }
