@@ -95,7 +95,8 @@ def test_without_a_router_there_is_no_address(wire_name: str) -> None:
 class Wired:
     """A channel on one end of a veth, and the kernel of a host at the other end."""
 
-    def __init__(self, lab: Lab) -> None:
+    def __init__(self, lab: Lab, kind: str) -> None:
+        self.kind = kind
         self.host, self.kernel = lab.host("ours"), lab.host("kernel")
         lab.wire(self.host, self.kernel, addresses=(None, f"{KERNEL}/64"))
         self.kernel.run(["ip", "address", "add", f"{KERNEL4}/24", "dev", "eth0"])
@@ -111,7 +112,7 @@ class Wired:
     def open(self, address: str | list[str], **options: Any) -> Channel:
         """Open the channel."""
         with self.host.enter():
-            self.channel = Channel("af_packet:eth0", address, hugepages=False, **options)
+            self.channel = Channel(f"{self.kind}:eth0", address, hugepages=False, **options)
         return self.channel
 
     def socket(self, kind: int, port: int = 0) -> socket.socket:
@@ -145,10 +146,10 @@ class Wired:
         self.until(lambda _: all(state == "preferred" for _, state in self.channel.addresses))
 
 
-@pytest.fixture
-def wired() -> Iterator[Wired]:
+@pytest.fixture(params=["af_packet", "af_xdp"])
+def wired(request: pytest.FixtureRequest) -> Iterator[Wired]:
     with Lab(ipv6=True) as lab:
-        wired = Wired(lab)
+        wired = Wired(lab, request.param)
         yield wired
         wired.close()
 

@@ -27,7 +27,10 @@ LONG = 20_000
 class Wired:
     """A channel on one end of a veth, and the kernel of a host at the other end."""
 
-    def __init__(self, lab: Lab, address: str | None = f"{OURS}/24") -> None:
+    def __init__(
+        self, lab: Lab, address: str | None = f"{OURS}/24", kind: str = "af_packet"
+    ) -> None:
+        self.kind = kind
         self.sockets: list[socket.socket] = []
         self.host, self.kernel = lab.host("ours"), lab.host("kernel")
         lab.wire(self.host, self.kernel, addresses=(None, f"{KERNEL}/24"))
@@ -37,7 +40,7 @@ class Wired:
     def open(self, address: str, **options: Any) -> Channel:
         """Open the channel."""
         with self.host.enter():
-            self.channel = Channel("af_packet:eth0", address, hugepages=False, **options)
+            self.channel = Channel(f"{self.kind}:eth0", address, hugepages=False, **options)
         return self.channel
 
     def udp(self, port: int = 0) -> socket.socket:
@@ -88,9 +91,12 @@ class Wired:
         return got[0]
 
 
-@pytest.fixture
-def wired(lab: Lab) -> Iterator[Wired]:
-    wired = Wired(lab)
+KINDS = ["af_packet", "af_xdp"]
+
+
+@pytest.fixture(params=KINDS)
+def wired(lab: Lab, request: pytest.FixtureRequest) -> Iterator[Wired]:
+    wired = Wired(lab, kind=request.param)
     yield wired
     wired.close()
 
@@ -178,9 +184,10 @@ def members(host: Host) -> str:
     return host.run(["bridge", "-d", "mdb", "show", "dev", "br0"]).stdout
 
 
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("version", [3, 2])
-def test_the_kernels_bridge_knows_our_groups(lab: Lab, version: int) -> None:
-    wired = Wired(lab, None)
+def test_the_kernels_bridge_knows_our_groups(lab: Lab, version: int, kind: str) -> None:
+    wired = Wired(lab, None, kind)
     if not has_bridge(wired.kernel):
         pytest.skip("no bridges here")
     run = wired.kernel.run
@@ -236,8 +243,9 @@ def serve(tmp_path: Path) -> Callable[..., Path]:
     return start
 
 
-def test_a_real_server_gives_an_address(lab: Lab, serve: Callable[..., Path]) -> None:
-    wired = Wired(lab, None)
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_real_server_gives_an_address(lab: Lab, serve: Callable[..., Path], kind: str) -> None:
+    wired = Wired(lab, None, kind)
     leases = serve(
         wired.kernel,
         "--dhcp-range=192.0.2.100,192.0.2.110,255.255.255.0,1h",
@@ -246,6 +254,7 @@ def test_a_real_server_gives_an_address(lab: Lab, serve: Callable[..., Path]) ->
         "--dhcp-option=option:mtu,1400",
         "--dhcp-option=121,10.0.0.0/8,192.0.2.9,0.0.0.0/0,192.0.2.1",
         "--domain=example.org",
+        "--dhcp-option=option:domain-search,lab.example.org,example.org,example.net",
     )
     channel = wired.open("dhcp", host_name="mill", dhcp_timeout=40.0)
     try:
@@ -254,7 +263,6 @@ def test_a_real_server_gives_an_address(lab: Lab, serve: Callable[..., Path]) ->
         address, _, prefix = lease["address"].partition("/")
         assert address.startswith("192.0.2.1")
         assert prefix == "24"
-        "--dhcp-option=option:domain-search,lab.example.org,example.org,example.net",
         assert lease["server"] == KERNEL
         assert lease["routes"] == [("10.0.0.0/8", "192.0.2.9"), ("0.0.0.0/0", KERNEL)]
         assert lease["name_servers"] == channel.name_servers == ["192.0.2.53"]
@@ -280,8 +288,11 @@ def test_a_real_server_gives_an_address(lab: Lab, serve: Callable[..., Path]) ->
     assert address not in leases.read_text(), "the address was not given back"
 
 
-def test_an_address_that_another_host_has_is_declined(lab: Lab, serve: Callable[..., Path]) -> None:
-    wired = Wired(lab, None)
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_address_that_another_host_has_is_declined(
+    lab: Lab, serve: Callable[..., Path], kind: str
+) -> None:
+    wired = Wired(lab, None, kind)
     # The server does not know that its own host has the first address as well.
     wired.kernel.run(["ip", "address", "add", "192.0.2.100/24", "dev", "eth0"])
     serve(wired.kernel, "--dhcp-range=192.0.2.100,192.0.2.101,255.255.255.0,1h")
@@ -297,7 +308,8 @@ def test_an_address_that_another_host_has_is_declined(lab: Lab, serve: Callable[
         channel.close(0)
 
 
-def test_without_a_server_it_says_so(lab: Lab) -> None:
-    wired = Wired(lab, None)
-    with pytest.raises(TimeoutError, match="no DHCP server on af_packet:eth0"):
+@pytest.mark.parametrize("kind", KINDS)
+def test_without_a_server_it_says_so(lab: Lab, kind: str) -> None:
+    wired = Wired(lab, None, kind)
+    with pytest.raises(TimeoutError, match=f"no DHCP server on {kind}:eth0"):
         wired.open("dhcp", dhcp_timeout=0.3)

@@ -158,6 +158,7 @@ impl Channel {
             facts: Vec::new(),
             watched: Watched::off(),
         };
+        channel.tell_port()?;
         if config.watch {
             channel.start_watch();
         }
@@ -332,6 +333,7 @@ impl Channel {
             self.watched.note();
         }
         self.stack.advance(self.now);
+        self.tell_port()?;
         Ok(received)
     }
 

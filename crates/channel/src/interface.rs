@@ -17,14 +17,39 @@ impl Channel {
         self.stack.addresses()
     }
 
-    /// Adds an address of the channel's own. A port that takes only frames of the addresses that
-    /// it was opened with (AF_XDP) does not get those of others.
+    /// Adds an address of the channel's own.
     ///
     /// # Errors
-    /// As [`millrace_stack::Stack::add_address`]; `NotConnected` when the channel is closed.
+    /// As [`millrace_stack::Stack::add_address`]; when the port has no room for another; `NotConnected`
+    /// when the channel is closed.
     pub fn add_address(&mut self, address: Address) -> io::Result<()> {
         self.check_open()?;
-        self.stack.add_address(address.into())
+        self.stack.add_address(address.into())?;
+        self.tell_port().inspect_err(|_| {
+            // It was not there before, so nothing of anybody's ends with it.
+            let _ = self.stack.remove_address(address.ip);
+        })
+    }
+
+    /// Says which addresses are ours to a port that takes only what is for them, if they have changed.
+    pub(crate) fn tell_port(&mut self) -> io::Result<()> {
+        if !self.stack.addresses_changed() {
+            return Ok(());
+        }
+        let ours = self.stack.addresses().filter(|one| one.state != AddressState::Duplicate);
+        let ours: Vec<IpAddr> = ours.map(|one| one.address).collect();
+        self.port.own_addresses(&ours)
+    }
+
+    /// Tells the neighbours which hardware address has the channel's addresses, so that they mend what
+    /// they remember of them (RFC 5227 §2.3, RFC 4861 §7.2.6): for an address that another host had.
+    ///
+    /// # Errors
+    /// `NotConnected` when the channel is closed.
+    pub fn announce(&mut self) -> io::Result<()> {
+        self.check_open()?;
+        self.stack.announce();
+        Ok(())
     }
 
     /// Removes an address of the channel's own; connections that use it are reset.
@@ -33,7 +58,8 @@ impl Channel {
     /// As [`millrace_stack::Stack::remove_address`]; `NotConnected` when the channel is closed.
     pub fn remove_address(&mut self, address: IpAddr) -> io::Result<()> {
         self.check_open()?;
-        self.stack.remove_address(address)
+        self.stack.remove_address(address)?;
+        self.tell_port()
     }
 
     /// The routes.
@@ -66,7 +92,8 @@ impl Channel {
         leased.chain(self.stack.advertised_name_servers().map(IpAddr::V6))
     }
 
-    /// Domains that names are completed with, as the same told them.
+    /// Domains that names are completed with, as the same told them, each once. Of a lease without a
+    /// list of them it is its domain.
     pub fn search_domains(&self) -> impl Iterator<Item = &str> {
         let lease = self.lease();
         let listed = lease.map_or(&[][..], |lease| &lease.search_domains);

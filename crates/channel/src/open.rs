@@ -8,7 +8,7 @@ use std::net::UdpSocket;
 use millrace_frames::Arena;
 use millrace_port::Port;
 use millrace_port::af_packet::{AfPacket, AfPacketConfig};
-use millrace_port::af_xdp::{self, AfXdp, RedirectConfig};
+use millrace_port::af_xdp::{self, RedirectConfig, WithGroups};
 use millrace_port::interface::Interface;
 use millrace_port::memory::{self, WireConfig};
 use millrace_port::name::{PortName, SEND_ONLY};
@@ -26,10 +26,11 @@ struct Opened {
 
 impl Channel {
     /// Opens a port by its name (`af_xdp:eth1`, `tap:mill0`, `memory:wire`, or `eth1` alone) and
-    /// makes a channel over it. An AF_XDP port takes the frames of the channel's addresses and
-    /// leaves all else to Linux; with DHCP it takes all frames of its queue. An interface's name alone becomes AF_XDP, or AF_PACKET where that
-    /// cannot be had; a TAP interface becomes a TAP port. [`Channel::facts`] tells what was chosen
-    /// and why. A TAP interface is made only when its kind is named.
+    /// makes a channel over it. An AF_XDP port takes the frames of the channel's addresses, has copies
+    /// of those to groups and to all hosts, and leaves all else to Linux. An interface's name alone
+    /// becomes AF_XDP, or AF_PACKET where that cannot be had; a TAP interface becomes a TAP port.
+    /// [`Channel::facts`] tells what was chosen and why. A TAP interface is made only when its kind is
+    /// named.
     ///
     /// # Errors
     /// `InvalidInput` for a name or a configuration that makes no sense, `AddrInUse` when Linux has
@@ -65,8 +66,8 @@ impl Channel {
             }
         }
         let opened = match (name.kind, kind) {
-            (None, "af_xdp") => open_best(name, &mut config)?,
-            _ => open_kind(kind, name, &mut config)?,
+            (None, "af_xdp") => open_best(name, &config)?,
+            _ => open_kind(kind, name, &config)?,
         };
         let mut channel = Channel::new(opened.port, opened.arena, &config)?;
         if let Some(chosen) = opened.chosen {
@@ -90,7 +91,7 @@ fn best_kind(name: &str) -> io::Result<&'static str> {
     }
 }
 
-fn open_best(name: &PortName, config: &mut Config) -> io::Result<Opened> {
+fn open_best(name: &PortName, config: &Config) -> io::Result<Opened> {
     match open_kind("af_xdp", name, config) {
         Ok(mut opened) => {
             opened.chosen = Some("af_xdp, the best for this interface".to_owned());
@@ -115,7 +116,7 @@ fn open_best(name: &PortName, config: &mut Config) -> io::Result<Opened> {
     }
 }
 
-fn open_kind(kind: &str, name: &PortName, config: &mut Config) -> io::Result<Opened> {
+fn open_kind(kind: &str, name: &PortName, config: &Config) -> io::Result<Opened> {
     let with_arena = |port: Box<dyn Port>, config: &Config| {
         let arena = config.arena(port.capabilities().mtu)?;
         Ok(Opened { port, arena, chosen: None })
@@ -127,17 +128,14 @@ fn open_kind(kind: &str, name: &PortName, config: &mut Config) -> io::Result<Ope
                 return Err(several_queues(&interface));
             }
             let mut arena = config.arena(interface.mtu)?;
-            // Only frames to the addresses above come here, so there can be no other address.
-            config.stack.ipv6.link_local &= config.slaac;
+            // Those that come later the channel tells.
+            let own = config.addresses.iter().map(|own| own.ip);
             let xdp = af_xdp::Config {
-                // Which address a server will give, and what its answers come to, nobody knows.
-                redirect: match config.dhcp.is_some() || config.slaac {
-                    true => RedirectConfig::everything(),
-                    false => RedirectConfig::addresses(config.addresses.iter().map(|own| own.ip)),
-                },
+                redirect: RedirectConfig::addresses(own),
                 ..af_xdp::Config::default()
             };
-            let port = AfXdp::open(&name.name, name.queue.unwrap_or(0), &xdp, &mut arena)?;
+            let queue = name.queue.unwrap_or(0);
+            let port = WithGroups::open(&name.name, queue, &xdp, &mut arena)?;
             Ok(Opened { port: Box::new(port), arena, chosen: None })
         }
         "af_packet" => {

@@ -7,6 +7,7 @@
 //! Every port passes the conformance test in `tests/conformance.rs`.
 
 use std::io;
+use std::net::IpAddr;
 use std::os::fd::RawFd;
 
 use millrace_frames::{Arena, ChecksumState, Instant, RxBatch, TxBatch};
@@ -81,6 +82,16 @@ pub trait Port: Send {
     /// Whether everything that will ever come has come (end of a file).
     fn exhausted(&self) -> bool {
         false
+    }
+
+    /// Says which addresses are the user's, for a port that takes only what is for them; others take no
+    /// notice. To be called whenever they change.
+    ///
+    /// # Errors
+    /// When the port has no room for so many.
+    fn own_addresses(&mut self, addresses: &[IpAddr]) -> io::Result<()> {
+        let _ = addresses;
+        Ok(())
     }
 
     /// Takes every frame back into the arena that the port still has, and leaves the wire. The
@@ -206,6 +217,24 @@ pub struct Statistics {
 }
 
 impl Statistics {
+    /// Adds another port's; counters of the same name become one.
+    pub(crate) fn add(&mut self, other: Statistics) {
+        self.rx_packets += other.rx_packets;
+        self.rx_bytes += other.rx_bytes;
+        self.tx_packets += other.tx_packets;
+        self.tx_bytes += other.tx_bytes;
+        self.rx_bursts += other.rx_bursts;
+        self.system_calls += other.system_calls;
+        for (sum, more) in [(&mut self.drops, other.drops), (&mut self.details, other.details)] {
+            for (name, count) in more {
+                match sum.iter_mut().find(|(known, _)| *known == name) {
+                    Some((_, total)) => *total += count,
+                    None => sum.push((name, count)),
+                }
+            }
+        }
+    }
+
     /// Sum of all drops.
     pub fn dropped(&self) -> u64 {
         self.drops.iter().map(|&(_, count)| count).sum()

@@ -423,6 +423,14 @@ impl Channel {
         self.shared.core()?.channel.remove_address(address).map_err(to_python)
     }
 
+    /// Tell the neighbours which hardware address has the channel's addresses.
+    ///
+    /// They mend what they remember of them: for an address that another host had before (RFC 5227
+    /// section 2.3, RFC 4861 section 7.2.6). It goes out with the next turn.
+    fn announce(&self) -> PyResult<()> {
+        self.shared.core()?.channel.announce().map_err(to_python)
+    }
+
     /// Add a route to a network, by a gateway or (None) on the link.
     ///
     /// Raises ValueError for what makes no sense.
@@ -466,6 +474,7 @@ impl Channel {
         told.set_item("routes", routes)?;
         told.set_item("name_servers", servers)?;
         told.set_item("domain", lease.domain.as_deref())?;
+        told.set_item("search_domains", lease.search_domains.clone())?;
         told.set_item("mtu", lease.mtu)?;
         told.set_item("renewal", left(lease.renew_at))?;
         told.set_item("expires", left(lease.expires))?;
@@ -474,7 +483,6 @@ impl Channel {
 
     /// Name servers that the DHCP server of the lease and IPv6 routers (RFC 8106) told, while that
     /// holds, in the order in which they are to be asked.
-        told.set_item("search_domains", lease.search_domains.clone())?;
     #[getter]
     fn name_servers(&self) -> PyResult<Vec<String>> {
         let core = self.shared.core()?;

@@ -153,6 +153,8 @@ pub(crate) struct Addresses {
     pub(crate) routes: Routes,
     /// Temporary addresses are preferred to stable ones (RFC 6724 §5, rule 7).
     prefer_temporary: bool,
+    /// Some were added or removed, or may be used for something else, since this was cleared.
+    pub(crate) changed: bool,
 }
 
 /// Most addresses: their number must fit a connection's entry.
@@ -165,6 +167,7 @@ impl Addresses {
             words: Vec::with_capacity(own.len()),
             routes: Routes::new(routes.max(1)),
             prefer_temporary: true,
+            changed: true,
         };
         for &address in own {
             addresses.add(Slot::new(address, AddressState::Preferred));
@@ -195,6 +198,7 @@ impl Addresses {
     }
 
     fn set_word(&mut self, index: usize) {
+        self.changed = true;
         let slot = &self.slots[index];
         let unused =
             matches!(slot.state, None | Some(AddressState::Tentative | AddressState::Duplicate));

@@ -97,6 +97,13 @@ impl Stack {
         })
     }
 
+    /// Whether addresses of ours may have come, gone or changed their state since this was last asked,
+    /// or since the stack began.
+    #[inline]
+    pub fn addresses_changed(&mut self) -> bool {
+        core::mem::take(&mut self.addresses.changed)
+    }
+
     /// Adds a route. Open connections take it from their next packet on.
     ///
     /// # Errors

@@ -474,6 +474,13 @@ class Channel:
         Raises OSError: EADDRNOTAVAIL if it is not the channel's.
         """
 
+    def announce(self) -> None:
+        """Tell the neighbours which hardware address has the channel's addresses.
+
+        They mend what they remember of them: for an address that another host had before (RFC 5227
+        section 2.3, RFC 4861 section 7.2.6). It goes out with the next turn.
+        """
+
     def add_route(self, network: str, gateway: str | None = None) -> None:
         """Add a route to a network, by a gateway or (None) on the link.
 

@@ -10,7 +10,9 @@
 
 mod all_queues;
 mod config;
+mod groups;
 mod open;
+mod readable;
 mod ring;
 mod socket;
 mod steering;
@@ -19,6 +21,7 @@ mod transmit;
 mod umem;
 
 use std::io;
+use std::net::IpAddr;
 use std::os::fd::RawFd;
 use std::sync::Arc;
 
@@ -27,6 +30,7 @@ use millrace_frames::{Arena, ChecksumState, Instant, Meta, RxBatch, TxBatch};
 
 pub use all_queues::AllQueues;
 pub use config::{BusyPoll, Config, XdpMode, ZeroCopy};
+pub use groups::WithGroups;
 pub use millrace_bpf::{Filter, Ports, Protocol, RedirectConfig};
 pub use open::probe;
 pub use steering::Steering;
@@ -271,6 +275,13 @@ impl Port for AfXdp {
         let Some(Open { socket, .. }) = &self.open else { return false };
         // A sleeper would not send what the kernel could not take at once.
         socket.rx.is_empty() && !self.kick_pending && !self.gone
+    }
+
+    fn own_addresses(&mut self, addresses: &[IpAddr]) -> io::Result<()> {
+        match &self.open {
+            Some(open) => open.steering.take_only(addresses),
+            None => Err(self.closed()),
+        }
     }
 
     fn close(&mut self, arena: &mut Arena) {

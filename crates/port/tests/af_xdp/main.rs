@@ -7,6 +7,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod groups;
 mod kernel_peer;
 mod lifetime;
 mod namespace;
@@ -15,7 +16,7 @@ mod traffic;
 
 use millrace_frames::Arena;
 use millrace_port::Port;
-use millrace_port::af_xdp::{AfXdp, AllQueues, Config, XdpMode};
+use millrace_port::af_xdp::{AfXdp, AllQueues, Config, WithGroups, XdpMode};
 
 use common::{Fixture, Peer};
 use kernel_peer::KernelPeer;
@@ -63,9 +64,25 @@ impl Fixture for AllOfThem {
     }
 }
 
+/// A veth pair, with what comes to groups beside the queue.
+struct Beside(Veth);
+
+impl Fixture for Beside {
+    fn open(&mut self, arena: &mut Arena) -> (Box<dyn Port>, Box<dyn Peer>) {
+        namespace::veth_pair(1);
+        let port = WithGroups::open(PORT, 0, &self.0.config, arena).unwrap();
+        (Box::new(port), Box::new(KernelPeer::new(PEER)))
+    }
+}
+
 mod all_queues {
     use super::*;
     conformance!(Veth::new(XdpMode::Native).map(AllOfThem));
+}
+
+mod with_groups {
+    use super::*;
+    conformance!(Veth::new(XdpMode::Native).map(Beside));
 }
 
 mod native {

@@ -23,7 +23,7 @@ use crate::{PEER, PORT, usable};
 const MANY: u32 = 10_000;
 const OURS: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 2);
 
-fn arena(frames: u32, frame_size: u32) -> Arena {
+pub fn arena(frames: u32, frame_size: u32) -> Arena {
     Arena::new(ArenaConfig { frames, frame_size, hugepages: Hugepages::Never }).unwrap()
 }
 
@@ -50,7 +50,11 @@ fn quiet_pair(queues: u32) {
 }
 
 /// Receives once; hands each frame to `each`, then releases it.
-fn receive(port: &mut AfXdp, arena: &mut Arena, mut each: impl FnMut(&mut Arena, Frame)) -> usize {
+pub fn receive(
+    port: &mut dyn Port,
+    arena: &mut Arena,
+    mut each: impl FnMut(&mut Arena, Frame),
+) -> usize {
     let mut batch = RxBatch::new();
     let count = port.rx(clock::now(), arena, &mut batch).unwrap();
     for &frame in batch.iter() {
