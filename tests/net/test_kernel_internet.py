@@ -185,36 +185,44 @@ def members(host: Host) -> str:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("version", [3, 2])
-def test_the_kernels_bridge_knows_our_groups(lab: Lab, version: int, kind: str) -> None:
-    wired = Wired(lab, None, kind)
-    if not has_bridge(wired.kernel):
-        pytest.skip("no bridges here")
-    run = wired.kernel.run
-    run(["ip", "link", "set", "br0", "type", "bridge", "mcast_snooping", "1", "mcast_querier", "1"])
-    timing = "mcast_startup_query_interval 100 mcast_query_response_interval 100"
-    run(f"ip link set br0 type bridge mcast_igmp_version {version} {timing}".split())
-    run(["ip", "address", "flush", "dev", "eth0"])
-    run(["ip", "link", "set", "eth0", "master", "br0"])
-    run(["ip", "address", "add", f"{KERNEL}/24", "dev", "br0"])
-    wired.open(f"{OURS}/24")
-    try:
-        run(["ip", "link", "set", "br0", "up"])
-        wired.until(lambda _: wired.channel.counters()["multicast_queries"] > 0, 20.0)
-        ours = wired.channel.datagram(5000)
-        ours.join_group(GROUP)
-        if version == 3:
-            ours.join_group("232.1.1.1", "198.51.100.1")
-        wired.until(lambda _: f"grp {GROUP}" in members(wired.kernel))
-        if version == 3:
-            shown = members(wired.kernel)
-            assert "grp 232.1.1.1" in shown, shown
-            assert "198.51.100.1" in shown, shown
-        ours.leave_group(GROUP)
-        # The bridge asks whether anybody else listens, and forgets the group.
-        wired.until(lambda _: f"grp {GROUP}" not in members(wired.kernel), 20.0)
-    finally:
-        wired.channel.close(0)
+@pytest.mark.parametrize(
+    ("protocol", "version"), [("igmp", 3), ("igmp", 2), ("mld", 2), ("mld", 1)]
+)
+def test_the_kernels_bridge_knows_our_groups(protocol: str, version: int, kind: str) -> None:
+    if protocol == "mld":
+        ours, bridge, group = "2001:db8::2/64", "2001:db8::1/64", "ff15::1234"
+        chosen, source = "ff35::99", "2001:db8:9::1"
+    else:
+        ours, bridge, group = f"{OURS}/24", f"{KERNEL}/24", GROUP
+        chosen, source = "232.1.1.1", "198.51.100.1"
+    with Lab(ipv6=protocol == "mld") as lab:
+        wired = Wired(lab, None, kind)
+        if not has_bridge(wired.kernel):
+            pytest.skip("no bridges here")
+        run = wired.kernel.run
+        snooping = "mcast_snooping 1 mcast_querier 1 mcast_startup_query_interval 100"
+        timing = f"mcast_query_response_interval 100 mcast_{protocol}_version {version}"
+        run(f"ip link set br0 type bridge {snooping} {timing}".split())
+        run(["ip", "address", "flush", "dev", "eth0"])
+        run(["ip", "link", "set", "eth0", "master", "br0"])
+        run(["ip", "address", "add", bridge, "dev", "br0"])
+        wired.open(ours)
+        try:
+            run(["ip", "link", "set", "br0", "up"])
+            wired.until(lambda _: wired.channel.counters()["multicast_queries"] > 0, 20.0)
+            member = wired.channel.datagram(5000)
+            member.join_group(group)
+            with_sources = (protocol, version) in {("igmp", 3), ("mld", 2)}
+            if with_sources:
+                member.join_group(chosen, source)
+            wired.until(lambda _: f"grp {group}" in members(wired.kernel))
+            if with_sources:
+                wired.until(lambda _: f"grp {chosen} src {source}" in members(wired.kernel))
+            member.leave_group(group)
+            # The bridge asks whether anybody else listens, and forgets the group.
+            wired.until(lambda _: f"grp {group}" not in members(wired.kernel), 20.0)
+        finally:
+            wired.channel.close(0)
 
 
 @pytest.fixture
