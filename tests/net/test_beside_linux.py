@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import socket
 import struct
 import subprocess
@@ -24,13 +25,18 @@ class Shared:
     """A channel and Linux on one end of a veth, and the kernel of a host at the other end."""
 
     def __init__(self, lab: Lab, kind: str) -> None:
+        self.kind = kind
         self.host, self.peer = lab.host("ours"), lab.host("peer")
         lab.wire(self.host, self.peer, addresses=(f"{LINUX}/24", f"{PEER}/24"))
         self.peer.run(["ip", "address", "add", f"{PEER6}/64", "dev", "eth0", "nodad"])
         self.sockets: list[socket.socket] = []
+        self.open([f"{OURS}/24", f"{OURS6}/64"])
+
+    def open(self, address: str | list[str], **options: Any) -> None:
+        """Open the channel."""
         with self.host.enter():
             self.channel = Channel(
-                f"{kind}:eth0", [f"{OURS}/24", f"{OURS6}/64"], hugepages=False, frames=2048
+                f"{self.kind}:eth0", address, hugepages=False, frames=2048, **options
             )
 
     def udp(self, host: Host, own: str, port: int) -> socket.socket:
@@ -129,8 +135,58 @@ def test_addresses_that_come_later_are_ours_while_they_are_there(shared: Shared)
         assert shared.answers(address) == expected, address
 
 
+def test_an_address_of_linuxs_that_shares_our_solicited_node_group_is_found(
+    shared: Shared,
+) -> None:
+    shared.host.run(["ip", "address", "add", "2001:db8:1::2/64", "dev", "eth0", "nodad"])
+    shared.peer.run(["ip", "address", "add", "2001:db8:1::1/64", "dev", "eth0", "nodad"])
+    shared.until(lambda _: all(state == "preferred" for _, state in shared.channel.addresses))
+    for address in (OURS6, "2001:db8:1::2"):
+        assert shared.answers(address), address
+
+
+def test_a_host_that_forwards_leaves_ours_to_us(shared: Shared) -> None:
+    shared.host.sysctl("net.ipv4.ip_forward", 1)
+    shared.host.sysctl("net.ipv6.conf.all.forwarding", 1)
+    shared.host.sysctl("net.ipv4.conf.eth0.proxy_arp", 1)
+    shared.until(lambda _: all(state == "preferred" for _, state in shared.channel.addresses))
+    # Linux would send us what comes for us, ask for us in vain, and tell the peer of both.
+    with shared.peer.enter():
+        errors = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP)
+        errors6 = socket.socket(socket.AF_INET6, socket.SOCK_RAW, socket.IPPROTO_ICMPV6)
+    shared.sockets += [errors, errors6]
+    for address in (OURS, OURS6):
+        ping = shared.peer.popen(
+            ["ping", "-c", "9", "-i", "0.5", address], stdout=subprocess.PIPE, text=True
+        )
+        shared.until(lambda _, ping=ping: ping.poll() is not None)  # type: ignore[misc]
+        text = ping.communicate()[0]
+        assert "9 received" in text, text
+        assert "errors" not in text, text
+    kinds: set[int] = set()
+    for bound, skipped in ((errors, 20), (errors6, 0)):
+        bound.setblocking(False)
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                kinds.add(bound.recv(2048)[skipped])
+    # Unreachable and redirect, of either family.
+    assert kinds.isdisjoint({3, 5, 1, 137}), kinds
+    assert shared.answers(LINUX)
+
+
+def test_an_address_of_linuxs_is_not_taken_later_either(shared: Shared) -> None:
+    shared.host.run(["ip", "address", "add", "2001:db8::9/64", "dev", "eth0", "nodad"])
+    for address in (f"{LINUX}/24", "2001:db8::9/64"):
+        with pytest.raises(OSError, match="is taken: Linux has it") as failure:
+            shared.channel.add_address(address)
+        assert failure.value.errno == errno.EADDRINUSE
+    assert shared.answers(LINUX)
+    shared.host.run(["ip", "address", "delete", f"{LINUX}/24", "dev", "eth0"])
+    shared.channel.add_address(f"{LINUX}/24")
+    assert shared.answers(LINUX)
+
+
 def test_linux_keeps_its_own_where_an_address_is_looked_for(shared: Shared) -> None:
-    kind = shared.channel.facts["port"].partition(":")[0]
     shared.channel.close(0)
     # Nobody gives one, and the peer's questions to Linux are answered all the same.
     ping = shared.peer.popen(
@@ -138,8 +194,8 @@ def test_linux_keeps_its_own_where_an_address_is_looked_for(shared: Shared) -> N
     )
     patience: dict[str, Any] = {"dhcp_timeout": 1.0, "slaac_timeout": 1.0}
     for address in ("dhcp", "slaac"):
-        with shared.host.enter(), pytest.raises(TimeoutError):
-            Channel(f"{kind}:eth0", address, hugepages=False, frames=2048, **patience)
+        with pytest.raises(TimeoutError):
+            shared.open(address, **patience)
     assert " 0% packet loss" in ping.communicate()[0]
 
 
@@ -161,6 +217,22 @@ def test_neighbours_mend_what_they_remember(shared: Shared) -> None:
     assert (before[OURS], before[OURS6]) == (wrong, wrong)
     channel.announce()
     shared.until(lambda _: [known().get(own) for own in (OURS, OURS6)] == [mac, mac])
+
+
+def test_the_interface_is_asked_for_a_hardware_address_of_ours(shared: Shared) -> None:
+    shared.channel.close(0)
+    mac = "02:00:00:00:00:55"
+
+    def asked() -> bool:
+        return mac in shared.host.run(["bridge", "fdb", "show", "dev", "eth0"]).stdout
+
+    assert not asked()
+    shared.open(f"{OURS}/24", mac=mac)
+    assert asked()
+    assert shared.answers(OURS)
+    assert mac in shared.peer.run(["ip", "neighbour", "show", OURS]).stdout
+    shared.channel.close(0)
+    assert not asked()
 
 
 def test_an_address_of_another_host_is_found_out(shared: Shared) -> None:

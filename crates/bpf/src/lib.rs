@@ -43,4 +43,4 @@ pub use map::{Map, MapKind, MapSpec, PerCpuMap, Plain, TypedMap, Update};
 pub use netlink::{Attached, attached};
 pub use probe::{Refusal, may_bpf};
 pub use program::{Ingress, LoadOptions, ProgramInfo, RunStatistics, TestRun, XdpProgram};
-pub use redirector::{Counters, Filter, Ports, Protocol, RedirectConfig, Redirector};
+pub use redirector::{Claim, Counters, Filter, Ports, Protocol, RedirectConfig, Redirector};

@@ -1,4 +1,4 @@
-//! XDP links: what attaches a program to an interface for as long as a descriptor lives.
+//! Links: what attaches a program to an interface for as long as a descriptor lives.
 
 use std::fmt;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -60,6 +60,25 @@ impl Link {
         match unsafe { sys::bpf_fd(sys::LINK_CREATE, &mut attr) } {
             Ok(fd) => Ok(Self { fd, ifindex }),
             Err(errno) => Err(attach_error(ifindex, mode, errno)),
+        }
+    }
+
+    /// Behind the packet sockets of the interface and before the protocols, beside the programs that are
+    /// there already.
+    pub(crate) fn create_tcx(program: &OwnedFd, name: &str, ifindex: u32) -> Result<Self> {
+        let mut attr = sys::LinkCreate {
+            prog_fd: program.as_raw_fd() as u32,
+            target_ifindex: ifindex,
+            attach_type: sys::ATTACH_TYPE_TCX_INGRESS,
+            flags: 0,
+        };
+        // SAFETY: the attribute holds no address.
+        match unsafe { sys::bpf_fd(sys::LINK_CREATE, &mut attr) } {
+            Ok(fd) => Ok(Self { fd, ifindex }),
+            Err(errno) => {
+                let interface = sys::interface_name(ifindex);
+                Err(Error::system(format!("attaching {name} to {interface} by TCX"), errno))
+            }
         }
     }
 

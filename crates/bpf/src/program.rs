@@ -42,6 +42,65 @@ impl<'a> LoadOptions<'a> {
     }
 }
 
+/// What a program is called for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Kind {
+    /// Frames before the kernel's own receive path.
+    Xdp,
+    /// Packets between packet sockets and protocols.
+    SchedCls,
+}
+
+/// Gives a program to the kernel; see [`XdpProgram::load`].
+pub(crate) fn load(kind: Kind, program: &Program, options: &LoadOptions<'_>) -> Result<OwnedFd> {
+    let license = CString::new(options.license)
+        .map_err(|_| Error::Argument("the licence contains a zero byte".into()))?;
+    let slots = program.slots();
+    let (prog_type, expected_attach_type) = match kind {
+        Kind::Xdp => (sys::PROG_TYPE_XDP, sys::ATTACH_TYPE_XDP),
+        // It does not have to say where.
+        Kind::SchedCls => (sys::PROG_TYPE_SCHED_CLS, 0),
+    };
+    let mut attr = sys::ProgLoad {
+        prog_type,
+        insn_cnt: slots.len() as u32,
+        insns: slots.as_ptr() as u64,
+        license: license.as_ptr() as u64,
+        prog_flags: if options.frags { sys::F_XDP_HAS_FRAGS } else { 0 },
+        prog_name: sys::object_name(options.name),
+        expected_attach_type,
+        ..Default::default()
+    };
+    // SAFETY: the instructions and the licence outlive the call.
+    let errno = match unsafe { sys::bpf_fd(sys::PROG_LOAD, &mut attr) } {
+        Ok(fd) => return Ok(fd),
+        Err(errno) => errno,
+    };
+    let log = verifier_log(&mut attr);
+    if log.is_empty() {
+        return Err(Error::system(format!("loading program {}", options.name), errno));
+    }
+    Err(Error::Verifier { program: options.name.to_owned(), errno, log })
+}
+
+/// Loads once more, with a log that grows until it fits.
+fn verifier_log(attr: &mut sys::ProgLoad) -> String {
+    let mut log = Vec::new();
+    for len in LOG_LENGTHS {
+        log.clear();
+        log.resize(len, 0u8);
+        attr.log_level = 1;
+        attr.log_size = len as u32;
+        attr.log_buf = log.as_mut_ptr() as u64;
+        // SAFETY: as in `load`, and the log is `log_size` writable bytes.
+        let result = unsafe { sys::bpf_fd(sys::PROG_LOAD, attr) };
+        if !matches!(result, Err(libc::ENOSPC)) {
+            break;
+        }
+    }
+    sys::name_text(&log)
+}
+
 /// A loaded XDP program.
 #[derive(Debug)]
 pub struct XdpProgram {
@@ -56,47 +115,8 @@ impl XdpProgram {
     /// [`Error::Verifier`] with the whole log if the program is refused, [`Error::System`] if it
     /// does not get that far (`EPERM` without the capability).
     pub fn load(program: &Program, options: &LoadOptions<'_>) -> Result<Self> {
-        let license = CString::new(options.license)
-            .map_err(|_| Error::Argument("the licence contains a zero byte".into()))?;
-        let slots = program.slots();
-        let mut attr = sys::ProgLoad {
-            prog_type: sys::PROG_TYPE_XDP,
-            insn_cnt: slots.len() as u32,
-            insns: slots.as_ptr() as u64,
-            license: license.as_ptr() as u64,
-            prog_flags: if options.frags { sys::F_XDP_HAS_FRAGS } else { 0 },
-            prog_name: sys::object_name(options.name),
-            expected_attach_type: sys::ATTACH_TYPE_XDP,
-            ..Default::default()
-        };
-        // SAFETY: the instructions and the licence outlive the call.
-        let errno = match unsafe { sys::bpf_fd(sys::PROG_LOAD, &mut attr) } {
-            Ok(fd) => return Ok(Self { fd, name: options.name.to_owned() }),
-            Err(errno) => errno,
-        };
-        let log = Self::verifier_log(&mut attr);
-        if log.is_empty() {
-            return Err(Error::system(format!("loading program {}", options.name), errno));
-        }
-        Err(Error::Verifier { program: options.name.to_owned(), errno, log })
-    }
-
-    /// Loads once more, with a log that grows until it fits.
-    fn verifier_log(attr: &mut sys::ProgLoad) -> String {
-        let mut log = Vec::new();
-        for len in LOG_LENGTHS {
-            log.clear();
-            log.resize(len, 0u8);
-            attr.log_level = 1;
-            attr.log_size = len as u32;
-            attr.log_buf = log.as_mut_ptr() as u64;
-            // SAFETY: as in `load`, and the log is `log_size` writable bytes.
-            let result = unsafe { sys::bpf_fd(sys::PROG_LOAD, attr) };
-            if !matches!(result, Err(libc::ENOSPC)) {
-                break;
-            }
-        }
-        sys::name_text(&log)
+        let fd = load(Kind::Xdp, program, options)?;
+        Ok(Self { fd, name: options.name.to_owned() })
     }
 
     /// The name it was loaded with.

@@ -27,8 +27,11 @@ pub(crate) const LINK_DETACH: u32 = 34;
 /// `BPF_LINK_TYPE_XDP`.
 pub(crate) const LINK_TYPE_XDP: u32 = 6;
 
+pub(crate) const PROG_TYPE_SCHED_CLS: u32 = 3;
 pub(crate) const PROG_TYPE_XDP: u32 = 6;
 pub(crate) const ATTACH_TYPE_XDP: u32 = 37;
+/// `BPF_TCX_INGRESS`.
+pub(crate) const ATTACH_TYPE_TCX_INGRESS: u32 = 46;
 /// `BPF_F_XDP_HAS_FRAGS`: the program can take frames that span several buffers.
 pub(crate) const F_XDP_HAS_FRAGS: u32 = 1 << 5;
 /// `BPF_F_REPLACE`: `LINK_UPDATE` succeeds only if the old program is the one named.

@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 use std::io;
 
 use millrace_frames::{Arena, BURST, Frame, Held, Instant, Owners, RxBatch, TxBatch};
-use millrace_port::{Capabilities, Owner, Port, Statistics, Wait, clock};
+use millrace_port::{Capabilities, LinuxAddresses, Owner, Port, Statistics, Wait, clock};
 use millrace_stack::{ConnectionId, Event, ListenerId, Ready, Route, SocketId, Stack};
 
 use crate::completion::{Completion, Completions, Kind};
@@ -107,6 +107,8 @@ pub struct Channel {
     pub(crate) stalled: bool,
     pub(crate) closed: bool,
     pub(crate) owner: Owner,
+    /// Who knows which addresses are Linux's, where the port is an interface of Linux's.
+    pub(crate) linux: Option<LinuxAddresses>,
     /// What [`Channel::open`] decided, to be shown.
     pub(crate) facts: Vec<(&'static str, String)>,
     pub(crate) watched: Watched,
@@ -155,6 +157,7 @@ impl Channel {
             stalled: false,
             closed: false,
             owner: Owner::new(),
+            linux: None,
             facts: Vec::new(),
             watched: Watched::off(),
         };

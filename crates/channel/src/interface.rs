@@ -8,6 +8,7 @@ use millrace_port::clock;
 use millrace_stack::{AddressInfo, AddressOrigin, AddressState, Route, RouteInfo};
 
 use crate::completion::Completions;
+use crate::open::refuse_taken;
 use crate::{Address, Channel, Wake};
 
 impl Channel {
@@ -20,10 +21,13 @@ impl Channel {
     /// Adds an address of the channel's own.
     ///
     /// # Errors
-    /// As [`millrace_stack::Stack::add_address`]; when the port has no room for another; `NotConnected`
-    /// when the channel is closed.
+    /// As [`millrace_stack::Stack::add_address`]; `AddrInUse` when Linux has it; when the port has no room
+    /// for another; `NotConnected` when the channel is closed.
     pub fn add_address(&mut self, address: Address) -> io::Result<()> {
         self.check_open()?;
+        if let Some(linux) = &self.linux {
+            refuse_taken(linux, &address, &self.port.capabilities().name)?;
+        }
         self.stack.add_address(address.into())?;
         self.tell_port().inspect_err(|_| {
             // It was not there before, so nothing of anybody's ends with it.

@@ -1,12 +1,9 @@
 //! A channel from a port's name, as people write it ([`PortName`]). An interface's name alone lets the
 //! machine choose.
 
-use core::net::IpAddr;
 use std::io;
-use std::net::UdpSocket;
 
 use millrace_frames::Arena;
-use millrace_port::Port;
 use millrace_port::af_packet::{AfPacket, AfPacketConfig};
 use millrace_port::af_xdp::{self, RedirectConfig, WithGroups};
 use millrace_port::interface::Interface;
@@ -14,6 +11,7 @@ use millrace_port::memory::{self, WireConfig};
 use millrace_port::name::{PortName, SEND_ONLY};
 use millrace_port::pcap::PcapPort;
 use millrace_port::tap::{Tap, TapConfig};
+use millrace_port::{LinuxAddresses, Port};
 
 use crate::{Address, Channel, Config};
 
@@ -60,16 +58,20 @@ impl Channel {
             // A file takes whatever is sent; what is sent should look like a network's.
             config.mtu.get_or_insert(1500);
         }
-        if !matches!(kind, "memory" | "pcap") {
-            for address in &config.addresses {
-                refuse_taken(address, &name.name)?;
-            }
+        let linux = match kind {
+            "memory" | "pcap" => None,
+            _ => Some(LinuxAddresses::new()?),
+        };
+        if let Some(linux) = &linux {
+            let mut own = config.addresses.iter();
+            own.try_for_each(|address| refuse_taken(linux, address, &name.name))?;
         }
         let opened = match (name.kind, kind) {
             (None, "af_xdp") => open_best(name, &config)?,
             _ => open_kind(kind, name, &config)?,
         };
         let mut channel = Channel::new(opened.port, opened.arena, &config)?;
+        channel.linux = linux;
         if let Some(chosen) = opened.chosen {
             channel.facts.push(("chosen", chosen));
             channel.show_facts();
@@ -135,7 +137,7 @@ fn open_kind(kind: &str, name: &PortName, config: &Config) -> io::Result<Opened>
                 ..af_xdp::Config::default()
             };
             let queue = name.queue.unwrap_or(0);
-            let port = WithGroups::open(&name.name, queue, &xdp, &mut arena)?;
+            let port = WithGroups::open(&name.name, queue, &xdp, config.mac, &mut arena)?;
             Ok(Opened { port: Box::new(port), arena, chosen: None })
         }
         "af_packet" => {
@@ -143,6 +145,7 @@ fn open_kind(kind: &str, name: &PortName, config: &Config) -> io::Result<Opened>
                 queue: name.queue.unwrap_or(0),
                 queues: name.queues,
                 mac: config.mac,
+                claim: true,
                 ..AfPacketConfig::new(&name.name)
             };
             with_arena(Box::new(AfPacket::open(&packet)?), config)
@@ -188,24 +191,22 @@ fn several_queues(interface: &Interface) -> io::Error {
 
 /// Linux answers for its own addresses, on whatever interface they are; two that answer for one
 /// would break each other's connections.
-fn refuse_taken(address: &Address, interface: &str) -> io::Result<()> {
-    // With this setting Linux lets anybody bind anything, so binding says nothing.
-    let ip: IpAddr = address.ip;
-    let family = if ip.is_ipv4() { "ipv4" } else { "ipv6" };
-    let nonlocal = std::fs::read_to_string(format!("/proc/sys/net/{family}/ip_nonlocal_bind"));
-    if nonlocal.is_ok_and(|text| text.trim() == "1") {
+pub(crate) fn refuse_taken(
+    linux: &LinuxAddresses,
+    address: &Address,
+    interface: &str,
+) -> io::Result<()> {
+    let ip = address.ip;
+    if !linux.have(ip)? {
         return Ok(());
     }
-    match UdpSocket::bind((ip, 0)) {
-        Ok(_) => Err(io::Error::new(
-            io::ErrorKind::AddrInUse,
-            format!(
-                "the address {ip} is taken: Linux has it; give the channel on {interface} another \
-                 address of that network, or take it from Linux: ip address del {address} dev ..."
-            ),
-        )),
-        Err(_) => Ok(()),
-    }
+    Err(io::Error::new(
+        io::ErrorKind::AddrInUse,
+        format!(
+            "the address {ip} is taken: Linux has it; give the channel on {interface} another \
+             address of that network, or take it from Linux: ip address del {address} dev ..."
+        ),
+    ))
 }
 
 #[cfg(test)]

@@ -11,6 +11,8 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
 use millrace_wire::mac::Mac;
 
+use crate::netlink::Netlink;
+
 /// What the kernel says of an interface of the calling thread's network namespace, at one time.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Interface {
@@ -414,38 +416,14 @@ struct Channels {
 fn link_queues(index: u32) -> Option<(u32, u32)> {
     const IFLA_NUM_TX_QUEUES: u16 = 31;
     const IFLA_NUM_RX_QUEUES: u16 = 32;
-    const HEADERS: usize = 16 + 16;
-    // SAFETY: makes a descriptor, touches no memory.
-    let fd = unsafe {
-        libc::socket(libc::AF_NETLINK, libc::SOCK_RAW | libc::SOCK_CLOEXEC, libc::NETLINK_ROUTE)
-    };
-    if fd < 0 {
-        return None;
-    }
-    // SAFETY: just made, owned by nobody else.
-    let fd = unsafe { OwnedFd::from_raw_fd(fd) };
-    // struct nlmsghdr, then struct ifinfomsg.
-    let mut ask = [0u8; HEADERS];
-    ask[0..4].copy_from_slice(&(HEADERS as u32).to_ne_bytes());
-    ask[4..6].copy_from_slice(&libc::RTM_GETLINK.to_ne_bytes());
-    ask[6..8].copy_from_slice(&(libc::NLM_F_REQUEST as u16).to_ne_bytes());
-    ask[20..24].copy_from_slice(&index.to_ne_bytes());
-    let mut answer = [0u8; 16 << 10];
-    // SAFETY: both buffers live through the calls, with their true lengths. The kernel answers a
-    // request within send, so recv does not block.
-    let len = unsafe {
-        if libc::send(fd.as_raw_fd(), ask.as_ptr().cast(), ask.len(), 0) < 0 {
-            return None;
-        }
-        let (to, room) = (answer.as_mut_ptr().cast(), answer.len());
-        libc::recv(fd.as_raw_fd(), to, room, libc::MSG_DONTWAIT)
-    };
-    let answer = answer.get(..usize::try_from(len).ok()?)?;
-    if answer.get(4..6)? != libc::RTM_NEWLINK.to_ne_bytes() {
-        return None;
-    }
+    /// Bytes of `struct ifinfomsg`, which begins the answer, too.
+    const LINK_LEN: usize = 16;
+    let mut link = [0; LINK_LEN];
+    link[4..8].copy_from_slice(&index.to_ne_bytes());
+    let netlink = Netlink::new().ok()?;
+    let answer = netlink.ask(libc::RTM_GETLINK, &link, libc::RTM_NEWLINK).ok()??;
     let (mut rx, mut tx) = (None, None);
-    let mut rest = answer.get(HEADERS..)?;
+    let mut rest = answer.get(LINK_LEN..)?;
     while let Some((&[l0, l1, t0, t1], value)) = rest.split_first_chunk() {
         let len = usize::from(u16::from_ne_bytes([l0, l1]));
         let number = || value.first_chunk().map(|&bytes| u32::from_ne_bytes(bytes));

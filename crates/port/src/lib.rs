@@ -20,8 +20,10 @@ mod copy;
 pub mod forwarder;
 pub mod impair;
 pub mod interface;
+mod linux_addresses;
 pub mod memory;
 pub mod name;
+mod netlink;
 mod owner;
 pub mod pcap;
 pub mod tap;
@@ -30,6 +32,7 @@ pub mod wait;
 pub mod xdp_live;
 
 pub use copy::finish_checksum;
+pub use linux_addresses::LinuxAddresses;
 pub use owner::Owner;
 pub use wait::{Wait, Wake};
 

@@ -409,7 +409,8 @@ impl Channel {
 
     /// Add an address of the channel's own, with its prefix.
     ///
-    /// Raises ValueError for what is none, FileExistsError if it is there.
+    /// Raises ValueError for what is none, FileExistsError if it is there, OSError (EADDRINUSE) if
+    /// Linux has it.
     fn add_address(&self, address: &str) -> PyResult<()> {
         let address = address.parse::<Address>().map_err(to_python)?;
         self.shared.core()?.channel.add_address(address).map_err(to_python)

@@ -470,14 +470,14 @@ fn label(word: Word) -> u8 {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
-    fn own(text: &str, prefix: u8) -> InterfaceAddress {
+    pub(crate) fn own(text: &str, prefix: u8) -> InterfaceAddress {
         InterfaceAddress { address: text.parse().unwrap(), prefix }
     }
 
-    fn hop(text: &str) -> Word {
+    pub(crate) fn hop(text: &str) -> Word {
         word(text.parse().unwrap())
     }
 

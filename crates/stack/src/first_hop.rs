@@ -146,15 +146,7 @@ impl Addresses {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::InterfaceAddress;
-
-    fn own(text: &str, prefix: u8) -> InterfaceAddress {
-        InterfaceAddress { address: text.parse().unwrap(), prefix }
-    }
-
-    fn hop(text: &str) -> Word {
-        word(text.parse().unwrap())
-    }
+    use crate::address::tests::{hop, own};
 
     #[test]
     fn the_longest_prefix_wins_and_the_rest_goes_to_the_gateway() {

@@ -465,7 +465,8 @@ class Channel:
     def add_address(self, address: str) -> None:
         """Add an address of the channel's own, with its prefix.
 
-        Raises ValueError for what is none, FileExistsError if it is there.
+        Raises ValueError for what is none, FileExistsError if it is there, OSError (EADDRINUSE) if
+        Linux has it.
         """
 
     def remove_address(self, address: str) -> None:

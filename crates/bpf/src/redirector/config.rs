@@ -46,6 +46,10 @@ pub struct Filter {
     pub addresses: Vec<IpAddr>,
     /// The most addresses of each family that may be taken at a time.
     pub max_addresses: u32,
+    /// Take what goes to the solicited-node group of an IPv6 address, too: neighbours ask there (RFC 4291
+    /// §2.7.1). Others' addresses may have the same group, and Linux then does not hear of its own; who
+    /// hears groups in another way does without.
+    pub solicited_nodes: bool,
     /// Take ARP packets that ask for, or answer to, an address.
     pub arp: bool,
     /// Take ICMP, and for IPv6 addresses ICMPv6 with neighbour discovery.
@@ -62,6 +66,7 @@ impl Filter {
         Self {
             addresses: addresses.into_iter().collect(),
             max_addresses: 1024,
+            solicited_nodes: true,
             arp: true,
             icmp: true,
             tcp: Ports::All,

@@ -4,14 +4,17 @@
 //! It owns its maps and its program, not the sockets. What it has chosen for a queue without a
 //! socket goes to Linux too, so an interface never loses its traffic to a missing socket.
 
+mod addresses;
+mod claim;
 mod config;
 mod program;
 
-use std::collections::{HashMap, HashSet};
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
+use addresses::AddressMaps;
+pub use claim::Claim;
 pub use config::{Filter, Ports, Protocol, RedirectConfig};
 use program::{COUNT_NO_SOCKET, COUNT_PASSED, COUNT_REDIRECTED, COUNTERS};
 
@@ -25,20 +28,17 @@ use crate::program::{LoadOptions, TestRun, XdpProgram};
 struct Maps {
     sockets: TypedMap<u32, u32>,
     counters: PerCpuMap<u32, u64>,
-    ipv4: TypedMap<[u8; 4], u8>,
-    ipv6: TypedMap<[u8; 16], u8>,
+    addresses: AddressMaps,
     /// One bit for each port: first the TCP ports, then the UDP ports.
     ports: TypedMap<u32, u64>,
 }
 
 impl Maps {
-    fn create(queues: u32, max_addresses: u32) -> Result<Self> {
+    fn create(queues: u32, filter: Option<&Filter>) -> Result<Self> {
         Ok(Self {
             sockets: TypedMap::create("mr_sockets", MapKind::XskMap, queues)?,
             counters: PerCpuMap::create("mr_counters", MapKind::PerCpuArray, COUNTERS)?,
-            ipv4: TypedMap::create("mr_ipv4", MapKind::Hash, max_addresses)?,
-            // An address brings its solicited-node group along.
-            ipv6: TypedMap::create("mr_ipv6", MapKind::Hash, max_addresses.saturating_mul(2))?,
+            addresses: AddressMaps::create(filter)?,
             ports: TypedMap::create("mr_ports", MapKind::Array, program::PORT_WORDS)?,
         })
     }
@@ -62,11 +62,6 @@ pub struct Redirector {
     maps: Maps,
     queues: u32,
     filter: Option<Filter>,
-    /// The IPv6 addresses that were added.
-    ipv6: HashSet<Ipv6Addr>,
-    /// The keys of the IPv6 map: added addresses and their solicited-node groups, each with the
-    /// number of reasons why it is there.
-    ipv6_keys: HashMap<Ipv6Addr, u32>,
 }
 
 impl Redirector {
@@ -80,19 +75,11 @@ impl Redirector {
             return Err(Error::Argument("a redirector needs at least one queue".into()));
         }
         let filter = config.filter.clone();
-        let max_addresses = filter.as_ref().map_or(1, |filter| filter.max_addresses.max(1));
-        let maps = Maps::create(queues, max_addresses)?;
+        let maps = Maps::create(queues, filter.as_ref())?;
         let code = program::build(config, &maps)?;
         let options = LoadOptions { frags: config.frags, ..LoadOptions::named("mr_redirector") };
         let program = XdpProgram::load(&code, &options)?;
-        let mut redirector = Self {
-            program,
-            maps,
-            queues,
-            filter: filter.clone(),
-            ipv6: HashSet::new(),
-            ipv6_keys: HashMap::new(),
-        };
+        let mut redirector = Self { program, maps, queues, filter: filter.clone() };
         if let Some(filter) = filter {
             for address in filter.addresses {
                 redirector.add_address(address)?;
@@ -149,30 +136,15 @@ impl Redirector {
         self.program.attach(ifindex, mode)
     }
 
-    /// Takes the frames of this address from now on. An IPv6 address brings its solicited-node
-    /// group along, or neighbours could not find it (RFC 4291 section 2.7.1).
+    /// Takes the frames of this address from now on. An IPv6 address brings its solicited-node group
+    /// along where [`Filter::solicited_nodes`] says so.
     ///
     /// # Errors
-    /// `E2BIG` if there are `max_addresses` of the family already; [`Error::Argument`] in the mode that takes
-    /// everything anyway.
+    /// `E2BIG` if there are `max_addresses` of the family already; [`Error::Argument`] in the mode that
+    /// takes everything anyway.
     pub fn add_address(&mut self, address: IpAddr) -> Result<()> {
-        let max_addresses = self.filter()?.max_addresses;
-        let address = match address {
-            IpAddr::V4(address) => return self.maps.ipv4.set(&address.octets(), &1),
-            IpAddr::V6(address) => address,
-        };
-        if self.ipv6.contains(&address) {
-            return Ok(());
-        }
-        if self.ipv6.len() >= max_addresses as usize {
-            return Err(Error::system(format!("adding {address} to the redirector"), libc::E2BIG));
-        }
-        self.ipv6.insert(address);
-        for key in [Some(address), solicited_node(address)].into_iter().flatten() {
-            self.maps.ipv6.set(&key.octets(), &1)?;
-            *self.ipv6_keys.entry(key).or_default() += 1;
-        }
-        Ok(())
+        self.filter()?;
+        self.maps.addresses.add(address)
     }
 
     /// Leaves the frames of this address to Linux from now on; `false` if it was not taken.
@@ -181,23 +153,21 @@ impl Redirector {
     /// [`Error::Argument`] in the mode that takes everything.
     pub fn remove_address(&mut self, address: IpAddr) -> Result<bool> {
         self.filter()?;
-        let address = match address {
-            IpAddr::V4(address) => return self.maps.ipv4.remove(&address.octets()),
-            IpAddr::V6(address) => address,
-        };
-        if !self.ipv6.remove(&address) {
-            return Ok(false);
-        }
-        for key in [Some(address), solicited_node(address)].into_iter().flatten() {
-            match self.ipv6_keys.get_mut(&key) {
-                Some(reasons) if *reasons > 1 => *reasons -= 1,
-                _ => {
-                    self.ipv6_keys.remove(&key);
-                    self.maps.ipv6.remove(&key.octets())?;
-                }
-            }
-        }
-        Ok(true)
+        self.maps.addresses.remove(address)
+    }
+
+    /// Takes the frames of these addresses and of no others.
+    ///
+    /// # Errors
+    /// As [`Redirector::add_address`].
+    pub fn set_addresses(&mut self, addresses: &[IpAddr]) -> Result<()> {
+        self.filter()?;
+        self.maps.addresses.set(addresses)
+    }
+
+    /// Whether it takes chosen frames only.
+    pub fn is_filtered(&self) -> bool {
+        self.filter.is_some()
     }
 
     /// Takes these destination ports from now on.
@@ -280,27 +250,5 @@ impl Redirector {
     /// The program.
     pub fn program(&self) -> &XdpProgram {
         &self.program
-    }
-}
-
-/// The solicited-node group of a unicast address.
-fn solicited_node(address: Ipv6Addr) -> Option<Ipv6Addr> {
-    if address.is_multicast() || address.is_unspecified() {
-        return None;
-    }
-    let [.., a, b, c] = address.octets();
-    let low = u16::from_be_bytes([b, c]);
-    Some(Ipv6Addr::new(0xff02, 0, 0, 0, 0, 1, 0xff00 | u16::from(a), low))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn solicited_node_group_follows_rfc_4291() {
-        let address: Ipv6Addr = "4037::01:800:200e:8c6c".parse().unwrap();
-        assert_eq!(solicited_node(address), Some("ff02::1:ff0e:8c6c".parse().unwrap()));
-        assert_eq!(solicited_node("ff02::1".parse().unwrap()), None);
     }
 }

@@ -21,9 +21,16 @@ pub(super) const COUNT_NO_SOCKET: u32 = 2;
 pub(super) const COUNTERS: u32 = 3;
 
 // struct xdp_md
-const CONTEXT_DATA: i16 = 0;
-const CONTEXT_DATA_END: i16 = 4;
-const CONTEXT_RX_QUEUE: i16 = 16;
+const XDP_DATA: i16 = 0;
+const XDP_DATA_END: i16 = 4;
+const XDP_RX_QUEUE: i16 = 16;
+// struct __sk_buff
+const SKB_VLAN_PRESENT: i16 = 20;
+const SKB_DATA: i16 = 76;
+const SKB_DATA_END: i16 = 80;
+// enum tcx_action_base
+const TCX_NEXT: i32 = -1;
+const TCX_DROP: i32 = 2;
 
 const ETHERNET_LEN: i32 = 14;
 const VLAN_LEN: i32 = 4;
@@ -58,8 +65,20 @@ fn wire32(value: u32) -> i32 {
     value.to_be() as i32
 }
 
+/// The program of [`super::Claim`].
+pub(super) fn build_claim(filter: &Filter, maps: &Maps) -> Result<Program> {
+    let mut builder = Builder::new(maps, Hook::Tcx);
+    builder.asm.mov(R6, R1);
+    builder.filter(filter)?;
+    builder.asm.bind(builder.take).mov(R7, TCX_DROP);
+    builder.asm.mov(R3, COUNT_REDIRECTED as i32).jump(builder.count);
+    builder.pass();
+    builder.count();
+    Ok(builder.asm.finish()?)
+}
+
 pub(super) fn build(config: &RedirectConfig, maps: &Maps) -> Result<Program> {
-    let mut builder = Builder::new(maps);
+    let mut builder = Builder::new(maps, Hook::Xdp);
     builder.asm.mov(R6, R1);
     if let Some(expression) = &config.expression {
         let chosen = builder.asm.label();
@@ -77,7 +96,15 @@ pub(super) fn build(config: &RedirectConfig, maps: &Maps) -> Result<Program> {
     Ok(builder.asm.finish()?)
 }
 
+/// Where the program runs.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Hook {
+    Xdp,
+    Tcx,
+}
+
 struct Builder<'a> {
+    hook: Hook,
     asm: Assembler,
     maps: &'a Maps,
     /// The frame is ours.
@@ -89,10 +116,10 @@ struct Builder<'a> {
 }
 
 impl<'a> Builder<'a> {
-    fn new(maps: &'a Maps) -> Self {
+    fn new(maps: &'a Maps, hook: Hook) -> Self {
         let mut asm = Assembler::new();
         let (take, pass, count) = (asm.label(), asm.label(), asm.label());
-        Self { asm, maps, take, pass, count }
+        Self { hook, asm, maps, take, pass, count }
     }
 
     /// Jumps to `take` or `pass`, or runs on to `take`, which must come next. The verifier takes
@@ -146,8 +173,17 @@ impl<'a> Builder<'a> {
     /// Ends with the EtherType in R3 and R7 where the headers lie as in an untagged frame.
     fn ethertype(&mut self) {
         let (tagged, untagged) = (self.asm.label(), self.asm.label());
-        self.asm.load(Size::Word, R7, R6, CONTEXT_DATA);
-        self.asm.load(Size::Word, R8, R6, CONTEXT_DATA_END);
+        let (data, data_end) = match self.hook {
+            Hook::Xdp => (XDP_DATA, XDP_DATA_END),
+            Hook::Tcx => (SKB_DATA, SKB_DATA_END),
+        };
+        if self.hook == Hook::Tcx {
+            // The kernel has taken the tag out; the frame is another network's.
+            self.asm.load(Size::Word, R3, R6, SKB_VLAN_PRESENT);
+            self.asm.jump_if(Cond::Ne, R3, 0, self.pass);
+        }
+        self.asm.load(Size::Word, R7, R6, data);
+        self.asm.load(Size::Word, R8, R6, data_end);
         self.require(ETHERNET_LEN);
         self.asm.load(Size::Half, R3, R7, ETHERTYPE_AT);
         self.asm.jump_if(Cond::Eq, R3, wire16(ETHERTYPE_VLAN), tagged);
@@ -167,7 +203,7 @@ impl<'a> Builder<'a> {
         self.asm.jump_if(Cond::Ne, R3, wire16(0x0604), self.pass);
         self.asm.load(Size::Word, R3, R7, IP_AT + 24);
         self.store_key(0, R3);
-        self.lookup(&self.maps.ipv4);
+        self.lookup(&self.maps.addresses.ipv4);
         self.asm.jump_if(Cond::Ne, R0, 0, self.take).jump(self.pass);
     }
 
@@ -192,7 +228,7 @@ impl<'a> Builder<'a> {
             self.asm.load(Size::Word, R3, R7, IP_AT + 24 + part);
             self.store_key(part, R3);
         }
-        self.lookup(&self.maps.ipv6);
+        self.lookup(&self.maps.addresses.ipv6);
         self.asm.jump_if(Cond::Eq, R0, 0, self.pass);
         self.asm.alu(Alu::Add, R7, ETHERNET_LEN + IPV6_LEN);
     }
@@ -206,7 +242,7 @@ impl<'a> Builder<'a> {
         self.require_protocol(&protocols(filter, ICMP));
         self.asm.load(Size::Word, R3, R7, IP_AT + 16);
         self.store_key(0, R3);
-        self.lookup(&self.maps.ipv4);
+        self.lookup(&self.maps.addresses.ipv4);
         self.asm.jump_if(Cond::Eq, R0, 0, self.pass);
         // A fragment: more to follow, or not the first.
         self.asm.load(Size::Half, R3, R7, IP_AT + 6);
@@ -242,7 +278,7 @@ impl<'a> Builder<'a> {
 
     fn redirect(&mut self) {
         self.asm.bind(self.take);
-        self.asm.load(Size::Word, R2, R6, CONTEXT_RX_QUEUE);
+        self.asm.load(Size::Word, R2, R6, XDP_RX_QUEUE);
         self.asm.load_map(R1, &self.maps.sockets).mov(R3, action::PASS as i32);
         self.asm.call(Helper::REDIRECT_MAP).mov(R7, R0);
         self.asm.mov(R3, COUNT_REDIRECTED as i32);
@@ -252,7 +288,11 @@ impl<'a> Builder<'a> {
 
     fn pass(&mut self) {
         self.asm.bind(self.pass);
-        self.asm.mov(R7, action::PASS as i32).mov(R3, COUNT_PASSED as i32);
+        let pass = match self.hook {
+            Hook::Xdp => action::PASS as i32,
+            Hook::Tcx => TCX_NEXT,
+        };
+        self.asm.mov(R7, pass).mov(R3, COUNT_PASSED as i32);
     }
 
     fn count(&mut self) {

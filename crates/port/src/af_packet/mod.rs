@@ -46,8 +46,10 @@ mod timestamps;
 mod transmit;
 
 use std::io;
+use std::net::IpAddr;
 use std::os::fd::RawFd;
 
+use millrace_bpf::Claim;
 use millrace_frames::{Arena, ChecksumState, Duration, Instant, RxBatch, TxBatch};
 use millrace_wire::mac::Mac;
 
@@ -139,6 +141,9 @@ pub struct AfPacketConfig {
     pub qdisc_bypass: bool,
     /// A classic BPF program that says which packets come in. Empty: all.
     pub filter: Vec<libc::sock_filter>,
+    /// Whether Linux is kept from what is for our addresses ([`Port::own_addresses`]), where it can be:
+    /// the facts tell.
+    pub claim: bool,
 }
 
 impl AfPacketConfig {
@@ -160,6 +165,7 @@ impl AfPacketConfig {
             timestamping: Timestamping::default(),
             qdisc_bypass: true,
             filter: Vec::new(),
+            claim: false,
         }
     }
 }
@@ -204,6 +210,7 @@ struct Live {
     sender: Sender,
     socket: Socket,
     _stamping: Option<Stamping>,
+    claim: Option<Claim>,
 }
 
 /// What was last seen of the interface.
@@ -348,6 +355,15 @@ impl AfPacket {
         };
         facts.push(("queueing discipline", bypass.to_owned()));
 
+        let claim = config.claim.then(|| Claim::attach(link.index));
+        if let Some(claim) = &claim {
+            let text = match claim {
+                Ok(_) => "is kept from what is for our addresses".to_owned(),
+                Err(error) => format!("sees what is for our addresses, too: {error}"),
+            };
+            facts.push(("linux", text));
+        }
+
         let capabilities = Capabilities {
             kind: "af_packet",
             name: link.name,
@@ -372,6 +388,7 @@ impl AfPacket {
                 sender: Sender::new(config.qdisc_bypass),
                 socket,
                 _stamping: stamping,
+                claim: claim.and_then(Result::ok),
             }),
             counters: Counters::default(),
             link: Link::Up,
@@ -500,6 +517,14 @@ impl Port for AfPacket {
             Some(Live { ring: Ring::V2(ring), .. }) => !ring.is_readable(),
             Some(Live { ring: Ring::V3(ring), .. }) => !ring.is_readable(),
             None => true,
+        }
+    }
+
+    fn own_addresses(&mut self, addresses: &[IpAddr]) -> io::Result<()> {
+        match &mut self.live {
+            Some(Live { claim: Some(claim), .. }) => Ok(claim.set_addresses(addresses)?),
+            Some(_) => Ok(()),
+            None => Err(closed(&self.capabilities.name)),
         }
     }
 

@@ -4,7 +4,7 @@
 //! An XDP program cannot copy. What it took of group addresses Linux would miss: queries of routers
 //! after which a switch forgets Linux's own memberships, advertisements, datagrams for programs of
 //! Linux's in the same group. And what it left, the stack would. So the program leaves all of it,
-//! but for questions for our own addresses, to Linux, where a packet socket sees it too. That socket
+//! to Linux, where a packet socket sees it too. That socket
 //! also asks the interface for packets to all groups, which a network card else drops, and has what
 //! comes before there is an address: so nobody who gets one from a server has to take everything.
 
@@ -13,6 +13,7 @@ use std::net::IpAddr;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
 use millrace_frames::{Arena, Instant, RxBatch, TxBatch};
+use millrace_wire::mac::Mac;
 
 use super::readable::readable_if_any;
 use super::{AfXdp, Config};
@@ -70,24 +71,38 @@ pub struct WithGroups {
 }
 
 impl WithGroups {
-    /// Opens a queue, as [`AfXdp::open`] does, and a packet socket beside it.
+    /// Opens a queue, as [`AfXdp::open`] does, and a packet socket beside it. `mac`: our hardware
+    /// address, if it is not the interface's, which is then asked for what is for it.
     ///
     /// # Errors
     /// As [`AfXdp::open`] and [`AfPacket::open`]; the arena has back then what it gave.
-    pub fn open(name: &str, queue: u32, config: &Config, arena: &mut Arena) -> io::Result<Self> {
+    pub fn open(
+        name: &str,
+        queue: u32,
+        config: &Config,
+        mac: Option<Mac>,
+        arena: &mut Arena,
+    ) -> io::Result<Self> {
         let beside = AfPacketConfig {
+            mac,
             ring_bytes: RING_BYTES,
             buffer_bytes: BUFFER_BYTES,
             filter: FILTER.to_vec(),
             ..AfPacketConfig::new(name)
         };
-        let mut queue = AfXdp::open(name, queue, config, arena)?;
+        let mut config = config.clone();
+        if let Some(filter) = &mut config.redirect.filter {
+            // An address of Linux's may have the same group.
+            filter.solicited_nodes = false;
+        }
+        let mut queue = AfXdp::open(name, queue, &config, arena)?;
         let opened = AfPacket::open(&beside).and_then(|groups| {
             let poll = readable_if_any(name, [queue.fd(), groups.fd()].into_iter().flatten())?;
             Ok((groups, poll))
         });
         let (groups, poll) = opened.inspect_err(|_| queue.close(arena))?;
         let mut capabilities = queue.capabilities().clone();
+        capabilities.mac = mac.or(capabilities.mac);
         capabilities.facts.push(("groups", "copies by a packet socket".to_owned()));
         Ok(WithGroups { queue, groups, poll, capabilities, groups_wait: false })
     }

@@ -1,7 +1,6 @@
 //! The XDP program of an interface, shared by the ports of its queues. It is attached when all of
 //! them are ready and detached before the first socket that it needs is closed.
 
-use std::collections::HashSet;
 use std::io;
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
@@ -19,32 +18,14 @@ pub struct Steering {
 #[derive(Debug)]
 struct State {
     redirector: Redirector,
-    /// The addresses whose frames are taken; `None`: all frames are.
-    addresses: Option<HashSet<IpAddr>>,
     link: Option<Link>,
     ports: u32,
-}
-
-impl State {
-    fn add_address(&mut self, address: IpAddr) -> io::Result<()> {
-        self.redirector.add_address(address)?;
-        self.addresses.get_or_insert_default().insert(address);
-        Ok(())
-    }
-
-    fn remove_address(&mut self, address: IpAddr) -> io::Result<bool> {
-        let was_taken = self.redirector.remove_address(address)?;
-        self.addresses.get_or_insert_default().remove(&address);
-        Ok(was_taken)
-    }
 }
 
 impl Steering {
     pub(super) fn load(config: &RedirectConfig, queues: u32) -> io::Result<Self> {
         let redirector = Redirector::load(config, queues)?;
-        let filter = config.filter.as_ref();
-        let addresses = filter.map(|filter| filter.addresses.iter().copied().collect());
-        Ok(Steering { state: Mutex::new(State { redirector, addresses, link: None, ports: 0 }) })
+        Ok(Steering { state: Mutex::new(State { redirector, link: None, ports: 0 }) })
     }
 
     pub(super) fn join(&self, queue: u32, socket: BorrowedFd<'_>) -> io::Result<()> {
@@ -77,7 +58,7 @@ impl Steering {
     /// # Errors
     /// When the port takes everything anyway, or has as many addresses as it was made for.
     pub fn add_address(&self, address: IpAddr) -> io::Result<()> {
-        self.state().add_address(address)
+        Ok(self.state().redirector.add_address(address)?)
     }
 
     /// Leaves the frames of an address to Linux; `false` if they were not taken.
@@ -85,7 +66,7 @@ impl Steering {
     /// # Errors
     /// When the port takes everything.
     pub fn remove_address(&self, address: IpAddr) -> io::Result<bool> {
-        self.state().remove_address(address)
+        Ok(self.state().redirector.remove_address(address)?)
     }
 
     /// Takes the frames of these addresses and of no others; nothing changes where all are taken.
@@ -93,14 +74,11 @@ impl Steering {
     /// # Errors
     /// When there are more than it was made for.
     pub fn take_only(&self, addresses: &[IpAddr]) -> io::Result<()> {
-        let mut state = self.state();
-        let Some(taken) = &state.addresses else { return Ok(()) };
-        let gone: Vec<_> = taken.iter().filter(|one| !addresses.contains(one)).copied().collect();
-        let new: Vec<_> = addresses.iter().filter(|one| !taken.contains(one)).copied().collect();
-        for address in gone {
-            state.remove_address(address)?;
+        let redirector = &mut self.state().redirector;
+        match redirector.is_filtered() {
+            true => Ok(redirector.set_addresses(addresses)?),
+            false => Ok(()),
         }
-        new.into_iter().try_for_each(|address| state.add_address(address))
     }
 
     /// Takes more destination ports; see [`Redirector::add_ports`].

@@ -70,7 +70,7 @@ fn each_frame_that_may_be_for_us_comes_once() {
         let mut arena = arena(1024, 2048);
         let redirect = RedirectConfig::addresses([IpAddr::V4(OURS)]);
         let config = Config { redirect, ..Config::default() };
-        let mut port = WithGroups::open(PORT, 0, &config, &mut arena).unwrap();
+        let mut port = WithGroups::open(PORT, 0, &config, None, &mut arena).unwrap();
         let mac = port.capabilities().mac.unwrap().0;
         let mut peer = KernelPeer::new(PEER);
         let six = |low| Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, low);
@@ -123,7 +123,7 @@ fn neither_keeps_the_other_waiting() {
         let mut arena = arena(2048, 2048);
         let redirect = RedirectConfig::addresses([IpAddr::V4(OURS)]);
         let config = Config { redirect, ..Config::default() };
-        let mut port = WithGroups::open(PORT, 0, &config, &mut arena).unwrap();
+        let mut port = WithGroups::open(PORT, 0, &config, None, &mut arena).unwrap();
         let mac = port.capabilities().mac.unwrap().0;
         let mut peer = KernelPeer::new(PEER);
         for _ in 0..300 {

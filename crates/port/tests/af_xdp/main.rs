@@ -70,7 +70,7 @@ struct Beside(Veth);
 impl Fixture for Beside {
     fn open(&mut self, arena: &mut Arena) -> (Box<dyn Port>, Box<dyn Peer>) {
         namespace::veth_pair(1);
-        let port = WithGroups::open(PORT, 0, &self.0.config, arena).unwrap();
+        let port = WithGroups::open(PORT, 0, &self.0.config, None, arena).unwrap();
         (Box::new(port), Box::new(KernelPeer::new(PEER)))
     }
 }
