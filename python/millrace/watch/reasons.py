@@ -190,7 +190,11 @@ KERNEL: dict[str, Meaning] = {
         "millrace doctor looks closer",
     ),
     "XDP": _loss("an XDP program drops it", "ip -d link show IFACE; bpftool net"),
-    "TC_INGRESS": _loss("a filter of tc drops it as it comes in", "tc -s filter show dev IFACE"),
+    "TC_INGRESS": _loss(
+        "a filter of tc or BPF drops it as it comes in",
+        "tc -s filter show dev IFACE ingress; where a Millrace af_packet channel is on the "
+        "interface it is that channel's traffic, which Linux is kept from",
+    ),
     "UNHANDLED_PROTO": _benign("nobody here speaks its ether type"),
     "SKB_CSUM": _loss("its checksum could not be computed"),
     "SKB_GSO_SEG": _loss("it could not be cut into segments"),
@@ -210,7 +214,7 @@ KERNEL: dict[str, Meaning] = {
     "IP_INADDRERRORS": _loss(
         "for an address that is not this host's, and this host does not forward",
         "its sender has a wrong route or neighbour; where a Millrace af_packet channel is on the "
-        "interface it is that channel's traffic, which Linux sees as well (af_xdp keeps it apart)",
+        "interface, and Linux older than 6.6, it is that channel's traffic, which Linux sees too",
     ),
     "IP_INNOROUTES": _loss(
         "no route leads to where it wants to go, and this host forwards",
