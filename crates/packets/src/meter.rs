@@ -256,7 +256,7 @@ impl Meter {
             let Some(armed) = raw.arm(now) else { continue };
             let deadlines = [end, armed.arrival, Some(slice_end)];
             let deadline = deadlines.into_iter().flatten().fold(now + LOOK, Instant::min);
-            if wait::poll(&[armed.fd], bell, now, Some(deadline))? == wait::Wake::Signal {
+            if wait::poll(&armed.fds, bell, now, Some(deadline))? == wait::Wake::Signal {
                 return Ok(false);
             }
         }

@@ -69,6 +69,12 @@ pub trait Port: Send {
         None
     }
 
+    /// What to poll as well, for a port that has two sockets. (One descriptor of epoll(7) for both has
+    /// every wake-up go through it, which costs more than a second one to poll.)
+    fn second_fd(&self) -> Option<RawFd> {
+        None
+    }
+
     /// To be called before polling [`Port::fd`]: makes sure that an arrival from now on wakes the
     /// sleeper. Returns false when something has arrived already, so do not sleep.
     fn arm(&mut self, now: Instant) -> bool {

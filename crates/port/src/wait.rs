@@ -77,6 +77,8 @@ impl Bell {
 
 /// Most ports that one thread sleeps over.
 const MOST_PORTS: usize = 2;
+/// Most descriptors that it polls for them.
+const MOST_FDS: usize = 2 * MOST_PORTS;
 
 /// Sleeps until a frame arrives at `port`, `bell` rings, or `deadline` has come (`None`: never).
 ///
@@ -102,24 +104,28 @@ pub fn sleep_any(
     deadline: Option<Instant>,
 ) -> io::Result<Wake> {
     assert!(ports.len() <= MOST_PORTS, "a thread sleeps over at most {MOST_PORTS} ports");
-    let mut fds = [None; MOST_PORTS];
+    let mut fds = [None; MOST_FDS];
+    let mut count = 0;
     let mut deadline = deadline;
-    for (port, fd) in ports.iter_mut().zip(&mut fds) {
+    for port in ports.iter_mut() {
         let Some(armed) = arm(&mut **port, now) else { return Ok(Wake::Arrival) };
         deadline = match (deadline, armed.arrival) {
             (Some(a), Some(b)) => Some(a.min(b)),
             (a, b) => a.or(b),
         };
-        *fd = armed.fd;
+        for fd in armed.fds.into_iter().flatten() {
+            fds[count] = Some(fd);
+            count += 1;
+        }
     }
-    poll(&fds[..ports.len()], bell, now, deadline)
+    poll(&fds[..count], bell, now, deadline)
 }
 
 /// What to sleep on until a port has something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Armed {
-    /// What becomes readable.
-    pub fd: Option<RawFd>,
+    /// What becomes readable, one or the other.
+    pub fds: [Option<RawFd>; 2],
     /// When the next frame will have arrived, where that is known.
     pub arrival: Option<Instant>,
 }
@@ -128,7 +134,8 @@ pub struct Armed {
 /// something has arrived already.
 pub fn arm(port: &mut dyn Port, now: Instant) -> Option<Armed> {
     // After arming: a frame that is put on a delayed wire from now on wakes us by itself.
-    port.arm(now).then(|| Armed { arrival: port.next_arrival(), fd: port.fd() })
+    let fds = [port.fd(), port.second_fd()];
+    port.arm(now).then(|| Armed { arrival: port.next_arrival(), fds })
 }
 
 /// The second half of [`sleep`], which needs no port: sleeps until one of `fds` is readable, `bell`
@@ -147,9 +154,9 @@ pub fn poll(
     deadline: Option<Instant>,
 ) -> io::Result<Wake> {
     const NOBODY: libc::pollfd = libc::pollfd { fd: -1, events: libc::POLLIN, revents: 0 };
-    assert!(fds.len() <= MOST_PORTS, "a thread sleeps over at most {MOST_PORTS} ports");
+    assert!(fds.len() <= MOST_FDS, "a thread sleeps over at most {MOST_FDS} descriptors");
     let count = 1 + fds.len();
-    let mut entries = [NOBODY; 1 + MOST_PORTS];
+    let mut entries = [NOBODY; 1 + MOST_FDS];
     entries[0].fd = bell.fd();
     for (entry, fd) in entries[1..].iter_mut().zip(fds) {
         entry.fd = fd.unwrap_or(-1);

@@ -300,7 +300,12 @@ impl Capture {
         if !self.table.is_empty() {
             deadline = deadline.min(now + rows::PATIENCE);
         }
-        wait::poll(&[armed.fd, self.reader], &self.control.bell, now, Some(deadline))?;
+        wait::poll(
+            &[armed.fds[0], armed.fds[1], self.reader],
+            &self.control.bell,
+            now,
+            Some(deadline),
+        )?;
         if !self.table.is_empty() && clock::now() >= deadline {
             self.hand_over();
         }

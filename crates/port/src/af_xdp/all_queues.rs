@@ -5,11 +5,10 @@
 //! sent leaves by the first queue.
 
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 
 use millrace_frames::{Arena, Instant, RxBatch, TxBatch};
 
-use super::readable::readable_if_any;
 use super::{AfXdp, Config, open};
 use crate::{Capabilities, Port, Statistics};
 
@@ -31,7 +30,9 @@ impl AllQueues {
     /// As [`AfXdp::open`].
     pub fn open(name: &str, config: &Config, arena: &mut Arena) -> io::Result<AllQueues> {
         let queues = open::open_all(name, config, arena)?;
-        let poll = readable_if_any(name, queues.iter().filter_map(Port::fd))?;
+        let poll = epoll(&queues).map_err(|error| {
+            io::Error::new(error.kind(), format!("AF_XDP on {name}: no epoll: {error}"))
+        })?;
         let Some(first) = queues.first() else {
             return Err(io::Error::other(format!("{name} has no queue")));
         };
@@ -40,6 +41,28 @@ impl AllQueues {
         capabilities.facts.push(("queues", format!("all {}", queues.len())));
         Ok(AllQueues { queues, poll, capabilities, next: 0 })
     }
+}
+
+/// An epoll(7) descriptor that is readable when one of the sockets is.
+fn epoll(queues: &[AfXdp]) -> io::Result<OwnedFd> {
+    // SAFETY: makes a descriptor, touches no memory.
+    let fd = unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) };
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: just made, owned by nobody else.
+    let poll = unsafe { OwnedFd::from_raw_fd(fd) };
+    for socket in queues.iter().filter_map(Port::fd) {
+        let mut event = libc::epoll_event { events: libc::EPOLLIN as u32, u64: 0 };
+        // SAFETY: the event lives through the call, which copies it.
+        let added = unsafe {
+            libc::epoll_ctl(poll.as_raw_fd(), libc::EPOLL_CTL_ADD, socket, &raw mut event)
+        };
+        if added != 0 {
+            return Err(io::Error::last_os_error());
+        }
+    }
+    Ok(poll)
 }
 
 impl Port for AllQueues {

@@ -10,12 +10,11 @@
 
 use std::io;
 use std::net::IpAddr;
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::fd::RawFd;
 
 use millrace_frames::{Arena, Instant, RxBatch, TxBatch};
 use millrace_wire::mac::Mac;
 
-use super::readable::readable_if_any;
 use super::{AfXdp, Config};
 use crate::af_packet::{AfPacket, AfPacketConfig};
 use crate::{Capabilities, Port, Statistics};
@@ -63,8 +62,6 @@ const FILTER: [libc::sock_filter; 17] = {
 pub struct WithGroups {
     queue: AfXdp,
     groups: AfPacket,
-    /// Readable when one of the two is.
-    poll: OwnedFd,
     capabilities: Capabilities,
     /// The batch was full before the groups had their turn.
     groups_wait: bool,
@@ -96,15 +93,11 @@ impl WithGroups {
             filter.solicited_nodes = false;
         }
         let mut queue = AfXdp::open(name, queue, &config, arena)?;
-        let opened = AfPacket::open(&beside).and_then(|groups| {
-            let poll = readable_if_any(name, [queue.fd(), groups.fd()].into_iter().flatten())?;
-            Ok((groups, poll))
-        });
-        let (groups, poll) = opened.inspect_err(|_| queue.close(arena))?;
+        let groups = AfPacket::open(&beside).inspect_err(|_| queue.close(arena))?;
         let mut capabilities = queue.capabilities().clone();
         capabilities.mac = mac.or(capabilities.mac);
         capabilities.facts.push(("groups", "copies by a packet socket".to_owned()));
-        Ok(WithGroups { queue, groups, poll, capabilities, groups_wait: false })
+        Ok(WithGroups { queue, groups, capabilities, groups_wait: false })
     }
 }
 
@@ -138,7 +131,11 @@ impl Port for WithGroups {
     }
 
     fn fd(&self) -> Option<RawFd> {
-        Some(self.poll.as_raw_fd())
+        self.queue.fd()
+    }
+
+    fn second_fd(&self) -> Option<RawFd> {
+        self.groups.fd()
     }
 
     fn arm(&mut self, now: Instant) -> bool {

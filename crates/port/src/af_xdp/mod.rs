@@ -12,7 +12,6 @@ mod all_queues;
 mod config;
 mod groups;
 mod open;
-mod readable;
 mod ring;
 mod socket;
 mod steering;

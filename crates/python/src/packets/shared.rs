@@ -122,7 +122,7 @@ impl Shared {
             drop(raw);
             let deadline =
                 [end, armed.arrival].into_iter().flatten().fold(now + LOOK, Instant::min);
-            match wait::poll(&[armed.fd], &self.bell, now, Some(deadline))? {
+            match wait::poll(&armed.fds, &self.bell, now, Some(deadline))? {
                 Wake::Arrival | Wake::Deadline | Wake::Bell => {}
                 Wake::Signal => return Ok(Received::Nothing),
             }
