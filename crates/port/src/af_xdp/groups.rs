@@ -3,10 +3,10 @@
 //!
 //! An XDP program cannot copy. What it took of group addresses Linux would miss: queries of routers
 //! after which a switch forgets Linux's own memberships, advertisements, datagrams for programs of
-//! Linux's in the same group. And what it left, the stack would. So the program leaves all of it,
-//! to Linux, where a packet socket sees it too. That socket
-//! also asks the interface for packets to all groups, which a network card else drops, and has what
-//! comes before there is an address: so nobody who gets one from a server has to take everything.
+//! Linux's in the same group. And what it left, the stack would. So the program leaves all of it to
+//! Linux, where a packet socket sees it too. That socket also asks the interface for packets to all
+//! groups, which a network card else drops, and has what comes before there is an address: so nobody
+//! who gets one from a server has to take everything.
 
 use std::io;
 use std::net::IpAddr;
