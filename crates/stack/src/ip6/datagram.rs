@@ -44,10 +44,10 @@ impl Stack {
         let hop = match group {
             true => Hop::Mac(ndp::group_mac(destination)),
             false if local == chosen => Hop::Address(next_hop),
-            false => {
-                let path = self.addresses.route_from(destination.into(), local);
-                Hop::Address(path.map_or(next_hop, |path| path.next_hop))
-            }
+            false => match self.addresses.route_from(destination.into(), local) {
+                Some(path) => Hop::Address(path.next_hop),
+                None => return Err(io::ErrorKind::NetworkUnreachable.into()),
+            },
         };
         let len = udp::HEADER_LEN + data.len();
         let header = ipv6::Header {
